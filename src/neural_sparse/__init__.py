@@ -1,0 +1,1 @@
+"""Train, judge and ship inference-free neural sparse retrievers."""

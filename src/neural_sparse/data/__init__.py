@@ -1,0 +1,1 @@
+"""Collections to search, pairs to train on."""

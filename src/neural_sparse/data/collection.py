@@ -1,0 +1,165 @@
+"""A test collection in BEIR layout: corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from neural_sparse.errors import InputError
+from neural_sparse.files import read_jsonl, replacing
+
+logger = logging.getLogger(__name__)
+
+Qrels = dict[str, dict[str, int]]
+
+
+@dataclass
+class Collection:
+    """Documents, queries and judgements.
+
+    Attributes:
+        name: Shown in reports.
+        doc_ids: One id per document, unique.
+        texts: One text per document: title, a space, body (BEIR's convention).
+        queries: query id -> text; only the judged queries of the split.
+        qrels: query id -> document id -> grade (0 is judged and not relevant).
+    """
+
+    name: str
+    doc_ids: list[str]
+    texts: list[str]
+    queries: dict[str, str]
+    qrels: Qrels = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, folder: str | Path, split: str = "test") -> Collection:
+        """Read a folder in BEIR layout.
+
+        Qrels that name unknown queries or documents are counted, reported once and left out.
+
+        Raises:
+            InputError: a missing file or split (the message names it), a malformed line (file and line),
+                a duplicate or missing id, an empty corpus, no judged query.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such collection folder")
+        qrels_file = folder / "qrels" / f"{split}.tsv"
+        for file in (folder / "corpus.jsonl", folder / "queries.jsonl", qrels_file):
+            if not file.is_file():
+                splits = sorted(path.stem for path in (folder / "qrels").glob("*.tsv"))
+                have = f"; splits found: {', '.join(splits)}" if splits and file == qrels_file else ""
+                raise InputError(
+                    f"{folder}: lacks {file.relative_to(folder)} "
+                    f"(a collection is corpus.jsonl, queries.jsonl and qrels/{split}.tsv){have}"
+                )
+        doc_ids, texts = read_corpus(folder / "corpus.jsonl")
+        all_queries = _read_queries(folder / "queries.jsonl")
+        qrels = read_qrels(qrels_file)
+
+        known = set(doc_ids)
+        lost_queries = [query_id for query_id in qrels if query_id not in all_queries]
+        for query_id in lost_queries:
+            del qrels[query_id]
+        lost_docs = 0
+        for grades in qrels.values():
+            for doc_id in [doc_id for doc_id in grades if doc_id not in known]:
+                del grades[doc_id]
+                lost_docs += 1
+        qrels = {query_id: grades for query_id, grades in qrels.items() if grades}
+        if lost_queries or lost_docs:
+            logger.warning(
+                "%s: left out %d judged queries that queries.jsonl lacks and %d judgements of documents "
+                "that corpus.jsonl lacks",
+                qrels_file,
+                len(lost_queries),
+                lost_docs,
+            )
+        if not qrels:
+            raise InputError(f"{qrels_file}: no judgement names a known query and a known document")
+        queries = {query_id: text for query_id, text in all_queries.items() if query_id in qrels}
+        return cls(folder.name, doc_ids, texts, queries, qrels)
+
+    def save(self, folder: str | Path, split: str = "test") -> None:
+        """Write the collection in BEIR layout, texts as the body (no title)."""
+        folder = Path(folder)
+        with replacing(folder / "corpus.jsonl") as file, file.open("w", encoding="utf-8") as out:
+            for doc_id, text in zip(self.doc_ids, self.texts, strict=True):
+                out.write(json.dumps({"_id": doc_id, "title": "", "text": text}, ensure_ascii=False) + "\n")
+        write_queries(folder / "queries.jsonl", self.queries)
+        write_qrels(folder / "qrels" / f"{split}.tsv", self.qrels)
+
+
+def read_corpus(path: str | Path) -> tuple[list[str], list[str]]:
+    """Ids and texts (title + " " + text) of a corpus.jsonl.
+
+    Raises:
+        InputError: malformed line, duplicate id (both with the line), empty corpus.
+    """
+    doc_ids: list[str] = []
+    texts: list[str] = []
+    seen: set[str] = set()
+    for row in read_jsonl(path, required=("_id", "text")):
+        doc_id = str(row["_id"])
+        if doc_id in seen:
+            raise InputError(f"{path}: document id {doc_id!r} occurs twice (at document {len(doc_ids) + 1})")
+        seen.add(doc_id)
+        doc_ids.append(doc_id)
+        texts.append(f"{row.get('title') or ''} {row['text']}".strip())
+    if not doc_ids:
+        raise InputError(f"{path}: the corpus is empty")
+    return doc_ids, texts
+
+
+def _read_queries(path: Path) -> dict[str, str]:
+    queries: dict[str, str] = {}
+    for row in read_jsonl(path, required=("_id", "text")):
+        query_id = str(row["_id"])
+        if query_id in queries:
+            raise InputError(f"{path}: query id {query_id!r} occurs twice")
+        queries[query_id] = row["text"]
+    return queries
+
+
+def read_qrels(path: str | Path) -> Qrels:
+    """Judgements of a TSV file (query-id, corpus-id, score), with or without a header line.
+
+    Raises:
+        InputError: fewer than three columns or a grade that is no whole number >= 0, with the line.
+    """
+    qrels: Qrels = {}
+    path = Path(path)
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            columns = line.rstrip("\r\n").split("\t")
+            if not line.strip() or (number == 1 and columns[-1].strip() == "score"):
+                continue
+            if len(columns) == 4:  # TREC: query, iteration, document, grade
+                columns = [columns[0], columns[2], columns[3]]
+            if len(columns) != 3:
+                raise InputError(f"{path}, line {number}: expected 3 tab-separated columns, found {len(columns)}")
+            try:
+                grade = float(columns[2])
+            except ValueError:
+                grade = math.nan
+            if not grade.is_integer() or grade < 0:
+                raise InputError(f"{path}, line {number}: the grade {columns[2]!r} is not a whole number >= 0")
+            qrels.setdefault(columns[0], {})[columns[1]] = int(grade)
+    return qrels
+
+
+def write_queries(path: str | Path, queries: dict[str, str]) -> None:
+    with replacing(path) as file, file.open("w", encoding="utf-8") as out:
+        for query_id, text in queries.items():
+            out.write(json.dumps({"_id": query_id, "text": text}, ensure_ascii=False) + "\n")
+
+
+def write_qrels(path: str | Path, qrels: Qrels) -> None:
+    with replacing(path) as file, file.open("w", encoding="utf-8") as out:
+        out.write("query-id\tcorpus-id\tscore\n")
+        for query_id, grades in qrels.items():
+            for doc_id, grade in grades.items():
+                out.write(f"{query_id}\t{doc_id}\t{grade}\n")
