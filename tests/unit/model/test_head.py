@@ -1,0 +1,274 @@
+"""The fused head against the plain formula: values, gradients, edges, and the machinery around it."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from neural_sparse.model.head import pack, pooled_logits
+
+
+def pooled_logits_plain(hidden: Tensor, offsets: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    rows = []
+    for start, end in zip(offsets.tolist(), offsets[1:].tolist(), strict=False):
+        logits = hidden[start:end] @ weight.T
+        if bias is not None:
+            logits = logits + bias
+        if start == end:
+            rows.append((weight.sum(1) + hidden.sum() + (0 if bias is None else bias)) * 0)
+        else:  # argmax takes the first of equals, amax would share the gradient among them
+            rows.append(logits.gather(0, logits.argmax(0, keepdim=True)).squeeze(0).relu())
+    return torch.stack(rows)
+
+
+def problem(
+    lengths: list[int],
+    width: int = 16,
+    vocabulary: int = 700,
+    positive: float = 0.5,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A head whose pooled logits are positive for about the given share of dimensions."""
+    generator = torch.Generator().manual_seed(seed)
+    hidden = torch.randn(sum(lengths), width, generator=generator, dtype=torch.float64)
+    weight = torch.randn(vocabulary, width, generator=generator, dtype=torch.float64) / width**0.5
+    offsets = torch.tensor([0, *lengths]).cumsum(0)
+    highest = pooled_logits_plain(hidden, offsets, weight, torch.full((vocabulary,), 100.0).double()) - 100
+    ranked = highest[offsets.diff() > 0].flatten().sort(descending=True).values
+    threshold = ranked[int(positive * (len(ranked) - 1))] if len(ranked) else 0.0
+    bias = 0.01 * torch.randn(vocabulary, generator=generator) - threshold
+    return hidden.to(dtype), offsets, weight.to(dtype), bias.to(dtype)
+
+
+def gradients(
+    function, hidden: Tensor, offsets: Tensor, weight: Tensor, bias: Tensor | None, upstream: Tensor
+):
+    leaves = [t.detach().clone().requires_grad_() for t in (hidden, weight)]
+    if bias is not None:
+        leaves.append(bias.detach().clone().requires_grad_())
+    out = function(leaves[0], offsets, leaves[1], leaves[2] if bias is not None else None)
+    out.backward(upstream.to(out.dtype))
+    return [out.detach(), *(leaf.grad for leaf in leaves)]
+
+
+def assert_same(hidden, offsets, weight, bias, upstream, tolerance: float = 1e-5) -> None:
+    fast = gradients(pooled_logits, hidden, offsets, weight, bias, upstream)
+    plain = gradients(pooled_logits_plain, hidden, offsets, weight, bias, upstream)
+    for name, a, b in zip(("output", "hidden", "weight", "bias"), fast, plain, strict=False):
+        assert torch.allclose(a, b, rtol=tolerance, atol=tolerance * b.abs().max().item()), name
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("positive", [0.002, 0.3, 1.0])
+def test_random_shapes_agree_with_the_plain_formula(seed: int, positive: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+
+    def pick(low: int, high: int) -> int:
+        return int(torch.randint(low, high, (1,), generator=generator))
+
+    lengths = [pick(0, 40) for _ in range(pick(1, 60))] + [1]
+    hidden, offsets, weight, bias = problem(lengths, pick(1, 70), pick(1, 1500), positive, seed)
+    upstream = torch.randn(len(lengths), len(weight), generator=generator)
+    assert_same(hidden, offsets, weight, bias, upstream)
+    assert_same(hidden, offsets, weight, None, upstream)
+
+
+@pytest.mark.parametrize("active", [1, 12, 300, 3000, 4096])
+def test_gradients_at_every_number_of_active_dimensions(active: int) -> None:
+    hidden, offsets, weight, bias = problem([60, 128, 3, 17], 32, 4096, 1.0)
+    bias += 50.0  # everything positive: the upstream gradient decides what is active
+    upstream = torch.zeros(4, 4096)
+    for row in upstream:
+        row[torch.randperm(4096)[:active]] = torch.randn(active)
+    assert_same(hidden, offsets, weight, bias, upstream)
+
+
+@pytest.mark.parametrize("lengths", [[0], [1], [0, 5, 0, 0, 3, 0], [1, 1, 1], [2500, 1, 40]])
+def test_empty_single_and_very_long_texts(lengths: list[int]) -> None:
+    hidden, offsets, weight, bias = problem(lengths, 8, 1030, 0.5)
+    bias += 0.3  # a positive bias must not make an empty text positive
+    assert_same(hidden, offsets, weight, bias, torch.randn(len(lengths), 1030))
+    out = pooled_logits(hidden, offsets, weight, bias)
+    assert out[offsets.diff() == 0].count_nonzero() == 0
+
+
+def test_no_texts() -> None:
+    hidden = torch.zeros(0, 4, requires_grad=True)
+    out = pooled_logits(hidden, torch.zeros(1, dtype=torch.int64), torch.ones(9, 4), None)
+    assert out.shape == (0, 9)
+    out.sum().backward()
+
+
+def test_all_logits_negative_gives_zeros_and_no_gradient() -> None:
+    hidden, offsets, weight, bias = problem([4, 9], positive=0.5)
+    out, *grads = gradients(pooled_logits, hidden, offsets, weight, bias - 100, torch.ones(2, 700))
+    assert all(t.count_nonzero() == 0 for t in (out, *grads))
+
+
+@pytest.mark.parametrize("active", [2, 700])
+def test_ties_go_to_the_first_token(active: int) -> None:
+    hidden, _, weight, bias = problem([3, 3])
+    hidden[:] = hidden[:1]  # every token of both texts says the same
+    upstream = torch.zeros(2, 700)
+    upstream[:, :active] = 1.0
+    grads = gradients(pooled_logits, hidden, torch.tensor([0, 3, 6]), weight, bias + 50, upstream)
+    assert grads[1][[0, 3]].abs().sum() > 0
+    assert grads[1][[1, 2, 4, 5]].count_nonzero() == 0
+    assert_same(hidden, torch.tensor([0, 3, 6]), weight, bias + 50, upstream)
+
+
+def test_padded_vocabulary_rows_stay_silent() -> None:
+    hidden, offsets, weight, bias = problem([5, 8], vocabulary=704)
+    weight[700:], bias[700:] = 0.0, 0.0  # rows that no token owns, as in padded embeddings
+    out, *grads = gradients(pooled_logits, hidden, offsets, weight, bias, torch.ones(2, 704))
+    assert out[:, 700:].count_nonzero() == 0
+    assert grads[1][700:].count_nonzero() == 0
+    bias[700:] = float("-inf")  # as some checkpoints mask them
+    assert pooled_logits(hidden, offsets, weight, bias)[:, 700:].count_nonzero() == 0
+
+
+def test_inputs_need_not_be_contiguous() -> None:
+    hidden, offsets, weight, bias = problem([5, 8, 40])
+    wide = torch.stack([hidden, hidden], dim=2)[:, :, 0]
+    assert not wide.is_contiguous()
+    upstream = torch.randn(3, 700)
+    assert_same(wide, offsets, weight.T.contiguous().T, bias, upstream)
+    out = pooled_logits(wide, offsets, weight, bias)
+    assert torch.equal(out, pooled_logits(hidden, offsets, weight, bias))
+    assert_same(hidden, offsets, weight, bias, upstream[:, :1].expand(-1, 700))
+
+
+@pytest.mark.parametrize("active", [3, 60])
+def test_gradcheck(active: int) -> None:
+    hidden, offsets, weight, bias = problem([3, 0, 1, 4], 5, 60, 0.6, dtype=torch.float64)
+    mask = torch.zeros(60, dtype=torch.float64)
+    mask[:active] = 1.0
+    leaves = [t.requires_grad_() for t in (hidden, weight, bias)]
+
+    def function(h: Tensor, w: Tensor, b: Tensor) -> Tensor:
+        return pooled_logits(h, offsets, w, b) * mask
+
+    assert torch.autograd.gradcheck(function, leaves)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_close_and_returns_float32(dtype: torch.dtype) -> None:
+    hidden, offsets, weight, bias = (
+        t.to(dtype) if t.is_floating_point() else t for t in problem([60, 0, 128, 1], 64, 900)
+    )
+    upstream = torch.randn(4, 900)
+    fast = gradients(pooled_logits, hidden, offsets, weight, bias, upstream)
+    plain = gradients(pooled_logits_plain, hidden.float(), offsets, weight.float(), bias.float(), upstream)
+    assert fast[0].dtype == torch.float32
+    assert [t.dtype for t in fast[1:]] == [dtype] * 3
+    assert torch.allclose(fast[0], plain[0], atol=2e-2)
+    for a, b in zip(fast[1:], plain[1:], strict=True):
+        # Rounded scores may pick another of two nearly equal tokens, so compare the whole, not each number.
+        assert (a.float() - b).norm() < 0.2 * b.norm()
+
+
+def test_autocast_runs_in_its_dtype_and_keeps_float32_gradients() -> None:
+    hidden, offsets, weight, bias = problem([60, 128, 1], 64, 900)
+    upstream = torch.randn(3, 900)
+
+    def under_autocast(*inputs):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return pooled_logits(*inputs)
+
+    fast = gradients(under_autocast, hidden, offsets, weight, bias, upstream)
+    exact = gradients(pooled_logits, hidden, offsets, weight, bias, upstream)
+    assert {t.dtype for t in fast} == {torch.float32}
+    assert not torch.equal(fast[0], exact[0])
+    assert torch.allclose(fast[0], exact[0], atol=2e-2)
+
+
+@pytest.mark.parametrize("spoiled", ["hidden", "weight", "bias"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_nan_reaches_the_output(spoiled: str, dtype: torch.dtype) -> None:
+    hidden, offsets, weight, bias = problem([6, 40], dtype=dtype)
+    if spoiled == "hidden":
+        hidden[3] = float("nan")
+        expected = torch.tensor([True, False]).unsqueeze(1).expand(2, 700)
+    else:
+        (weight if spoiled == "weight" else bias)[17] = -float("nan")
+        expected = torch.zeros(2, 700, dtype=torch.bool)
+        expected[:, 17] = True
+    out, *grads = gradients(pooled_logits, hidden, offsets, weight, bias, torch.ones(2, 700))
+    assert torch.equal(out.isnan(), expected)
+    if spoiled != "hidden":
+        assert grads[0].isnan().any() == (spoiled == "weight")
+
+
+def test_gradients_accumulate_over_micro_batches() -> None:
+    hidden, offsets, weight, bias = problem([7, 30, 2, 11])
+    upstream = torch.randn(4, 700)
+    whole = gradients(pooled_logits, hidden, offsets, weight, bias, upstream)
+    parameter = weight.clone().requires_grad_()
+    for texts in (slice(0, 2), slice(2, 4)):
+        bounds = offsets[texts.start : texts.stop + 1]
+        part = pooled_logits(hidden[bounds[0] : bounds[-1]], bounds - bounds[0], parameter, bias)
+        part.backward(upstream[texts])
+    assert torch.allclose(parameter.grad, whole[2], rtol=1e-5, atol=1e-5)
+
+
+class Encoder(torch.nn.Module):
+    """Stands for a transformer with a tied head: the projection is also the embedding table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = torch.nn.Embedding(300, 24)
+        self.layer = torch.nn.Linear(24, 24)
+        self.bias = torch.nn.Parameter(torch.zeros(300))
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        hidden, offsets = pack(torch.tanh(self.layer(self.embedding(ids))), mask)
+        return pooled_logits(hidden, offsets, self.embedding.weight, self.bias).log1p()
+
+
+def batch() -> tuple[Tensor, Tensor]:
+    torch.manual_seed(1)
+    mask = torch.zeros(5, 12, dtype=torch.int64)
+    for row, length in zip(mask, [12, 3, 1, 0, 7], strict=True):
+        row[:length] = 1
+    return torch.randint(0, 300, (5, 12)), mask
+
+
+def parameter_gradients(encoder: Encoder, run) -> list[Tensor]:
+    encoder.zero_grad()
+    run(*batch()).square().sum().backward()
+    return [p.grad.clone() for p in encoder.parameters()]
+
+
+def test_pack_drops_the_padding() -> None:
+    hidden = torch.arange(24.0).view(2, 4, 3)
+    packed, offsets = pack(hidden, torch.tensor([[1, 1, 0, 0], [0, 1, 1, 1]]))
+    assert offsets.tolist() == [0, 2, 5]
+    assert torch.equal(packed, torch.cat([hidden[0, :2], hidden[1, 1:]]))
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_gradient_checkpointing(reentrant: bool) -> None:
+    encoder = Encoder()
+    expected = parameter_gradients(encoder, encoder)
+
+    def run(ids: Tensor, mask: Tensor) -> Tensor:
+        seed = torch.zeros(1, requires_grad=True)  # the re-entrant mode wants one input with a gradient
+        return checkpoint(lambda i, m, _: encoder(i, m), ids, mask, seed, use_reentrant=reentrant)
+
+    for a, b in zip(parameter_gradients(encoder, run), expected, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_compiled_encoder() -> None:
+    encoder = Encoder()
+    expected = parameter_gradients(encoder, encoder)
+    compiled = torch.compile(encoder, backend="aot_eager")
+    for a, b in zip(parameter_gradients(encoder, compiled), expected, strict=True):
+        assert torch.allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_custom_op_registration() -> None:
+    hidden, offsets, weight, bias = problem([5, 0, 8], 6, 40)
+    inputs = (hidden.requires_grad_(), offsets, weight.requires_grad_(), bias, torch.float32, True)
+    torch.library.opcheck(torch.ops.neural_sparse.pooled_logits.default, inputs)
