@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,28 +61,42 @@ class Collection:
         all_queries = _read_queries(folder / "queries.jsonl")
         qrels = read_qrels(qrels_file)
 
-        known = set(doc_ids)
-        lost_queries = [query_id for query_id in qrels if query_id not in all_queries]
-        for query_id in lost_queries:
-            del qrels[query_id]
-        lost_docs = 0
-        for grades in qrels.values():
-            for doc_id in [doc_id for doc_id in grades if doc_id not in known]:
-                del grades[doc_id]
-                lost_docs += 1
-        qrels = {query_id: grades for query_id, grades in qrels.items() if grades}
-        if lost_queries or lost_docs:
-            logger.warning(
-                "%s: left out %d judged queries that queries.jsonl lacks and %d judgements of documents "
-                "that corpus.jsonl lacks",
-                qrels_file,
-                len(lost_queries),
-                lost_docs,
-            )
-        if not qrels:
-            raise InputError(f"{qrels_file}: no judgement names a known query and a known document")
+        qrels = _known_only(qrels, all_queries, set(doc_ids), str(qrels_file))
         queries = {query_id: text for query_id, text in all_queries.items() if query_id in qrels}
         return cls(folder.name, doc_ids, texts, queries, qrels)
+
+    @classmethod
+    def of(
+        cls,
+        corpus: Mapping[str, str | Mapping[str, str]],
+        queries: Mapping[str, str],
+        qrels: Mapping[str, Mapping[str, float]],
+        name: str = "collection",
+    ) -> Collection:
+        """A collection from dicts, as BEIR's loader gives them.
+
+        Args:
+            corpus: document id -> text, or -> {"title", "text"}.
+            queries: query id -> text.
+            qrels: query id -> document id -> grade.
+
+        Raises:
+            InputError: an empty corpus, a document without text, a fractional grade, no judged query.
+        """
+        if not corpus:
+            raise InputError("the corpus is empty")
+        texts = []
+        for doc_id, document in corpus.items():
+            if isinstance(document, Mapping):
+                if "text" not in document:
+                    raise InputError(
+                        f"document {doc_id!r} lacks 'text' (has {', '.join(map(repr, document))})"
+                    )
+                document = with_title(document.get("title"), document["text"])
+            texts.append(document)
+        judged = _known_only(whole_grades(qrels), queries, corpus.keys(), "the judgements")
+        kept = {query_id: text for query_id, text in queries.items() if query_id in judged}
+        return cls(name, list(corpus), texts, kept, judged)
 
     def save(self, folder: str | Path, split: str = "test") -> None:
         """Write the collection in BEIR layout, texts as the body (no title)."""
@@ -108,7 +123,7 @@ def read_corpus(path: str | Path) -> tuple[list[str], list[str]]:
             raise InputError(f"{path}: document id {doc_id!r} occurs twice (at document {len(doc_ids) + 1})")
         seen.add(doc_id)
         doc_ids.append(doc_id)
-        texts.append(f"{row.get('title') or ''} {row['text']}".strip())
+        texts.append(with_title(row.get("title"), row["text"]))
     if not doc_ids:
         raise InputError(f"{path}: the corpus is empty")
     return doc_ids, texts
@@ -124,31 +139,93 @@ def _read_queries(path: Path) -> dict[str, str]:
     return queries
 
 
+def with_title(title: str | None, text: str) -> str:
+    """BEIR's document text: title, a space, body."""
+    return f"{title or ''} {text}".strip()
+
+
 def read_qrels(path: str | Path) -> Qrels:
-    """Judgements of a TSV file (query-id, corpus-id, score), with or without a header line.
+    """Judgements of a TSV file (query-id, corpus-id, score), with or without a header line, or TREC's.
+
+    Negative grades count as 0 (TREC-COVID in BEIR holds -1); how many is said once.
 
     Raises:
-        InputError: fewer than three columns or a grade that is no whole number >= 0, with the line.
+        InputError: a missing file, too few columns, or a grade that is no whole number, with the line.
     """
-    qrels: Qrels = {}
     path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    grades: dict[str, dict[str, float]] = {}
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
-            columns = line.rstrip("\r\n").split("\t")
-            if not line.strip() or (number == 1 and columns[-1].strip() == "score"):
+            columns = line.rstrip("\r\n").split("\t") if "\t" in line else line.split()
+            if not line.strip() or (number == 1 and columns[-1].strip() in ("score", "relevance", "rel")):
                 continue
             if len(columns) == 4:  # TREC: query, iteration, document, grade
                 columns = [columns[0], columns[2], columns[3]]
             if len(columns) != 3:
-                raise InputError(f"{path}, line {number}: expected 3 tab-separated columns, found {len(columns)}")
+                raise InputError(
+                    f"{path}, line {number}: expected query-id, corpus-id and score parted by tabs, "
+                    f"found {len(columns)} columns"
+                )
             try:
                 grade = float(columns[2])
             except ValueError:
                 grade = math.nan
-            if not grade.is_integer() or grade < 0:
-                raise InputError(f"{path}, line {number}: the grade {columns[2]!r} is not a whole number >= 0")
-            qrels.setdefault(columns[0], {})[columns[1]] = int(grade)
-    return qrels
+            if not grade.is_integer():
+                raise InputError(
+                    f"{path}, line {number}: the grade {columns[2]!r} is no whole number; "
+                    "round the grades, or multiply them to whole numbers"
+                )
+            grades.setdefault(columns[0], {})[columns[1]] = grade
+    return whole_grades(grades, str(path))
+
+
+def whole_grades(qrels: Mapping[str, Mapping[str, float]], source: str = "the judgements") -> Qrels:
+    """Judgements as whole numbers >= 0; queries without any are dropped.
+
+    A negative grade counts as 0, with one warning for all.
+
+    Raises:
+        InputError: a fractional grade.
+    """
+    negative = 0
+    checked: Qrels = {}
+    for query_id, judged in qrels.items():
+        for doc_id, grade in judged.items():
+            if not float(grade).is_integer():
+                raise InputError(
+                    f"{source}: the grade of document {doc_id!r} for {query_id!r} is {grade}, no whole number"
+                )
+            negative += grade < 0
+        if judged:
+            checked[query_id] = {doc_id: max(int(grade), 0) for doc_id, grade in judged.items()}
+    if negative:
+        logger.warning("%s: %d negative grades count as 0 (not relevant)", source, negative)
+    return checked
+
+
+def _known_only(qrels: Qrels, queries: Container[str], doc_ids: Container[str], source: str) -> Qrels:
+    """Judgements that name a known query and a known document; how many do not is said once."""
+    lost_queries = [query_id for query_id in qrels if query_id not in queries]
+    lost_docs = 0
+    kept: Qrels = {}
+    for query_id, grades in qrels.items():
+        if query_id in queries:
+            known = {doc_id: grade for doc_id, grade in grades.items() if doc_id in doc_ids}
+            lost_docs += len(grades) - len(known)
+            if known:
+                kept[query_id] = known
+    if lost_queries or lost_docs:
+        logger.warning(
+            "%s: left out %d judged queries without a text and %d judgements of documents the corpus lacks",
+            source,
+            len(lost_queries),
+            lost_docs,
+        )
+    if not kept:
+        raise InputError(f"{source}: no judgement names a known query and a known document")
+    return kept
 
 
 def write_queries(path: str | Path, queries: dict[str, str]) -> None:

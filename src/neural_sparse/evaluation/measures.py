@@ -1,0 +1,120 @@
+"""Relevance measures by ir_measures name: nDCG@10, R@1000, RR@10, ..."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from neural_sparse.data.collection import whole_grades
+from neural_sparse.errors import InputError
+from neural_sparse.evaluation.ranking import trec_order
+
+if TYPE_CHECKING:
+    from ir_measures import Measure
+
+Run = dict[str, dict[str, float]]
+
+DEFAULT_MEASURES = ("nDCG@10", "R@1000", "RR@10")
+_OTHER_NAMES = {"ndcg": "nDCG", "recall": "R", "mrr": "RR", "rr": "RR", "map": "AP", "precision": "P"}
+
+
+@dataclass(frozen=True)
+class RunScores:
+    """What a run reaches.
+
+    Attributes:
+        means: measure -> arithmetic mean over all judged queries.
+        per_query: measure -> query id -> value, for every judged query, in the order of the qrels.
+        hole_rate: share of unjudged documents among the first ten (over all queries that have results);
+            NaN when nothing was retrieved.
+        judged_queries: queries the means are taken over.
+        unanswered: judged queries for which the run holds nothing; each counts as 0.
+        without_relevant: judged queries with no document of grade >= 1; each counts as 0, as in trec_eval.
+    """
+
+    means: dict[str, float]
+    per_query: dict[str, dict[str, float]]
+    hole_rate: float
+    judged_queries: int
+    unanswered: int
+    without_relevant: int
+
+
+def parse_measures(names: Iterable[str]) -> list[Measure]:
+    """ir_measures objects of their names; "ndcg@10", "recall@1000" and "mrr@10" are understood too.
+
+    Raises:
+        InputError: an unknown measure, or none.
+    """
+    import ir_measures
+
+    found = []
+    for name in names:
+        stem = name.split("@")[0].split("(")[0]
+        canonical = _OTHER_NAMES.get(stem.lower(), stem) + name[len(stem) :]
+        try:
+            found.append(ir_measures.parse_measure(canonical))
+        except (NameError, ValueError, SyntaxError, TypeError) as error:
+            near = get_close_matches(stem, list(ir_measures.measures.registry), n=1, cutoff=0.4)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise InputError(
+                f"unknown measure {name!r}{hint} (ir_measures names, such as {', '.join(DEFAULT_MEASURES)})"
+            ) from error
+    if not found:
+        raise InputError("no measure given")
+    return found
+
+
+def evaluate_run(
+    run: Mapping[str, Mapping[str, float]],
+    qrels: Mapping[str, Mapping[str, int]],
+    measures: Sequence[str] = DEFAULT_MEASURES,
+) -> RunScores:
+    """Score a run (query id -> document id -> score) against judgements.
+
+    Every judged query counts: without results it scores 0, and so does one without any relevant document.
+    Queries of the run that no one judged are left out. Equal scores are ordered as trec_eval does
+    (see `ranking`), for every measure alike.
+
+    Raises:
+        InputError: an unknown measure, no judgements, a grade that is no whole number, a score that is no
+            number, or a run that shares no query with the judgements.
+    """
+    import ir_measures
+
+    parsed = parse_measures(measures)
+    grades = whole_grades(qrels)
+    if not grades:
+        raise InputError("there is no judged query to evaluate on")
+    if run and not any(query_id in run for query_id in grades):
+        raise InputError(
+            f"the run and the judgements share no query id (run: {next(iter(run))!r}, ..., "
+            f"judgements: {next(iter(grades))!r}, ...): is this the right collection and split?"
+        )
+    ordered: dict[str, list[str]] = {}
+    for query_id in grades:
+        scores = run.get(query_id) or {}
+        if not all(map(math.isfinite, scores.values())):
+            bad = next(doc_id for doc_id, score in scores.items() if not math.isfinite(score))
+            raise InputError(f"the run gives document {bad!r} of query {query_id!r} the score {scores[bad]}")
+        ordered[query_id] = trec_order(scores)
+    ranked = {
+        query_id: {doc_id: float(len(docs) - place) for place, doc_id in enumerate(docs)}
+        for query_id, docs in ordered.items()
+        if docs
+    }
+    per_query: dict[str, dict[str, float]] = {str(measure): dict.fromkeys(grades, 0.0) for measure in parsed}
+    for value in ir_measures.iter_calc(parsed, grades, ranked):
+        per_query[str(value.measure)][value.query_id] = float(value.value)
+    shown = [(doc_id, grades[query_id]) for query_id, docs in ordered.items() for doc_id in docs[:10]]
+    return RunScores(
+        means={name: math.fsum(values.values()) / len(values) for name, values in per_query.items()},
+        per_query=per_query,
+        hole_rate=sum(doc_id not in judged for doc_id, judged in shown) / len(shown) if shown else math.nan,
+        judged_queries=len(grades),
+        unanswered=len(grades) - len(ranked),
+        without_relevant=sum(max(judged.values(), default=0) < 1 for judged in grades.values()),
+    )

@@ -1,0 +1,112 @@
+"""TREC run files: query-id Q0 document-id rank score tag, one line per retrieved document."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Container, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from neural_sparse.errors import InputError
+from neural_sparse.evaluation.measures import Run
+from neural_sparse.evaluation.ranking import trec_order, without_ties
+from neural_sparse.files import replacing
+
+if TYPE_CHECKING:
+    from neural_sparse.search import Hits
+
+logger = logging.getLogger(__name__)
+
+
+def run_from_hits(hits: Hits, query_ids: Sequence[str], doc_ids: Sequence[str]) -> Run:
+    """A run of an engine's hits, its order kept and no two scores of a query equal (see `ranking`).
+
+    `hits.docs` are rows of `doc_ids`; -1 marks places without a hit.
+    """
+    scores = without_ties(hits.scores) if hits.scores.size else hits.scores
+    run: Run = {}
+    for query_id, rows, values in zip(query_ids, hits.docs, scores, strict=True):
+        found = int(np.count_nonzero(rows >= 0))
+        run[query_id] = {
+            doc_ids[row]: value
+            for row, value in zip(rows[:found].tolist(), values[:found].tolist(), strict=True)
+        }
+    return run
+
+
+def write_run(path: str | Path, run: Run, tag: str = "neural-sparse") -> None:
+    """Write a run, best document first. Scores are written with the digits that give the same float back.
+
+    Raises:
+        InputError: an id that holds white space, which the format cannot carry.
+    """
+    tag = re.sub(r"\s+", "-", tag.strip()) or "run"
+    with replacing(path) as file, file.open("w", encoding="utf-8") as out:
+        for query_id, scores in run.items():
+            for rank, doc_id in enumerate(trec_order(scores), start=1):
+                if len(f"{query_id} {doc_id}".split()) != 2:
+                    raise InputError(
+                        f"a TREC run cannot hold query id {query_id!r} with document id {doc_id!r}: "
+                        "ids must not be empty or hold white space"
+                    )
+                out.write(f"{query_id} Q0 {doc_id} {rank} {float(np.float32(scores[doc_id])):.9g} {tag}\n")
+
+
+def read_run(path: str | Path) -> Run:
+    """Read a run file; columns are parted by any white space. The score decides the order, not the rank.
+
+    Scores are kept as 32-bit floats, which is what trec_eval compares.
+
+    Raises:
+        InputError: a missing or empty file; a line without six columns, with a score that is no number, or
+            naming a document a second time for its query (file and line).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such run file")
+    run: Run = {}
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for number, line in enumerate(lines, start=1):
+            columns = line.split()
+            if not columns:
+                continue
+            if len(columns) != 6:
+                raise InputError(
+                    f"{path}, line {number}: expected 6 columns (query-id Q0 document-id rank score tag), "
+                    f"found {len(columns)}"
+                )
+            query_id, _, doc_id, _, text, _ = columns
+            try:
+                score = float(np.float32(text))
+            except ValueError:
+                score = math.nan
+            if not math.isfinite(score):
+                raise InputError(f"{path}, line {number}: the score {text!r} is no number")
+            scores = run.setdefault(query_id, {})
+            if doc_id in scores:
+                raise InputError(f"{path}, line {number}: query {query_id} has document {doc_id} twice")
+            scores[doc_id] = score
+    if not run:
+        raise InputError(f"{path}: the run is empty")
+    return run
+
+
+def unknown_documents(run: Run, doc_ids: Container[str], name: str = "the run") -> int:
+    """Count the retrieved documents that the collection does not hold, and say so once.
+
+    They stay in the run: they take up places, as they would in trec_eval.
+    """
+    unknown = [doc_id for scores in run.values() for doc_id in scores if doc_id not in doc_ids]
+    if unknown:
+        logger.warning(
+            "%s: %d of %d retrieved documents are not in the collection (first: %s), so not relevant",
+            name,
+            len(unknown),
+            sum(map(len, run.values())),
+            unknown[0],
+        )
+    return len(unknown)
