@@ -1,0 +1,333 @@
+"""The inference-free sparse encoder."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from sentence_transformers import SparseEncoder
+from sentence_transformers.base.modules import Router, Transformer
+from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding, SpladePooling
+from torch import Tensor, nn
+
+from neural_sparse.errors import InputError
+from neural_sparse.idf import IdfWeights, idf_weights
+from neural_sparse.model.activation import SPLADE_POOLING_NAMES, Activation, activate, check_activation
+from neural_sparse.model.encoding import encode_documents, encode_queries
+from neural_sparse.model.head import pack, pooled_logits
+from neural_sparse.model.location import model_not_found, resolve_model
+from neural_sparse.model.microbatch import split_by_length
+from neural_sparse.model.sparsity import sparsity_stats
+from neural_sparse.tokens import vocabulary
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_MAX_LENGTH = 256
+MAX_VOCABULARY_PADDING = 512  # embeddings are padded to multiples of at most this
+SILENT = -1e4  # decoder bias of special tokens: no logit can lift them above zero
+
+
+class NeuralSparseEncoder(SparseEncoder):
+    """Documents through a masked-LM transformer, queries through a weight table.
+
+    The module tree is plain sentence-transformers (a Router over SparseStaticEmbedding for queries and
+    Transformer + SpladePooling for documents), so a saved folder loads in `SparseEncoder` without this
+    package. Only the forward pass differs: logits [batch, sequence, vocabulary] are never made.
+
+    Args:
+        model_name: a hub id, a local folder, or a folder inside an installed package. Holds a masked LM, a
+            SPLADE model, or an inference-free sparse encoder in sentence-transformers format.
+        max_length: tokens per document, special ones included; the model's own limit if None and it
+            has one (256 for a bare masked LM).
+        use_relu: must be True; kept for the guide's signature.
+        activation: "log1p" (SPLADE) or "double_log1p" (arXiv 2504.14839); the saved one if None.
+        idf: query weights, as a table {token: weight} or the JSON file that holds one; the saved ones
+            if None, or 1 for every token of a model that has none.
+        device: "cpu", "cuda", ...; the best there is if None.
+        trust_remote_code: run code that comes with the model. Only for a repository you have read.
+
+    Raises:
+        InputError: no such model, no masked-LM head, weights that are not safetensors, a tokenizer or an
+            IDF table of another vocabulary.
+    """
+
+    def __init__(
+        self,
+        model_name: str | Path,
+        max_length: int | None = None,
+        use_relu: bool = True,
+        *,
+        activation: Activation | None = None,
+        idf: Mapping[str, float] | str | Path | None = None,
+        device: str | torch.device | None = None,
+        trust_remote_code: bool = False,
+        revision: str | None = None,
+    ) -> None:
+        if not use_relu:
+            raise InputError("use_relu=False would leave no weight at zero: a sparse encoder needs the ReLU")
+        if activation is not None:
+            check_activation(activation)
+        location = resolve_model(str(model_name))
+        query, transformer, pooling = _load_modules(location, trust_remote_code, revision)
+        mlm = transformer.model
+        tokenizer = transformer.tokenizer
+        fit_vocabulary(mlm, tokenizer)
+        if activation is not None:
+            pooling.activation_function = SPLADE_POOLING_NAMES[activation]
+        if pooling.pooling_strategy != "max":
+            raise InputError(f"{model_name}: pools by {pooling.pooling_strategy!r}; only max pooling is supported")
+        if query is None:
+            silence_special_tokens(mlm, tokenizer)
+            weights = torch.ones(len(vocabulary(tokenizer)))
+            weights[tokenizer.all_special_ids] = 0.0
+            query = SparseStaticEmbedding(tokenizer, weights, frozen=True)
+        elif list(query.tokenizer.get_vocab().items()) != list(tokenizer.get_vocab().items()) and (
+            vocabulary(query.tokenizer) != vocabulary(tokenizer)
+        ):
+            raise InputError(f"{model_name}: its query and document sides have different vocabularies")
+        limit = getattr(mlm.config, "max_position_embeddings", None)
+        own_limit = transformer.max_seq_length if (Path(location) / "modules.json").is_file() else None
+        transformer.max_seq_length = _document_length(max_length or own_limit or DEFAULT_MAX_LENGTH, limit, mlm)
+        router = Router.for_query_document([query], [transformer, pooling], default_route="document")
+        super().__init__(modules=[router], device=str(device) if device is not None else None, similarity_fn_name="dot")
+        self.name = str(model_name)
+        _defer_projection(mlm)
+        if idf is not None:
+            self.set_query_weights(idf)
+        self.eval()
+
+    # --- parts -------------------------------------------------------------------------------------
+
+    @property
+    def router(self) -> Router:
+        return self[0]
+
+    @property
+    def transformer(self) -> Transformer:
+        return self.router.sub_modules["document"][0]
+
+    @property
+    def mlm(self) -> nn.Module:
+        """The masked LM; its output projection passes hidden states through (see `_defer_projection`)."""
+        return self.transformer.model
+
+    @property
+    def projection(self) -> nn.Linear:
+        return self.mlm.get_output_embeddings()
+
+    @property
+    def query_table(self) -> SparseStaticEmbedding:
+        return self.router.sub_modules["query"][0]
+
+    @property
+    def activation(self) -> Activation:
+        name = self.router.sub_modules["document"][1].activation_function
+        return next(ours for ours, theirs in SPLADE_POOLING_NAMES.items() if theirs == name)
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.transformer.tokenizer
+
+    @property
+    def vocab_size(self) -> int:
+        return self.projection.out_features
+
+    @property
+    def max_length(self) -> int:
+        return self.transformer.max_seq_length
+
+    @property
+    def query_weights(self) -> Tensor:
+        """[vocabulary], 0 for special tokens."""
+        return self.query_table.weight
+
+    def set_query_weights(self, idf: Mapping[str, float] | str | Path) -> None:
+        """Replace the query side's weights.
+
+        Raises:
+            InputError: a table of another tokenizer.
+        """
+        weights = idf_weights(idf, self.tokenizer).vector
+        with torch.no_grad():
+            self.query_weights.copy_(torch.from_numpy(weights))
+
+    def idf_table(self) -> IdfWeights:
+        """The query side's weights as {token: weight}."""
+        vector = self.query_weights.detach().float().cpu().numpy()
+        return IdfWeights(dict(zip(vocabulary(self.tokenizer), vector.tolist(), strict=True)), vector)
+
+    # --- forward -----------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        input: Mapping[str, Any] | Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        input_ids: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Document vectors, or whatever sentence-transformers asks for.
+
+        `model(input_ids, attention_mask)`, both [batch, sequence], returns weights [batch, vocabulary].
+        A features dictionary, as sentence-transformers passes, is returned with "sentence_embedding"
+        added; one with "offsets" holds packed documents: "input_ids" [tokens], "offsets" [documents + 1].
+        """
+        ids = input if isinstance(input, Tensor) else input_ids
+        if ids is not None:
+            mask = torch.ones_like(ids) if attention_mask is None else attention_mask
+            return self._weights(*pack(self._hidden(ids, mask), mask))
+        if not isinstance(input, Mapping):
+            raise TypeError("forward() needs input_ids and attention_mask, or a dictionary of features")
+        if (kwargs.get("task") or input.get("task") or "document") == "query":
+            return super().forward(input, **kwargs)
+        if "offsets" in input:
+            vectors = self._packed_documents(input["input_ids"], input["offsets"])
+        else:
+            mask = input["attention_mask"]
+            vectors = self._weights(*pack(self._hidden(input["input_ids"], mask), mask))
+        return {**input, "sentence_embedding": vectors}
+
+    def _hidden(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return self.mlm(input_ids=input_ids, attention_mask=attention_mask).logits
+
+    def _weights(self, hidden: Tensor, offsets: Tensor) -> Tensor:
+        projection = self.projection
+        return activate(pooled_logits(hidden, offsets, projection.weight, projection.bias), self.activation)
+
+    def _packed_documents(self, ids: Tensor, offsets: Tensor) -> Tensor:
+        """Weights [documents, vocabulary] of packed documents, encoded in groups of similar length.
+
+        Padding costs almost nothing, and the head sees all documents at once.
+        """
+        hidden, order = [], []
+        for rows, padded, mask in split_by_length(ids, offsets, int(self.tokenizer.pad_token_id or 0)):
+            hidden.append(pack(self._hidden(padded, mask), mask)[0])
+            order.append(rows)
+        rows = torch.cat(order)
+        lengths = (offsets[1:] - offsets[:-1])[rows]
+        grouped = torch.cat([torch.zeros_like(lengths[:1]), lengths.cumsum(0)])
+        vectors = self._weights(torch.cat(hidden), grouped)
+        return vectors[torch.argsort(rows)]
+
+    # --- encoding ----------------------------------------------------------------------------------
+
+    def encode_documents(
+        self, texts: Sequence[str], *, tokens_per_batch: int | None = None, show_progress: bool = False
+    ) -> sp.csr_matrix:
+        """Document vectors, csr float32 [documents, vocabulary]."""
+        return encode_documents(self, texts, tokens_per_batch, show_progress)
+
+    def encode_queries(self, texts: Sequence[str]) -> sp.csr_matrix:
+        """Query vectors, csr float32 [queries, vocabulary]: each known token's weight, once."""
+        return encode_queries(texts, self.tokenizer, self.query_weights.detach().float().cpu().numpy())
+
+    def get_sparsity_stats(self, reps: Tensor | sp.csr_matrix) -> dict[str, float]:
+        """See `sparsity_stats`."""
+        return sparsity_stats(reps)
+
+    def top_terms(self, vector: sp.csr_matrix, k: int | None = None) -> list[tuple[str, float]]:
+        """(token, weight) of a single vector [1, vocabulary], heaviest first."""
+        names = self._names()
+        order = np.lexsort((vector.indices, -vector.data))[:k]
+        return [(names[vector.indices[i]], float(vector.data[i])) for i in order]
+
+    def _names(self) -> list[str]:
+        return vocabulary(self.tokenizer)
+
+
+def _load_modules(
+    location: str, trust_remote_code: bool, revision: str | None
+) -> tuple[SparseStaticEmbedding | None, Transformer, SpladePooling]:
+    """The query table, if the model has one, the transformer and the pooling."""
+    kwargs: dict[str, Any] = {"use_safetensors": True, "dtype": torch.float32}
+    try:
+        modules = list(
+            SparseEncoder(
+                location,
+                device="cpu",
+                trust_remote_code=trust_remote_code,
+                revision=revision,
+                model_kwargs=kwargs,
+            )
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise model_not_found(location, error) from error
+    query = None
+    if isinstance(modules[0], Router):
+        routes = modules[0].sub_modules
+        if not {"query", "document"} <= set(routes):
+            raise InputError(f"{location}: its router has {sorted(routes)}, not a query and a document side")
+        if isinstance(routes["query"][0], SparseStaticEmbedding):
+            query = routes["query"][0]
+        modules = list(routes["document"])
+    if len(modules) != 2 or not isinstance(modules[1], SpladePooling):
+        raise InputError(
+            f"{location}: not a masked language model (found {', '.join(type(module).__name__ for module in modules)});"
+            " a sparse encoder starts from a ...ForMaskedLM model"
+        )
+    transformer, pooling = modules
+    projection = transformer.model.get_output_embeddings()
+    if not isinstance(projection, nn.Linear):
+        raise InputError(f"{location}: {type(transformer.model).__name__} has no linear masked-LM projection")
+    return query, transformer, pooling
+
+
+def fit_vocabulary(mlm: Any, tokenizer: Any) -> None:
+    """Drop the rows an embedding was padded with, so that columns are the tokenizer's tokens.
+
+    Raises:
+        InputError: a tokenizer that does not match the model.
+    """
+    size, known = mlm.get_output_embeddings().out_features, len(vocabulary(tokenizer))
+    if known > size or size - known > MAX_VOCABULARY_PADDING:
+        raise InputError(f"the tokenizer has {known:,} tokens but the model {size:,}: they do not belong together")
+    if known < size:
+        logger.info("dropping %d padding rows of the vocabulary", size - known)
+        mlm.resize_token_embeddings(known)
+
+
+def silence_special_tokens(mlm: Any, tokenizer: Any) -> None:
+    """Special tokens weigh 0 in documents, wherever the model is loaded: their decoder bias is far below zero."""
+    bias = mlm.get_output_embeddings().bias
+    if bias is not None:
+        with torch.no_grad():
+            bias[tokenizer.all_special_ids] = SILENT
+
+
+def _document_length(wanted: int, limit: int | None, mlm: Any) -> int:
+    if limit is None:
+        return wanted
+    # RoBERTa counts positions from padding_idx + 1.
+    offset = 2 if "roberta" in mlm.config.model_type else 0
+    if wanted > limit - offset:
+        logger.warning("max_length %d is more than the model's %d; using that", wanted, limit - offset)
+    return min(wanted, limit - offset)
+
+
+def _pass_through(hidden: Tensor) -> Tensor:
+    return hidden
+
+
+def _defer_projection(mlm: Any) -> None:
+    """Make the masked LM return what enters its output projection; `pooled_logits` projects block by block.
+
+    The projection keeps its place, so that names of weights and saved files stay those of the
+    architecture.
+
+    Raises:
+        InputError: an architecture that does something after its projection.
+    """
+    projection = mlm.get_output_embeddings()
+    ids = torch.tensor([[0, 1]], device=projection.weight.device)
+    with torch.inference_mode():
+        expected = mlm(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+        projection.forward = _pass_through
+        hidden = mlm(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+        actual = nn.functional.linear(hidden, projection.weight, projection.bias)
+    if actual.shape != expected.shape or not torch.allclose(actual, expected, atol=1e-3, rtol=1e-3):
+        raise InputError(f"{type(mlm).__name__}: its logits are more than a projection of hidden states; not supported")

@@ -1,0 +1,107 @@
+"""Texts to sparse matrices, without a Python object per text."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numba
+import numpy as np
+import scipy.sparse as sp
+import torch
+from tqdm import tqdm
+
+from neural_sparse.model.microbatch import length_groups
+from neural_sparse.tokens import Tokens, tokenize
+
+if TYPE_CHECKING:
+    from neural_sparse.model.encoder import NeuralSparseEncoder
+
+logger = logging.getLogger(__name__)
+
+TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
+
+
+def encode_documents(
+    model: NeuralSparseEncoder, texts: Sequence[str], tokens_per_batch: int | None = None, show_progress: bool = False
+) -> sp.csr_matrix:
+    """Document vectors, csr float32 [documents, vocabulary], in batches of similar length.
+
+    Args:
+        tokens_per_batch: bound on a batch's padded size; chosen for the device if None.
+    """
+    device = model.device
+    tokens = tokenize(texts, model.tokenizer, model.max_length, special_tokens=True)
+    if tokens.truncated:
+        logger.info("%d of %d texts were cut at %d tokens", tokens.truncated, len(tokens), model.max_length)
+    budget = tokens_per_batch or TOKENS_PER_BATCH.get(device.type, 16384)
+    groups = length_groups(tokens.lengths, max_tokens=budget, min_tokens=budget // 2)
+    was_training = model.training
+    model.eval()
+    parts: list[sp.csr_matrix] = []
+    with (
+        torch.inference_mode(),
+        tqdm(total=len(tokens), desc="encoding", unit="doc", disable=None if show_progress else True) as progress,
+    ):
+        for rows in groups:
+            vectors = model(packed_features(tokens.take(rows), device))["sentence_embedding"]
+            parts.append(to_csr(vectors))
+            progress.update(len(rows))
+    model.train(was_training)
+    if not parts:
+        return sp.csr_matrix((0, model.vocab_size), dtype=np.float32)
+    matrix = sp.vstack(parts, format="csr")
+    return matrix[np.argsort(np.concatenate(groups))]
+
+
+def packed_features(tokens: Tokens, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """What `NeuralSparseEncoder.forward` takes for packed documents."""
+    return {
+        "input_ids": torch.from_numpy(tokens.ids).to(device),
+        "offsets": torch.from_numpy(tokens.offsets),
+        "task": "document",
+    }
+
+
+def to_csr(vectors: torch.Tensor) -> sp.csr_matrix:
+    """The non-zero entries of dense vectors [texts, vocabulary]."""
+    dense = vectors.float()
+    if dense.device.type != "cpu":
+        rows, columns = dense.nonzero(as_tuple=True)
+        counts = torch.bincount(rows, minlength=len(dense)).cumsum(0).cpu().numpy()
+        data, indices = dense[rows, columns].cpu().numpy(), columns.to(torch.int32).cpu().numpy()
+        indptr = np.concatenate(([0], counts))
+    else:
+        array = dense.contiguous().numpy()
+        indptr = np.concatenate(([0], np.cumsum(np.count_nonzero(array, axis=1))))
+        indices, data = _gather_nonzero(array, indptr)
+    return sp.csr_matrix((data, indices, indptr), shape=tuple(dense.shape))
+
+
+@numba.njit(cache=True, nogil=True)
+def _gather_nonzero(array: np.ndarray, indptr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    indices = np.empty(indptr[-1], np.int32)
+    data = np.empty(indptr[-1], np.float32)
+    for row in range(array.shape[0]):
+        place = indptr[row]
+        for column in range(array.shape[1]):
+            if array[row, column] != 0:
+                indices[place] = column
+                data[place] = array[row, column]
+                place += 1
+    return indices, data
+
+
+def encode_queries(texts: Sequence[str], tokenizer: Any, weights: np.ndarray) -> sp.csr_matrix:
+    """Query vectors, csr float32 [queries, vocabulary]: the weight of each token present, however often.
+
+    Tokens that weigh 0 (special ones, [UNK] among them) are left out; a query of nothing else is empty.
+    """
+    tokens = tokenize(texts, tokenizer)
+    rows = np.repeat(np.arange(len(tokens)), tokens.lengths)
+    present = np.unique(rows * len(weights) + tokens.ids)
+    rows, columns = present // len(weights), present % len(weights)
+    known = weights[columns] > 0
+    rows, columns = rows[known], columns[known]
+    return sp.csr_matrix((weights[columns], (rows, columns)), shape=(len(tokens), len(weights)), dtype=np.float32)

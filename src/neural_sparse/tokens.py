@@ -1,0 +1,126 @@
+"""Text to token ids, as flat arrays: the one place where texts are tokenized."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from neural_sparse.errors import InputError
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids of several texts, one after the other.
+
+    Attributes:
+        ids: int64 [tokens].
+        offsets: int64 [texts + 1]; text i is ids[offsets[i]:offsets[i + 1]].
+        truncated: number of texts cut at the length limit.
+    """
+
+    ids: np.ndarray
+    offsets: np.ndarray
+    truncated: int = 0
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return np.diff(self.offsets)
+
+    def take(self, rows: np.ndarray) -> Tokens:
+        """The texts of `rows`, in that order."""
+        lengths = self.lengths[rows]
+        offsets = np.concatenate(([0], np.cumsum(lengths)))
+        positions = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
+        return Tokens(self.ids[positions], offsets)
+
+
+def tokenize(
+    texts: Sequence[str], tokenizer: Any, max_length: int | None = None, special_tokens: bool = False
+) -> Tokens:
+    """Tokenize texts.
+
+    Args:
+        texts: any number of strings; an empty one has no tokens but its special ones.
+        tokenizer: a transformers tokenizer (the fast kind is used in parallel).
+        max_length: cut each text to this many tokens, special ones included.
+        special_tokens: add those of the tokenizer's single-text template ([CLS] text [SEP]).
+
+    Raises:
+        InputError: an entry that is no string, with its position.
+    """
+    if not isinstance(texts, list):
+        texts = list(texts)
+    for position, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InputError(f"text {position} is {type(text).__name__}, not a string: {text!r:.80}")
+    prefix, suffix = special_token_template(tokenizer) if special_tokens else ((), ())
+    ids_of_texts = _token_ids(texts, tokenizer)
+    lengths = np.fromiter(map(len, ids_of_texts), np.int64, len(texts))
+    total = int(lengths.sum())
+    ids = np.fromiter(chain.from_iterable(ids_of_texts), np.int64, total)
+    truncated = 0
+    if max_length is not None:
+        room = max_length - len(prefix) - len(suffix)
+        if room < 1:
+            raise InputError(f"max_length {max_length} leaves no room beside {len(prefix) + len(suffix)} special tokens")
+        starts = np.cumsum(lengths) - lengths
+        positions = np.arange(total) - np.repeat(starts, lengths)
+        truncated = int((lengths > room).sum())
+        if truncated:
+            ids = ids[positions < room]
+            lengths = np.minimum(lengths, room)
+    offsets = np.concatenate(([0], np.cumsum(lengths)))
+    if prefix or suffix:
+        extra = len(prefix) + len(suffix)
+        framed_offsets = offsets + extra * np.arange(len(offsets))
+        framed = np.empty(framed_offsets[-1], np.int64)
+        framed[np.arange(len(ids)) + np.repeat(framed_offsets[:-1] + len(prefix) - offsets[:-1], lengths)] = ids
+        for place, token in enumerate(prefix):
+            framed[framed_offsets[:-1] + place] = token
+        for place, token in enumerate(suffix):
+            framed[framed_offsets[1:] - len(suffix) + place] = token
+        ids, offsets = framed, framed_offsets
+    return Tokens(ids, offsets, truncated)
+
+
+def _token_ids(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+    # transformers sets both again at each of its own calls, so nothing is lost by clearing them here.
+    backend.no_truncation()
+    backend.no_padding()
+    return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
+
+
+def special_token_template(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Ids the tokenizer puts before and after a single text."""
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    framed = tokenizer("a")["input_ids"]
+    for start in range(len(framed) - len(bare) + 1):
+        if framed[start : start + len(bare)] == bare:
+            return tuple(framed[:start]), tuple(framed[start + len(bare) :])
+    raise InputError(f"{type(tokenizer).__name__} does not put its special tokens around the text; not supported")
+
+
+def vocabulary(tokenizer: Any) -> list[str]:
+    """Token strings by id.
+
+    Raises:
+        InputError: ids that are not 0 .. n-1 (such a vocabulary cannot be the columns of a matrix).
+    """
+    ids = tokenizer.get_vocab()
+    names = [""] * len(ids)
+    try:
+        for name, index in ids.items():
+            names[index] = name
+    except IndexError as error:
+        raise InputError(f"the tokenizer's {len(ids)} tokens are not numbered 0 to {len(ids) - 1}") from error
+    return names
