@@ -18,7 +18,7 @@ _ROLE = re.compile(r":[\w:+-]+:`([^`]*)`")
 _ROLE_TARGET = re.compile(r"^(.+?)\s*<[^>]*>$", re.DOTALL)
 _TICKS = re.compile(r"`{1,2}([^`\n]*)`{1,2}_{0,2}")
 _SENTENCE_END = re.compile(
-    r"(?<!e\.g)(?<!i\.e)(?<!etc)(?<!vs)(?<! cf)(?<![ .][A-Z])[.!?][)\"']?\s+(?=[A-Z`\"'(*:])"
+    r"(?<!e\.g)(?<!i\.e)(?<!etc)(?<!vs)(?<! cf)(?<! al)(?<![ .][A-Z])[.!?][)\"']?\s+(?=[A-Z`\"'(*:])"
 )
 
 
