@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from neural_sparse.errors import InputError
+from neural_sparse.evaluation.contributions import Explanations
 from neural_sparse.evaluation.cost import Cost
 from neural_sparse.evaluation.latency import Latency
 from neural_sparse.evaluation.measures import Run
@@ -27,6 +28,7 @@ class Evaluation:
         latency: time of a query; None where not measured.
         hole_rate: share of unjudged documents in the first ten; None where nothing was retrieved.
         details: what else is worth knowing: k, unanswered queries, encoding speed, the collection's source.
+        explanations: query id -> why its first and its relevant documents scored (`explain_run`).
     """
 
     name: str
@@ -38,6 +40,7 @@ class Evaluation:
     latency: Latency | None = None
     hole_rate: float | None = None
     details: dict[str, Any] = field(default_factory=dict)
+    explanations: Explanations = field(default_factory=dict, repr=False)
 
     def summary(self) -> dict[str, float]:
         """One flat dict of figures: measures, cost and speed. Latencies are milliseconds."""
@@ -68,7 +71,12 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as JSON can hold it; `from_dict` gives the same evaluation back."""
-        return {**self._metrics(), "per_query": self.per_query, "run": self.run}
+        return {
+            **self._metrics(),
+            "per_query": self.per_query,
+            "run": self.run,
+            "explanations": self.explanations,
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Evaluation:
@@ -85,6 +93,7 @@ class Evaluation:
                 latency=Latency(**latency) if latency else None,
                 hole_rate=values.get("hole_rate"),
                 details=values.get("details", {}),
+                explanations=values.get("explanations", {}),
             )
         except (KeyError, TypeError) as error:
             raise InputError(f"this is no stored evaluation: {error}") from error
@@ -101,12 +110,14 @@ class Evaluation:
         }
 
     def save(self, folder: str | Path) -> None:
-        """Write metrics.json, per_query.json and run.trec."""
+        """Write metrics.json, per_query.json, run.trec and, where there are any, explanations.json."""
         from neural_sparse.evaluation.runs import write_run
 
         folder = Path(folder)
         write_run(folder / "run.trec", self.run, tag=self.name)
         write_json(folder / "per_query.json", self.per_query)
+        if self.explanations:
+            write_json(folder / "explanations.json", self.explanations)
         write_json(folder / "metrics.json", self._metrics())
 
     @classmethod
@@ -122,4 +133,6 @@ class Evaluation:
         values = {**read_json(folder / "metrics.json"), "per_query": read_json(folder / "per_query.json")}
         if (folder / "run.trec").is_file():
             values["run"] = read_run(folder / "run.trec")
+        if (folder / "explanations.json").is_file():
+            values["explanations"] = read_json(folder / "explanations.json")
         return cls.from_dict(values)

@@ -13,12 +13,9 @@ from scipy.sparse import csr_matrix
 from neural_sparse.data.collection import Collection
 from neural_sparse.errors import InputError
 from neural_sparse.evaluation.cost import measure_cost
-from neural_sparse.evaluation.evaluate import (
-    evaluate_external_run,
-    evaluate_retriever,
-    queries_are_documents,
-)
+from neural_sparse.evaluation.evaluate import evaluate_external_run, evaluate_retriever
 from neural_sparse.evaluation.evaluation import Evaluation
+from neural_sparse.evaluation.own_documents import queries_are_documents
 
 
 class Hits(NamedTuple):
@@ -62,8 +59,8 @@ def overlap(collection: Collection) -> WordOverlap:
 
 def test_the_engines_tie_order_decides(collection: Collection) -> None:
     result = evaluate_retriever(overlap(collection), collection, k=3, name="overlap")
-    # "red fox" and "red hen" tie and the engine puts the earlier row first. So would trec_eval (last id first),
-    # so the corpus is turned round as well.
+    # "red fox" and "red hen" tie and the engine puts the earlier row first. So would trec_eval (last id
+    # first), so the corpus is turned round as well.
     assert result.per_query["RR@10"] == {"q1": 0.5, "q2": 1.0, "q3": 0.0}
     assert list(result.run["q1"]) == ["z", "a"]
     backwards = WordOverlap(collection.doc_ids[::-1], collection.texts[::-1])

@@ -1,0 +1,185 @@
+"""Encode or index a collection with a whole system, and evaluate it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from scipy.sparse import csr_matrix
+
+from neural_sparse.data.collection import Collection
+from neural_sparse.evaluation.contributions import explain_run
+from neural_sparse.evaluation.cost import measure_cost
+from neural_sparse.evaluation.evaluate import evaluate_retriever
+from neural_sparse.evaluation.evaluation import Evaluation
+from neural_sparse.evaluation.measures import DEFAULT_MEASURES
+from neural_sparse.evaluation.plain_encoder import PlainEncoder
+
+if TYPE_CHECKING:
+    from sentence_transformers import SparseEncoder
+
+    from neural_sparse.search import BM25Index, Retriever
+
+
+class Encoder(Protocol):
+    """What evaluation needs of a model; `PlainEncoder` gives it to any SparseEncoder."""
+
+    def encode_documents(self, texts: Sequence[str], *, show_progress: bool = False) -> csr_matrix: ...
+
+    def encode_queries(self, texts: Sequence[str]) -> csr_matrix: ...
+
+
+def evaluate_encoder(
+    model: Encoder | SparseEncoder,
+    collection: Collection,
+    k: int = 1000,
+    measures: Sequence[str] = DEFAULT_MEASURES,
+    *,
+    name: str = "model",
+    doc_vectors: csr_matrix | None = None,
+    show_progress: bool = True,
+    latency_queries: int = 200,
+    ignore_identical_ids: bool | None = None,
+) -> Evaluation:
+    """Encode the collection, index it, retrieve, and score relevance, cost and speed.
+
+    Args:
+        doc_vectors: [documents, vocabulary], where the documents are encoded already.
+
+    Raises:
+        InputError: as `evaluate_retriever`.
+    """
+    from neural_sparse.search import SparseIndex, SparseRetriever
+
+    encoder: Encoder = model if hasattr(model, "encode_documents") else PlainEncoder(model)  # type: ignore
+    speed: dict[str, float] = {}
+    if doc_vectors is None:
+        start = time.perf_counter()
+        doc_vectors = encoder.encode_documents(collection.texts, show_progress=show_progress)
+        speed["documents_per_second"] = len(collection.texts) / max(time.perf_counter() - start, 1e-9)
+    index = SparseIndex.build(doc_vectors, collection.doc_ids)
+    result = _evaluate_vectors(
+        SparseRetriever(index, encoder.encode_queries),
+        collection,
+        encoder.encode_queries(list(collection.queries.values())),
+        doc_vectors,
+        vocabulary_of(encoder),
+        index.nbytes,
+        k=k,
+        measures=measures,
+        name=name,
+        latency_queries=latency_queries,
+        ignore_identical_ids=ignore_identical_ids,
+    )
+    result.details |= speed
+    return result
+
+
+def evaluate_bm25(
+    collection: Collection,
+    k: int = 1000,
+    measures: Sequence[str] = DEFAULT_MEASURES,
+    *,
+    index: BM25Index | None = None,
+    name: str = "BM25",
+    latency_queries: int = 200,
+    ignore_identical_ids: bool | None = None,
+) -> Evaluation:
+    """BM25 (k1 .9, b .4, English stemmer and stop words unless `index` says otherwise) on a collection.
+
+    Raises:
+        InputError: as `evaluate_retriever`.
+    """
+    from neural_sparse.search import BM25Index
+
+    if index is None:
+        index = BM25Index.build(collection.texts, collection.doc_ids)
+    return _evaluate_vectors(
+        index,
+        collection,
+        index.encode_queries(list(collection.queries.values())),
+        index.document_weights(),
+        list(index.words.vocabulary),
+        index.index.nbytes,
+        k=k,
+        measures=measures,
+        name=name,
+        latency_queries=latency_queries,
+        ignore_identical_ids=ignore_identical_ids,
+    )
+
+
+def evaluate_model(
+    model: Encoder | SparseEncoder,
+    corpus: Mapping[str, str | Mapping[str, str]],
+    queries: Mapping[str, str],
+    qrels: Mapping[str, Mapping[str, int]],
+    k: int = 1000,
+    measures: Sequence[str] = DEFAULT_MEASURES,
+    *,
+    show_progress: bool = True,
+) -> dict[str, float]:
+    """Figures of a sparse encoder on a collection held in dicts, as BEIR's loader gives them.
+
+    Args:
+        corpus: document id -> text, or -> {"title", "text"} (joined by a space).
+        queries: query id -> text.
+        qrels: query id -> document id -> grade.
+
+    Returns:
+        The measures, FLOPS, L1 (mean norm of a document), doc_terms, query_terms, saturation, index_bytes,
+        latencies and speeds: see `Evaluation.summary`.
+
+    Raises:
+        InputError: an empty corpus, or nothing judged that both queries and corpus hold.
+    """
+    collection = Collection.of(corpus, queries, qrels)
+    return evaluate_encoder(model, collection, k, measures, show_progress=show_progress).summary()
+
+
+def vocabulary_of(model: Any) -> list[str] | None:
+    """Token of each dimension, where the model has a tokenizer; padding dimensions by their number."""
+    tokenizer = getattr(model, "tokenizer", None)
+    if tokenizer is None:
+        return None
+    known = len(tokenizer)
+    size = int(getattr(model, "vocab_size", known))
+    tokens = tokenizer.convert_ids_to_tokens(list(range(min(known, size))))
+    return [str(token) for token in tokens] + [f"[{number}]" for number in range(known, size)]
+
+
+def _evaluate_vectors(
+    retriever: Retriever,
+    collection: Collection,
+    query_vectors: csr_matrix,
+    doc_vectors: csr_matrix,
+    vocabulary: Sequence[str] | None,
+    index_bytes: int,
+    *,
+    k: int,
+    measures: Sequence[str],
+    name: str,
+    latency_queries: int,
+    ignore_identical_ids: bool | None,
+) -> Evaluation:
+    result = evaluate_retriever(
+        retriever,
+        collection,
+        k,
+        measures,
+        name=name,
+        cost=measure_cost(query_vectors, doc_vectors, vocabulary, index_bytes),
+        latency_queries=latency_queries,
+        ignore_identical_ids=ignore_identical_ids,
+    )
+    result.explanations = explain_run(
+        result.run,
+        collection.qrels,
+        list(collection.queries),
+        query_vectors,
+        collection.doc_ids,
+        doc_vectors,
+        vocabulary,
+    )
+    return result
