@@ -1,0 +1,1 @@
+"""Teachers for distillation: their scores, computed once and kept."""

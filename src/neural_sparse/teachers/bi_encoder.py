@@ -1,0 +1,149 @@
+"""What dense and sparse teachers share: each text becomes one cached vector, scores are dot products."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neural_sparse.teachers.cache import TeacherCache
+from neural_sparse.teachers.rows import Matrix, Rows, dot
+from neural_sparse.teachers.teacher import Known, Scores
+from neural_sparse.teachers.weights import content_hash, model_folder, read_config
+
+Task = Literal["query", "document"]
+_PROMPT_NAMES: dict[Task, tuple[str, ...]] = {
+    "query": ("query",),
+    "document": ("document", "passage", "corpus"),
+}
+
+
+class PreparedVectors:
+    """Query and document vectors of one teacher, ready for quick in-batch scores.
+
+    Attributes:
+        name: Of the teacher.
+    """
+
+    in_batch = True
+
+    def __init__(
+        self,
+        name: str,
+        queries: Rows,
+        query_rows: NDArray[np.int64],
+        documents: Rows,
+        document_rows: NDArray[np.int64],
+    ) -> None:
+        self.name = name
+        self._queries, self._query_rows = queries, query_rows
+        self._documents, self._document_rows = documents, document_rows
+
+    def scores(
+        self, query_rows: NDArray[np.int64], doc_rows: NDArray[np.int64], own: Known
+    ) -> tuple[Scores, Known]:
+        queries = self._queries.gather(self._query_rows[query_rows])
+        documents = self._documents.gather(self._document_rows[doc_rows])
+        return dot(queries, documents), np.ones((len(query_rows), len(doc_rows)), dtype=np.bool_)
+
+    def query_vectors(self) -> Matrix:
+        """float32 [queries, width]: an array (dense teacher) or a csr_matrix (sparse teacher)."""
+        return self._queries.gather(self._query_rows)
+
+    def document_vectors(self) -> Matrix:
+        """float32 [documents, width]: an array (dense teacher) or a csr_matrix (sparse teacher)."""
+        return self._documents.gather(self._document_rows)
+
+
+class BiEncoderTeacher(ABC):
+    """A model that turns each text into one vector.
+
+    Args:
+        name: Hub id, folder, or folder inside an installed package. Safetensors weights only.
+        query_prompt, document_prompt: Put before each text; None means what the model's own files say.
+        batch_size: Texts per batch.
+        device: None means a GPU where there is one.
+        max_length: Longer texts are cut to this many tokens (or to the model's own limit, if that is lower).
+        trust_remote_code: Run code that comes with the model. Off unless you trust its authors.
+
+    Raises:
+        InputError: the model cannot be found or loaded (when it is first needed).
+    """
+
+    in_batch = True
+    kind: str
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        query_prompt: str | None = None,
+        document_prompt: str | None = None,
+        batch_size: int = 32,
+        device: str | None = None,
+        max_length: int = 512,
+        trust_remote_code: bool = False,
+    ) -> None:
+        self.name = name
+        self.batch_size = batch_size
+        self.device = device
+        self.max_length = max_length
+        self.trust_remote_code = trust_remote_code
+        self._own_prompts: dict[Task, str | None] = {"query": query_prompt, "document": document_prompt}
+
+    @abstractmethod
+    def encode(self, texts: list[str], task: Task) -> Matrix:
+        """Vectors of a batch of texts, in the precision in which they are stored."""
+
+    @cached_property
+    def folder(self) -> Path:
+        return model_folder(self.name)
+
+    @cached_property
+    def routed(self) -> bool:
+        """Whether queries and documents go through different modules."""
+        modules = read_config(self.folder, "modules.json")
+        return any(str(module["type"]).endswith(("Router", "Asym")) for module in modules)
+
+    @cached_property
+    def _weights(self) -> str:
+        return content_hash(self.folder)
+
+    def prompt(self, task: Task) -> str:
+        own = self._own_prompts[task]
+        if own is not None:
+            return own
+        config = read_config(self.folder, "config_sentence_transformers.json")
+        prompts = config.get("prompts") or {}
+        names = (*_PROMPT_NAMES[task], config.get("default_prompt_name"))
+        return next((prompts[name] or "" for name in names if name in prompts), "")
+
+    def identity(self, task: Task) -> dict[str, Any]:
+        """All that a text's vector depends on; equal for both tasks where the model treats them alike."""
+        return {
+            "kind": self.kind,
+            "weights": self._weights,
+            "prompt": self.prompt(task),
+            "route": task if self.routed else "both",
+            "max_length": self.max_length,
+        }
+
+    def prepare(
+        self,
+        queries: Sequence[str],
+        documents: Sequence[str],
+        pairs: NDArray[np.int64] | None,
+        cache: TeacherCache,
+    ) -> PreparedVectors:
+        query_side = self._rows(queries, "query", cache)
+        return PreparedVectors(self.name, *query_side, *self._rows(documents, "document", cache))
+
+    def _rows(self, texts: Sequence[str], task: Task, cache: TeacherCache) -> tuple[Rows, NDArray[np.int64]]:
+        return cache.rows(
+            self.name, self.identity(task), texts, lambda batch: self.encode(batch, task), self.batch_size
+        )

@@ -1,0 +1,63 @@
+"""Dense teachers: any sentence-transformers embedding model."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from neural_sparse.errors import InputError
+from neural_sparse.teachers.bi_encoder import BiEncoderTeacher, Task
+from neural_sparse.teachers.rows import Matrix
+from neural_sparse.teachers.weights import loading, read_config
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+
+class DenseTeacher(BiEncoderTeacher):
+    """One embedding per text, stored as float16; scored by cosine or dot product, as the model says.
+
+    Cosine (the default of models that do not say) means that embeddings are stored with length 1.
+    """
+
+    kind = "dense"
+
+    @cached_property
+    def model(self) -> SentenceTransformer:
+        from sentence_transformers import SentenceTransformer
+
+        with loading(self.name):
+            model = SentenceTransformer(
+                str(self.folder),
+                device=self.device,
+                trust_remote_code=self.trust_remote_code,
+                model_kwargs={"use_safetensors": True},
+            )
+        model.max_seq_length = min(self.max_length, model.max_seq_length or self.max_length)
+        return model
+
+    @cached_property
+    def similarity(self) -> str:
+        config = read_config(self.folder, "config_sentence_transformers.json")
+        similarity = config.get("similarity_fn_name") or "cosine"
+        if similarity not in ("cosine", "dot"):
+            raise InputError(
+                f"teacher {self.name!r} scores by {similarity} distance; only cosine and dot can teach"
+            )
+        return similarity
+
+    def identity(self, task: Task) -> dict[str, Any]:
+        return {**super().identity(task), "similarity": self.similarity}
+
+    def encode(self, texts: list[str], task: Task) -> Matrix:
+        embeddings = self.model.encode(
+            texts,
+            prompt=self.prompt(task),
+            batch_size=len(texts),
+            show_progress_bar=False,
+            normalize_embeddings=self.similarity == "cosine",
+            **({"task": task} if self.routed else {}),
+        )
+        return np.asarray(embeddings, dtype=np.float16)

@@ -1,0 +1,125 @@
+"""Rows of teacher vectors, dense or sparse, spread over memory-mapped shards, and how they are gathered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+from scipy.sparse import csr_matrix
+
+Matrix = NDArray[np.float32] | csr_matrix
+Arrays = dict[str, NDArray]
+
+
+def pack(matrix: Matrix, sparse_values: DTypeLike = np.float32) -> Arrays:
+    """The arrays a shard stores for a matrix [rows, width]; those of a sparse one as `sparse_values`."""
+    if isinstance(matrix, csr_matrix):
+        return {
+            "indptr": matrix.indptr.astype(np.int64),
+            "indices": matrix.indices.astype(np.int32),
+            "values": matrix.data.astype(sparse_values),
+            "width": np.array([matrix.shape[1]], dtype=np.int64),
+        }
+    return {"vectors": matrix}
+
+
+def concatenate(parts: Sequence[Arrays]) -> Arrays:
+    """The arrays of several shards as those of one, in order."""
+    joined = {
+        name: parts[0][name] if name == "width" else np.concatenate([part[name] for part in parts])
+        for name in parts[0]
+    }
+    if "indptr" in joined:
+        ends = np.cumsum([part["indptr"][-1] for part in parts])
+        shifted = [part["indptr"][1:] + end for part, end in zip(parts[1:], ends, strict=False)]
+        joined["indptr"] = np.concatenate([parts[0]["indptr"], *shifted])
+    return joined
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A fixed view of rows in shards: later changes to the files on disk do not move what it shows.
+
+    Attributes:
+        parts: The arrays of each shard, as `pack` makes them (usually memory-mapped).
+    """
+
+    parts: tuple[Arrays, ...]
+    starts: NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        sizes = [
+            len(part["vectors"]) if "vectors" in part else len(part["indptr"]) - 1 for part in self.parts
+        ]
+        object.__setattr__(self, "starts", np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]))
+
+    @classmethod
+    def of(cls, matrix: Matrix) -> Rows:
+        return cls((pack(matrix),))
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    @property
+    def sparse(self) -> bool:
+        return "indptr" in self.parts[0]
+
+    def gather(self, rows: NDArray[np.int64]) -> Matrix:
+        """Rows by number, in the order asked for: float32 [n, width], an array or a csr_matrix."""
+        return self._gather_sparse(rows) if self.sparse else self._gather_dense(rows)
+
+    def _gather_dense(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        if len(self.parts) == 1:
+            return self.parts[0]["vectors"][rows].astype(np.float32)
+        gathered = np.empty((len(rows), self.parts[0]["vectors"].shape[1]), dtype=np.float32)
+        shard = np.searchsorted(self.starts, rows, side="right") - 1
+        for number in np.unique(shard):
+            here = shard == number
+            gathered[here] = self.parts[number]["vectors"][rows[here] - self.starts[number]]
+        return gathered
+
+    def _gather_sparse(self, rows: NDArray[np.int64]) -> csr_matrix:
+        width = int(self.parts[0]["width"][0])
+        shards = np.searchsorted(self.starts, rows, side="right") - 1
+        locals_ = rows - self.starts[shards]
+        indices, values = [], []
+        indptr = np.zeros(len(rows) + 1, dtype=np.int64)
+        for number, (shard, row) in enumerate(zip(shards.tolist(), locals_.tolist(), strict=True)):
+            part = self.parts[shard]
+            start, end = part["indptr"][row], part["indptr"][row + 1]
+            indices.append(part["indices"][start:end])
+            values.append(part["values"][start:end])
+            indptr[number + 1] = indptr[number] + (end - start)
+        if not indices:
+            return csr_matrix((0, width), dtype=np.float32)
+        data = np.concatenate(values).astype(np.float32)
+        return csr_matrix((data, np.concatenate(indices), indptr), shape=(len(rows), width))
+
+
+def dot(queries: Matrix, documents: Matrix) -> NDArray[np.float32]:
+    """Dot products of every query with every document: float32 [queries, documents]."""
+    if not isinstance(queries, csr_matrix) or not isinstance(documents, csr_matrix):
+        return np.asarray(queries @ documents.T, dtype=np.float32)
+    # Only the queries' terms matter: narrow both sides to them, then one small dense product.
+    terms = np.unique(queries.indices)
+    column = np.full(queries.shape[1], -1, dtype=np.int32)
+    column[terms] = np.arange(len(terms), dtype=np.int32)
+    return _narrow(queries, column, len(terms)) @ _narrow(documents, column, len(terms)).T
+
+
+def _narrow(matrix: csr_matrix, column: NDArray[np.int32], width: int) -> NDArray[np.float32]:
+    narrow = np.zeros((matrix.shape[0], width), dtype=np.float32)
+    columns = column[matrix.indices]
+    kept = columns >= 0
+    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    narrow[rows[kept], columns[kept]] = matrix.data[kept]
+    return narrow
+
+
+def batches(total: int, size: int) -> list[slice]:
+    """Consecutive slices of at most `size` that cover range(total)."""
+    bounds = [*range(0, total, size), total]
+    return [slice(start, end) for start, end in pairwise(bounds)]
