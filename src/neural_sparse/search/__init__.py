@@ -1,0 +1,17 @@
+"""Exact search over sparse vectors, BM25 and dense vectors behind one interface."""
+
+from neural_sparse.search.bm25 import BM25Index
+from neural_sparse.search.dense_retriever import DenseRetriever
+from neural_sparse.search.hits import Hits, Retriever
+from neural_sparse.search.index import SparseIndex, vocabulary_fingerprint
+from neural_sparse.search.sparse_retriever import SparseRetriever
+
+__all__ = [
+    "BM25Index",
+    "DenseRetriever",
+    "Hits",
+    "Retriever",
+    "SparseIndex",
+    "SparseRetriever",
+    "vocabulary_fingerprint",
+]

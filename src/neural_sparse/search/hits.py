@@ -1,0 +1,34 @@
+"""What every search returns, and the interface every retriever has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Hits(NamedTuple):
+    """The best documents of each query.
+
+    Sorted by score, highest first; equal scores by document row, lowest first.
+
+    Attributes:
+        docs: int32 [queries, k], document rows; -1 where fewer than k documents matched.
+        scores: float32 [queries, k]; 0 where `docs` is -1.
+    """
+
+    docs: NDArray[np.int32]
+    scores: NDArray[np.float32]
+
+
+class Retriever(Protocol):
+    """Finds documents for texts."""
+
+    @property
+    def doc_ids(self) -> Sequence[str]:
+        """One id per document row."""
+
+    def search_texts(self, texts: Sequence[str], k: int) -> Hits:
+        """The k best documents of each text."""

@@ -1,0 +1,204 @@
+"""SparseIndex: exact search over sparse document vectors."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from neural_sparse.errors import InputError
+from neural_sparse.search import storage
+from neural_sparse.search.doc_ids import DocumentIds
+from neural_sparse.search.exact import search_block_at_a_time
+from neural_sparse.search.hits import Hits
+from neural_sparse.search.postings import Postings, checked_vectors, invert
+
+NO_FILTER = np.zeros(0, np.bool_)
+
+
+def vocabulary_fingerprint(tokens: Iterable[str]) -> str:
+    """sha256 of the tokens in the order of their ids: equal exactly where two vocabularies are."""
+    digest = hashlib.sha256()
+    for token in tokens:
+        encoded = token.encode("utf-8", "surrogatepass")
+        digest.update(len(encoded).to_bytes(4, "little") + encoded)
+    return digest.hexdigest()
+
+
+class SparseIndex:
+    """An inverted index over vectors with non-negative weights, searched exactly.
+
+    Attributes:
+        postings: The arrays.
+        doc_ids: One id per document row.
+        vocabulary: Fingerprint of the vocabulary (vocabulary_fingerprint), or None where it was not given.
+    """
+
+    def __init__(self, postings: Postings, doc_ids: Iterable[str], vocabulary: str | None = None) -> None:
+        self.postings = postings
+        self.doc_ids = doc_ids if isinstance(doc_ids, DocumentIds) else DocumentIds.of(doc_ids)
+        self.vocabulary = vocabulary
+        if len(self.doc_ids) != postings.n_docs:
+            raise InputError(f"{len(self.doc_ids):,} document ids for {postings.n_docs:,} document vectors")
+
+    @classmethod
+    def build(
+        cls,
+        vectors: sp.csr_matrix | Iterable[sp.csr_matrix],
+        doc_ids: Iterable[str],
+        vocabulary: str | None = None,
+    ) -> SparseIndex:
+        """Index document vectors, one matrix [documents, vocabulary] or several whose rows follow each other.
+
+        Raises:
+            InputError: weights that are negative or not finite, matrices of different widths, ids that are
+                not unique or not as many as rows.
+        """
+        shards: Iterable[Any] = [vectors] if sp.issparse(vectors) else vectors
+        return cls(
+            invert(checked_vectors(shard, "document vectors") for shard in shards), doc_ids, vocabulary
+        )
+
+    def save(self, folder: str | Path) -> None:
+        """Write the index to a folder, replacing an index that is there."""
+        storage.save(folder, self.postings, self.doc_ids, self.vocabulary)
+
+    @classmethod
+    def load(cls, folder: str | Path, verify: bool = True) -> SparseIndex:
+        """Map an index from disk.
+
+        Args:
+            verify: Compare every file with its checksum, which reads the index once.
+
+        Raises:
+            InputError: no index, of another format, or a file that is missing, truncated or altered.
+        """
+        return cls(*storage.load(folder, verify))
+
+    def __len__(self) -> int:
+        return self.postings.n_docs
+
+    @property
+    def vocab_size(self) -> int:
+        return self.postings.vocab_size
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays, document ids included."""
+        return self.postings.nbytes + self.doc_ids.nbytes
+
+    @property
+    def posting_lengths(self) -> NDArray[np.int64]:
+        """Documents per term, int64 [vocabulary]."""
+        return np.diff(self.postings.offsets)
+
+    def vectors(self) -> sp.csr_matrix:
+        """The document vectors, float32 [documents, vocabulary], as the index scores them."""
+        return self.postings.to_csr()
+
+    def search(
+        self,
+        queries: sp.csr_matrix,
+        k: int = 10,
+        *,
+        only: Iterable[str] | None = None,
+        without: Iterable[str] | None = None,
+        threads: int | None = None,
+        vocabulary: str | None = None,
+    ) -> Hits:
+        """The k best documents of each query by dot product; documents that score 0 are not hits.
+
+        Args:
+            queries: [queries, vocabulary], weights >= 0.
+            only: Ids that may be found; without: ids that may not.
+            threads: Queries are shared among them; default all cores. The result does not depend on it.
+            vocabulary: The queries' fingerprint; compared with the index's where both are known.
+
+        Raises:
+            InputError: k < 1, queries of another vocabulary, a bad weight, an unknown id in a filter.
+        """
+        if k < 1:
+            raise InputError(f"k must be at least 1, got {k}")
+        index = self.postings
+        queries = self._checked_queries(queries, vocabulary)
+        n_queries = queries.shape[0]
+        hits = Hits(np.full((n_queries, k), -1, np.int32), np.zeros((n_queries, k), np.float32))
+        arguments = (
+            queries.indptr.astype(np.int64),
+            queries.indices.astype(np.int32, copy=False),
+            queries.data.astype(np.float64) * index.scale,
+        )
+        allowed = self._allowed(only, without)
+        depth = max(1, min(k, index.n_docs))
+
+        def work(first: int, last: int) -> None:
+            search_block_at_a_time(
+                *arguments,
+                first,
+                last,
+                index.offsets,
+                index.docs,
+                index.impacts,
+                index.n_docs,
+                allowed,
+                depth,
+                *hits,
+            )
+
+        threads = min(threads or available_cores(), n_queries)
+        if threads <= 1:
+            work(0, n_queries)
+            return hits
+        step = max(1, min(64, n_queries // (4 * threads)))
+        with ThreadPoolExecutor(threads) as pool:
+            jobs = [pool.submit(work, i, min(i + step, n_queries)) for i in range(0, n_queries, step)]
+            for job in jobs:
+                job.result()
+        return hits
+
+    def ids(self, hits: Hits) -> list[list[str]]:
+        """Document ids of each query's hits, best first."""
+        return [[self.doc_ids[doc] for doc in row.tolist() if doc >= 0] for row in hits.docs]
+
+    def _checked_queries(self, queries: sp.csr_matrix, vocabulary: str | None) -> sp.csr_matrix:
+        queries = checked_vectors(queries, "queries")
+        if queries.shape[1] != self.vocab_size:
+            raise InputError(
+                f"the queries have {queries.shape[1]:,} dimensions and the index {self.vocab_size:,}: "
+                "encode them with the model that encoded the documents"
+            )
+        check_vocabulary(self.vocabulary, vocabulary)
+        return queries
+
+    def _allowed(self, only: Iterable[str] | None, without: Iterable[str] | None) -> NDArray[np.bool_]:
+        if only is None and without is None:
+            return NO_FILTER
+        allowed = np.full(len(self), only is None)
+        if only is not None:
+            allowed[self.doc_ids.rows(only)] = True
+        if without is not None:
+            allowed[self.doc_ids.rows(without)] = False
+        return allowed
+
+
+def check_vocabulary(index: str | None, queries: str | None) -> None:
+    """Raises InputError where both fingerprints are known and differ."""
+    if index is not None and queries is not None and index != queries:
+        raise InputError(
+            "the queries' vocabulary is not the one the index was built with: "
+            "encode both with the same tokenizer, or build the index anew"
+        )
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

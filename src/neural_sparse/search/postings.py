@@ -1,0 +1,132 @@
+"""Posting lists as three flat arrays, and turning document vectors into them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from neural_sparse.errors import InputError
+from neural_sparse.search.compiled import compiled
+
+MAX_DOCS = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Postings:
+    """The documents of each term, ascending, with their impacts.
+
+    Attributes:
+        offsets: int64 [vocabulary + 1]; term t has postings offsets[t]:offsets[t + 1].
+        docs: int32 [postings], document rows.
+        impacts: float32 [postings], > 0; or uint8, whose value is impacts * scale.
+        scale: 1 for float32 impacts.
+        n_docs: Documents, those without any term included.
+    """
+
+    offsets: NDArray[np.int64]
+    docs: NDArray[np.int32]
+    impacts: NDArray[Any]
+    n_docs: int
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        # Read-only arrays and memory maps are the same type to numba: each kernel is compiled once.
+        for array in (self.offsets, self.docs, self.impacts):
+            array.flags.writeable = False
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def nbytes(self) -> int:
+        return self.offsets.nbytes + self.docs.nbytes + self.impacts.nbytes
+
+    def to_csr(self) -> sp.csr_matrix:
+        """Document vectors, float32 [documents, vocabulary]."""
+        impacts = self.impacts if self.impacts.dtype == np.float32 else self.impacts * np.float32(self.scale)
+        shape = (self.n_docs, self.vocab_size)
+        return sp.csr_matrix(sp.csc_matrix((impacts, self.docs, self.offsets), shape=shape))
+
+
+def checked_vectors(vectors: Any, what: str) -> sp.csr_matrix:
+    """`vectors` as float32 CSR with sorted, distinct indices and no zeros.
+
+    Raises:
+        InputError: not a sparse matrix, or a weight that is negative, infinite or not a number.
+    """
+    kind = type(vectors).__name__
+    given: Any = vectors if sp.issparse(vectors) else None
+    if given is None or len(given.shape) != 2:
+        raise InputError(f"{what}: expected a scipy.sparse matrix [texts, vocabulary], got {kind}")
+    csr = sp.csr_matrix(given, dtype=np.float32)
+    if csr.nnz and not (csr.data.min() >= 0 and csr.data.max() < np.inf):
+        bad = csr.data[~((csr.data >= 0) & (csr.data < np.inf))][0]
+        raise InputError(f"{what}: weights must be >= 0 and finite, found {bad}")
+    if not csr.has_canonical_format:
+        csr = csr.copy()  # the arrays may be the caller's
+        csr.sum_duplicates()
+    if csr.nnz and csr.data.min() == 0:
+        csr = csr.copy()
+        csr.eliminate_zeros()
+    return csr
+
+
+def invert(shards: Iterable[sp.csr_matrix]) -> Postings:
+    """Posting lists of document vectors (checked_vectors); the shards' rows follow one another.
+
+    Raises:
+        InputError: no shard, shards of different widths, more than 2^31 - 1 documents.
+    """
+    shards = list(shards)
+    if not shards:
+        raise InputError("cannot build an index from no document vectors")
+    width = shards[0].shape[1]
+    n_docs = sum(shard.shape[0] for shard in shards)
+    if n_docs > MAX_DOCS:
+        raise InputError(f"an index holds at most {MAX_DOCS:,} documents, got {n_docs:,}: split the corpus")
+    counts = np.zeros(width, np.int64)
+    for shard in shards:
+        if shard.shape[1] != width:
+            raise InputError(f"document vectors of different widths: {width} and {shard.shape[1]}")
+        _count(shard.indices.astype(np.int32, copy=False), counts)
+    offsets = np.zeros(width + 1, np.int64)
+    np.cumsum(counts, out=offsets[1:])
+    docs = np.empty(offsets[-1], np.int32)
+    impacts = np.empty(offsets[-1], np.float32)
+    heads = offsets[:-1].copy()
+    base = 0
+    for shard in shards:
+        indptr, indices = shard.indptr.astype(np.int64), shard.indices.astype(np.int32, copy=False)
+        _scatter(indptr, indices, shard.data, base, heads, docs, impacts)
+        base += shard.shape[0]
+    return Postings(offsets, docs, impacts, n_docs)
+
+
+@compiled
+def _count(indices: NDArray[np.int32], counts: NDArray[np.int64]) -> None:
+    for term in indices:
+        counts[term] += 1
+
+
+@compiled
+def _scatter(
+    indptr: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    data: NDArray[np.float32],
+    base: int,
+    heads: NDArray[np.int64],
+    docs: NDArray[np.int32],
+    impacts: NDArray[np.float32],
+) -> None:
+    for row in range(len(indptr) - 1):
+        for i in range(indptr[row], indptr[row + 1]):
+            place = heads[indices[i]]
+            docs[place] = base + row
+            impacts[place] = data[i]
+            heads[indices[i]] = place + 1

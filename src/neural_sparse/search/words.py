@@ -1,0 +1,87 @@
+"""Words of a text, for BM25."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import scipy.sparse as sp
+
+from neural_sparse.errors import InputError
+
+# Runs of letters and digits. Single Latin letters are what is left of "it's" and "e.g."; single digits and
+# single letters of other scripts carry meaning. "_" separates, so that identifiers are found by their parts.
+WORD = r"(?u)[^\W_][^\W_]+|[^\W_a-zA-Z]"
+
+
+class Words:
+    """Lower-cased words without stopwords, stemmed, by bm25s's tokenizer.
+
+    Words of scripts that a stemmer or stopword list does not know pass through it unchanged.
+
+    Attributes:
+        vocabulary: word (stem) -> id, in the order of the ids.
+        stemmer, stopwords, pattern: As given.
+    """
+
+    def __init__(
+        self,
+        stemmer: str | None,
+        stopwords: str | Sequence[str] | None,
+        pattern: str = WORD,
+        vocabulary: Sequence[str] = (),
+    ) -> None:
+        from bm25s.tokenization import Tokenizer
+
+        self.stemmer = stemmer
+        self.stopwords = stopwords if isinstance(stopwords, str) or stopwords is None else list(stopwords)
+        self.pattern = pattern
+        try:
+            splitter = re.compile(pattern).findall
+        except re.error as error:
+            raise InputError(f"{pattern!r} is no regular expression: {error}") from error
+        try:
+            self._tokenizer = Tokenizer(
+                splitter=splitter, stopwords=self.stopwords or [], stemmer=_stem_function(stemmer)
+            )
+        except ValueError as error:
+            raise InputError(f"unknown stopword list {stopwords!r}: {error}") from error
+        known = {word: i for i, word in enumerate(vocabulary)}
+        if stemmer is None:
+            self._tokenizer.word_to_id = known
+        else:
+            self._tokenizer.stem_to_sid = known
+
+    @property
+    def vocabulary(self) -> dict[str, int]:
+        tokenizer = self._tokenizer
+        return tokenizer.word_to_id if self.stemmer is None else tokenizer.stem_to_sid
+
+    def learn(self, texts: Sequence[str]) -> list[list[int]]:
+        """Word ids of each text; new words join the vocabulary."""
+        return list(self._tokenizer.streaming_tokenize(texts, update_vocab=True, allow_empty=False))
+
+    def count(self, texts: Sequence[str]) -> sp.csr_matrix:
+        """How often each known word occurs, float32 [texts, vocabulary]."""
+        ids = list(self._tokenizer.streaming_tokenize(texts, update_vocab=False, allow_empty=False))
+        indptr = np.cumsum([0, *map(len, ids)])
+        indices = np.array([i for one in ids for i in one], np.int32)
+        shape = (len(ids), len(self.vocabulary))
+        counts = sp.csr_matrix((np.ones(len(indices), np.float32), indices, indptr), shape=shape)
+        counts.sum_duplicates()
+        return counts
+
+
+def _stem_function(name: str | None) -> Callable[[str], str] | None:
+    if name is None:
+        return None
+    import Stemmer
+
+    try:
+        stem: Callable[[str], str] = Stemmer.Stemmer(name).stemWord
+        return stem
+    except KeyError as error:
+        raise InputError(
+            f"unknown stemmer {name!r}; there are {', '.join(Stemmer.algorithms(True))}, or None"
+        ) from error
