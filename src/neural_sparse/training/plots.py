@@ -1,0 +1,178 @@
+"""Pictures of a training run: its losses and sparsity, and what the result costs against what it finds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from neural_sparse.errors import InputError
+from neural_sparse.files import replacing
+from neural_sparse.training.labels import place_labels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+DPI = 150
+# Okabe and Ito's colours, which the colour-blind can tell apart.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+_GREY = "#666666"
+_LOSSES = {"loss": "total", "ranking": "ranking", "flops": "FLOPS"}
+_SMOOTH_FROM = 60  # points; fewer are drawn as they are
+
+
+def plot_losses(history: Sequence[dict[str, Any]], path: str | Path) -> None:
+    """Draw loss components over steps and, below them, non-zero terms per document and the learning rate.
+
+    Args:
+        history: rows of "step" and any of "loss", "ranking", "flops", "nonzero_terms", "learning_rate";
+            values that are absent or not finite are left out, and so is a panel without values.
+        path: of the PNG to write.
+
+    Raises:
+        InputError: no row has a step and a loss, or the file cannot be written.
+    """
+    losses = {label: _series(history, key) for key, label in _LOSSES.items()}
+    losses = {label: points for label, points in losses.items() if points[0]}
+    if not losses:
+        raise InputError(f"{path}: the history has no loss to draw")
+    lower = [
+        (key, label, _series(history, key))
+        for key, label in (
+            ("nonzero_terms", "non-zero terms\nper document"),
+            ("learning_rate", "learning rate"),
+        )
+    ]
+    lower = [panel for panel in lower if panel[2][0]]
+
+    heights = [3.0] + [1.6 if key == "nonzero_terms" else 1.0 for key, _, _ in lower]
+    figure = Figure(figsize=(8, 1.2 + sum(heights)), layout="constrained")
+    panels = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
+    # Medians: a penalty that ramps up from almost nothing is no reason to squeeze the rest.
+    typical = [median(series) for _, series in losses.values()]
+    if max(typical) > 30 * min(typical) > 0:
+        panels[0].set_yscale("log")
+    for (label, (steps, series)), colour in zip(losses.items(), _COLOURS, strict=False):
+        _line(panels[0], steps, series, colour, label, width=2.6 if label == "total" else 1.5)
+    panels[0].set_ylabel("loss")
+    panels[0].legend(
+        frameon=False, ncols=len(losses), loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2
+    )
+    for panel, (key, label, (steps, series)) in zip(panels[1:], lower, strict=True):
+        if key == "learning_rate":  # follows a schedule: nothing to smooth
+            panel.plot(steps, series, color=_GREY, linewidth=1.5)
+        else:
+            _line(panel, steps, series, _COLOURS[3])
+        panel.set_ylabel(label)
+        panel.set_ylim(bottom=0)
+    for panel in panels:
+        _tidy(panel)
+    panels[-1].set_xlabel("optimiser step")
+    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    figure.align_ylabels(panels)
+    _save(figure, path)
+
+
+def plot_relevance_against_cost(
+    points: Sequence[dict[str, Any]],
+    path: str | Path,
+    cost_label: str = "FLOPS per query-document pair",
+    relevance_label: str = "nDCG@10",
+) -> None:
+    """Draw systems as labelled points, cost to the right and relevance upwards.
+
+    Args:
+        points: dicts of "name", "relevance", "kind" (points of a kind share colour and marker, and the legend
+            names it) and "cost"; a cost of None, for a system that has none, draws a dashed level line.
+        path: of the PNG to write.
+
+    Raises:
+        InputError: no point, or the file cannot be written.
+    """
+    if not points:
+        raise InputError(f"{path}: no points to draw")
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    placed = [point for point in points if point.get("cost") is not None]
+    costs = [point["cost"] for point in placed]
+    if costs and min(costs) > 0 and max(costs) > 10 * min(costs):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    kinds = list(dict.fromkeys(point["kind"] for point in points))
+    for number, kind in enumerate(kinds):
+        colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number % len(_MARKERS)]
+        of_kind = [point for point in placed if point["kind"] == kind]
+        axes.scatter(
+            [point["cost"] for point in of_kind],
+            [point["relevance"] for point in of_kind],
+            s=48, color=colour, marker=marker, label=kind if of_kind else None, zorder=3,
+        )  # fmt: skip
+        for point in points:
+            if point["kind"] == kind and point.get("cost") is None:
+                axes.axhline(point["relevance"], color=colour, linestyle="--", linewidth=1, zorder=1)
+    axes.margins(x=0.12, y=0.14)
+    axes.set_xlabel(cost_label)
+    axes.set_ylabel(relevance_label)
+    if not placed:
+        axes.set_xticks([])
+    _tidy(axes)
+    if placed and len(kinds) > 1:
+        axes.legend(
+            frameon=False, ncols=len(kinds), loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2
+        )
+    place_labels(axes, [(point["name"], point.get("cost"), point["relevance"]) for point in points])
+    _save(figure, path)
+
+
+def _series(history: Sequence[dict[str, Any]], key: str) -> tuple[list[float], list[float]]:
+    """Steps and finite values of `key`, by step."""
+    rows = sorted(
+        (float(row["step"]), float(row[key]))
+        for row in history
+        if row.get("step") is not None and row.get(key) is not None and math.isfinite(row[key])
+    )
+    return [step for step, _ in rows], [value for _, value in rows]
+
+
+def _line(
+    axes: Axes,
+    steps: list[float],
+    values: list[float],
+    colour: str,
+    label: str | None = None,
+    width: float = 1.5,
+) -> None:
+    """A line; a long one is drawn pale with its centred running mean on top."""
+    if len(values) < _SMOOTH_FROM:
+        marker = "o" if len(values) == 1 else None
+        axes.plot(steps, values, color=colour, linewidth=width, label=label, marker=marker)
+        return
+    half = max(len(values) // 60, 2)
+    sums = [0.0]
+    for value in values:
+        sums.append(sums[-1] + value)
+    mean = []
+    for at in range(len(values)):
+        reach = min(half, at, len(values) - 1 - at)  # symmetric, so that the ends are not bent
+        mean.append((sums[at + reach + 1] - sums[at - reach]) / (2 * reach + 1))
+    axes.plot(steps, values, color=colour, linewidth=0.8, alpha=0.3)
+    axes.plot(steps, mean, color=colour, linewidth=width, label=label)
+
+
+def _tidy(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def _save(figure: Figure, path: str | Path) -> None:
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=DPI)
