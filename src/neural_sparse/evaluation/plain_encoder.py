@@ -43,10 +43,10 @@ class PlainEncoder:
             convert_to_sparse_tensor=True,
             save_to_cpu=True,
         ).coalesce()
-        rows, terms = vectors.indices().numpy()
-        matrix = csr_matrix(
-            (vectors.values().float().numpy(), (rows, terms)), shape=(len(texts), vectors.shape[1])
-        )
+        places = vectors.indices().numpy()
+        weights = vectors.values().float().numpy()
+        shape = (len(texts), int(vectors.shape[1]))
+        matrix = csr_matrix((weights, (places[0], places[1])), shape=shape)
         matrix.eliminate_zeros()
         matrix.sort_indices()
         return matrix
