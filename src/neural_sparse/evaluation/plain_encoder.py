@@ -35,7 +35,7 @@ class PlainEncoder:
 
     def _encode(self, encode: Any, texts: Sequence[str], show_progress: bool) -> csr_matrix:
         if not texts:
-            return csr_matrix((0, self.vocab_size), dtype=np.float32)
+            return csr_matrix(np.zeros((0, self.vocab_size), dtype=np.float32))
         vectors = encode(
             list(texts),
             batch_size=self.batch_size,

@@ -87,7 +87,7 @@ def bootstrap_interval(
     """Percentile bootstrap interval of the mean difference, queries drawn with replacement.
 
     Args:
-        differences: float [queries]. Several of them, one per data set, give the interval of the mean of their
+        differences: float [queries]. Several, one per data set, give the interval of the mean of their
             means; queries are drawn within each.
     """
     rng = np.random.default_rng(seed)
