@@ -1,0 +1,160 @@
+"""Why a document was found: the tokens that matched, and those the model added to the text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+SNIPPET = 240  # characters
+
+
+@dataclass(frozen=True)
+class MatchedToken:
+    """A token of the query that the document's vector holds; `in_text` is False where the model added it."""
+
+    token: str
+    query_weight: float
+    doc_weight: float
+    in_text: bool
+
+    @property
+    def contribution(self) -> float:
+        """What the token adds to the score."""
+        return self.query_weight * self.doc_weight
+
+
+@dataclass(frozen=True)
+class ExplainedHit:
+    """A document found for a query.
+
+    Attributes:
+        doc_id, text, score: the document and its score.
+        matched: tokens shared with the query, largest contribution first; their contributions add up to the
+            score.
+        expansion: (token, weight) of the document's vector that its text does not contain, heaviest first.
+        relevant: whether it is what was looked for; None where nobody judged.
+    """
+
+    doc_id: str
+    text: str
+    score: float
+    matched: tuple[MatchedToken, ...]
+    expansion: tuple[tuple[str, float], ...]
+    relevant: bool | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it, contributions included."""
+        matched = [{**asdict(token), "contribution": token.contribution} for token in self.matched]
+        return {**asdict(self), "matched": matched, "expansion": [list(pair) for pair in self.expansion]}
+
+
+def explain_hit(
+    doc_id: str,
+    text: str,
+    query_weights: Mapping[str, float],
+    doc_weights: Mapping[str, float],
+    text_tokens: Collection[str],
+    relevant: bool | None = None,
+) -> ExplainedHit:
+    """Take a score apart: sum over shared tokens of query weight x document weight (equation 5).
+
+    Args:
+        query_weights, doc_weights: token -> weight; weights of 0 are no tokens of a vector.
+        text_tokens: tokens of the document's own text, by the model's tokenizer.
+    """
+    own = set(text_tokens)
+    shared = [token for token, weight in doc_weights.items() if weight and query_weights.get(token)]
+    matched = [
+        MatchedToken(token, float(query_weights[token]), float(doc_weights[token]), token in own)
+        for token in shared
+    ]
+    matched.sort(key=lambda match: (-match.contribution, match.token))
+    added = [(token, float(weight)) for token, weight in doc_weights.items() if weight and token not in own]
+    added.sort(key=lambda pair: (-pair[1], pair[0]))
+    score = sum(match.contribution for match in matched)
+    return ExplainedHit(doc_id, text, score, tuple(matched), tuple(added), relevant)
+
+
+def explained_search(query: str, hits: Sequence[ExplainedHit], max_tokens: int = 12) -> RenderableType:
+    """For the terminal: the query and, per document, its beginning, a table of matches and the expansion."""
+    parts: list[RenderableType] = [Text.assemble(("query  ", "dim"), (query, "bold cyan"))]
+    if not hits:
+        parts.append(Text("  no document shares a token with it", style="dim"))
+    for rank, hit in enumerate(hits, start=1):
+        heading = Text.assemble((f"{rank}. ", "dim"), (hit.doc_id, "bold"), f"  {hit.score:.2f}")
+        if hit.relevant:
+            heading.append("  relevant", style="green")
+        snippet = Text(_snippet(hit.text))
+        words = [match.token for match in hit.matched if match.in_text and match.token.isalnum()]
+        if words:
+            snippet.highlight_regex(rf"(?i)\b({'|'.join(map(re.escape, words))})\b", "bold yellow")
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column("matched token")
+        for title in ("query", "document", "contribution"):
+            table.add_column(title, justify="right")
+        for match in hit.matched[:max_tokens]:
+            name = Text(match.token) if match.in_text else Text(f"{match.token} (added)", style="magenta")
+            table.add_row(name, *_figures(match))
+        parts += [Text(), heading, Padding(snippet, (0, 0, 0, 3)), Padding(table, (0, 0, 0, 3))]
+        if len(hit.matched) > max_tokens:
+            parts.append(Text(f"   and {len(hit.matched) - max_tokens} more", style="dim"))
+        added = Text.assemble(("added by the model: ", "dim"), (_expansion(hit, max_tokens), "magenta"))
+        parts.append(Padding(added, (0, 0, 0, 3)))
+    return Group(*parts)
+
+
+def explained_search_markdown(query: str, hits: Sequence[ExplainedHit], max_tokens: int = 12) -> str:
+    """The same in Markdown, ending with a newline."""
+    lines = [f"### {_escape(query)}", ""]
+    if not hits:
+        lines += ["No document shares a token with it.", ""]
+    for rank, hit in enumerate(hits, start=1):
+        relevant = ", relevant" if hit.relevant else ""
+        lines += [
+            f"{rank}. `{hit.doc_id}`, score {hit.score:.2f}{relevant}",
+            "",
+            f"   > {_escape(_snippet(hit.text))}",
+            "",
+            "   | matched token | query | document | contribution |",
+            "   |---|---:|---:|---:|",
+        ]
+        for match in hit.matched[:max_tokens]:
+            token = _escape(match.token) + ("" if match.in_text else " *(added)*")
+            lines.append(f"   | {' | '.join((token, *_figures(match)))} |")
+        if len(hit.matched) > max_tokens:
+            lines += ["", f"   and {len(hit.matched) - max_tokens} more"]
+        lines += ["", f"   added by the model: {_escape(_expansion(hit, max_tokens))}", ""]
+    return "\n".join(lines)
+
+
+def _figures(match: MatchedToken) -> tuple[str, str, str]:
+    return f"{match.query_weight:.2f}", f"{match.doc_weight:.2f}", f"{match.contribution:.2f}"
+
+
+def _expansion(hit: ExplainedHit, max_tokens: int) -> str:
+    if not hit.expansion:
+        return "nothing"
+    shown = ", ".join(f"{token} {weight:.2f}" for token, weight in hit.expansion[:max_tokens])
+    left = len(hit.expansion) - max_tokens
+    return f"{shown} and {left} more" if left > 0 else shown
+
+
+def _snippet(text: str) -> str:
+    """The beginning of a text on one line, cut between words."""
+    line = " ".join(text.split())
+    if len(line) <= SNIPPET:
+        return line
+    return line[:SNIPPET].rsplit(" ", 1)[0] + " …"
+
+
+def _escape(text: str) -> str:
+    """Markdown's own characters in text that is none."""
+    return re.sub(r"([\\`*_|<>\[\]#])", r"\\\1", text)
