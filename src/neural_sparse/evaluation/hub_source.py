@@ -1,0 +1,135 @@
+"""Collections in the layouts of the Hugging Face hub.
+
+BEIR has two repositories per collection: texts in corpus/*.parquet and queries/*.parquet (older revisions:
+corpus.jsonl.gz, queries.jsonl.gz), judgements in SPLIT.tsv. NanoBEIR has one: corpus/, queries/ and
+qrels/, all parquet, and judgements without a grade (each is relevant).
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from neural_sparse.data.collection import Collection, Qrels, read_qrels
+from neural_sparse.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+_PATTERNS = ("*.parquet", "*.jsonl", "*.jsonl.gz", "*.tsv")
+_SPLITS = {"dev": ("dev", "validation"), "validation": ("validation", "dev")}
+
+
+def load_from_hub(name: str, repository: str, qrels_repository: str, split: str) -> Collection:
+    """A collection from the hub's cache on this machine, or downloaded into it.
+
+    Raises:
+        InputError: neither cached nor to be downloaded, or a layout that is not known.
+    """
+    texts = _snapshot(repository, ("corpus", "queries"), name)
+    judged = texts if qrels_repository == repository else _snapshot(qrels_repository, (), name)
+    return read_hub_layout(name, texts, judged, split)
+
+
+def read_hub_layout(name: str, texts: Path, judged: Path, split: str) -> Collection:
+    """A collection from local copies of its repository of texts and its repository of judgements.
+
+    Raises:
+        InputError: a part or a split that is lacking, an empty or repeated id, a fractional grade.
+    """
+    corpus: dict[str, str | dict[str, str]] = {}
+    for row in _rows(texts, "corpus"):
+        doc_id = str(row["_id"])
+        if doc_id in corpus:
+            raise InputError(f"{texts}: document id {doc_id!r} occurs twice")
+        corpus[doc_id] = {"title": row.get("title") or "", "text": row["text"] or ""}
+    queries = {str(row["_id"]): row["text"] for row in _rows(texts, "queries")}
+    return Collection.of(corpus, queries, _judgements(judged, split), name)
+
+
+def _judgements(folder: Path, split: str) -> Qrels:
+    for candidate in _SPLITS.get(split, (split,)):
+        if (folder / f"{candidate}.tsv").is_file():
+            return read_qrels(folder / f"{candidate}.tsv")
+        files = sorted([*folder.glob(f"qrels/{candidate}*.parquet"), *folder.glob(f"{candidate}*.parquet")])
+        if files:
+            qrels: Qrels = {}
+            for row in _parquet_rows(files):
+                qrels.setdefault(str(row["query-id"]), {})[str(row["corpus-id"])] = row.get("score", 1)
+            return qrels
+    found = sorted(
+        {
+            file.name.split(".")[0].split("-")[0]
+            for file in folder.rglob("*")
+            if file.suffix in (".tsv", ".parquet")
+        }
+    )
+    raise InputError(f"{folder}: no judgements for the split {split!r}; found: {', '.join(found) or 'none'}")
+
+
+def _rows(folder: Path, part: str) -> Iterator[dict[str, Any]]:
+    if files := _parquet_files(folder, part):
+        yield from _parquet_rows(files)
+        return
+    for file in (folder / f"{part}.jsonl", folder / f"{part}.jsonl.gz"):
+        if file.is_file():
+            with (
+                gzip.open(file, "rt", encoding="utf-8")
+                if file.suffix == ".gz"
+                else file.open(encoding="utf-8") as lines
+            ):
+                yield from map(json.loads, lines)
+            return
+    raise InputError(f"{folder}: holds no {part} (looked for {part}/*.parquet and {part}.jsonl[.gz])")
+
+
+def _parquet_files(folder: Path, part: str) -> list[Path]:
+    """Parquet files of a part, all or none: a download that was cut short must not pass for a corpus."""
+    files = sorted(folder.glob(f"{part}/*.parquet")) or sorted(folder.glob(f"{part}*.parquet"))
+    for file in files:
+        if (numbered := re.search(r"-of-(\d+)\.parquet$", file.name)) and len(files) < int(numbered[1]):
+            return []
+    return files
+
+
+def _parquet_rows(files: list[Path]) -> Iterator[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    for file in files:
+        for batch in pq.ParquetFile(file).iter_batches(batch_size=8192):
+            yield from batch.to_pylist()
+
+
+def _snapshot(repository: str, parts: tuple[str, ...], name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    def download(local_files_only: bool) -> Path:
+        return Path(
+            snapshot_download(
+                repository,
+                repo_type="dataset",
+                allow_patterns=list(_PATTERNS),
+                local_files_only=local_files_only,
+            )
+        )
+
+    try:
+        cached = download(local_files_only=True)
+        if all(_parquet_files(cached, part) or list(cached.glob(f"{part}.jsonl*")) for part in parts):
+            return cached
+    except LocalEntryNotFoundError:
+        pass
+    try:
+        logger.info("downloading %s", repository)
+        return download(local_files_only=False)
+    except (OSError, HfHubHTTPError, ValueError) as error:
+        raise InputError(
+            f"{name}: the hub's data set {repository} is not on this machine and cannot be downloaded "
+            f"({type(error).__name__}). Give a folder in BEIR layout instead, or set HF_HOME to a cache that "
+            "holds it; behind a proxy set HTTPS_PROXY, for a mirror HF_ENDPOINT"
+        ) from error

@@ -1,0 +1,91 @@
+"""Collections by name: a folder, BEIR, NanoBEIR, ir_datasets, or one word for a whole benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+
+from neural_sparse.data.collection import Collection
+from neural_sparse.errors import InputError
+from neural_sparse.evaluation.hub_source import load_from_hub
+from neural_sparse.evaluation.ir_datasets_source import load_from_ir_datasets
+
+# The thirteen of the inference-free sparse retrieval papers, in their order.
+BEIR_13 = (
+    "trec-covid",
+    "nfcorpus",
+    "nq",
+    "hotpotqa",
+    "fiqa",
+    "arguana",
+    "touche-2020",
+    "dbpedia-entity",
+    "scidocs",
+    "fever",
+    "climate-fever",
+    "scifact",
+    "quora",
+)
+BEIR = (*BEIR_13, "msmarco")
+NANOBEIR = (
+    "NanoClimateFEVER",
+    "NanoDBPedia",
+    "NanoFEVER",
+    "NanoFiQA2018",
+    "NanoHotpotQA",
+    "NanoMSMARCO",
+    "NanoNFCorpus",
+    "NanoNQ",
+    "NanoQuoraRetrieval",
+    "NanoSCIDOCS",
+    "NanoArguAna",
+    "NanoSciFact",
+    "NanoTouche2020",
+)
+BENCHMARKS = {"beir-13": BEIR_13, "nanobeir": NANOBEIR}
+
+_OTHER_NAMES = {"webis-touche2020": "touche-2020", "touche2020": "touche-2020", "dbpedia": "dbpedia-entity"}
+_HUB_NAMES = {"touche-2020": "webis-touche2020"}
+
+
+def expand_names(names: Iterable[str]) -> list[str]:
+    """The names with each benchmark's word replaced by its collections; repeated ones once."""
+    expanded: list[str] = []
+    for name in names:
+        expanded += BENCHMARKS.get(name.lower(), (name,)) if not Path(name).is_dir() else (name,)
+    return list(dict.fromkeys(expanded))
+
+
+def load_collection(name: str, split: str = "test") -> Collection:
+    """A collection by name; downloaded where it is not on this machine yet.
+
+    A folder that exists goes first, then BEIR (`BeIR/NAME` on the hub), NanoBEIR (`zeta-alpha-ai/NanoNAME`,
+    which has one split only), and last ir_datasets, always asked for names such as "irds:vaswani".
+
+    Raises:
+        InputError: an unknown name, a split that is lacking, or nothing to download it from.
+    """
+    if Path(name).is_dir():
+        return Collection.load(name, split)
+    lowered = _OTHER_NAMES.get(name.lower(), name.lower())
+    if lowered in BENCHMARKS:
+        raise InputError(
+            f"{name} is {len(BENCHMARKS[lowered])} collections; load them one by one (expand_names)"
+        )
+    if lowered in BEIR:
+        hub_name = _HUB_NAMES.get(lowered, lowered)
+        return load_from_hub(lowered, f"BeIR/{hub_name}", f"BeIR/{hub_name}-qrels", split)
+    nano = {candidate.lower(): candidate for candidate in NANOBEIR}
+    if lowered in nano:
+        repository = f"zeta-alpha-ai/{nano[lowered]}"
+        return load_from_hub(nano[lowered], repository, repository, "train")
+    if found := load_from_ir_datasets(name, split):
+        return found
+    near = get_close_matches(lowered, [*BEIR, *nano, *BENCHMARKS], n=3, cutoff=0.6)
+    raise InputError(
+        f"{name}: no such folder, and no collection of that name"
+        + (f" (did you mean {', '.join(near)}?)" if near else "")
+        + f". Known are folders in BEIR layout, {', '.join(BENCHMARKS)}, {', '.join(BEIR)}, the NanoBEIR "
+        "names and, with `pip install ir-datasets`, every name of ir_datasets"
+    )
