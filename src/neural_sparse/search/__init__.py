@@ -3,8 +3,9 @@
 from neural_sparse.search.bm25 import BM25Index
 from neural_sparse.search.dense_retriever import DenseRetriever
 from neural_sparse.search.hits import Hits, Retriever
-from neural_sparse.search.index import SparseIndex, vocabulary_fingerprint
+from neural_sparse.search.index import SparseIndex
 from neural_sparse.search.sparse_retriever import SparseRetriever
+from neural_sparse.search.vocabulary import vocabulary_fingerprint
 
 __all__ = [
     "BM25Index",

@@ -11,8 +11,9 @@ import scipy.sparse as sp
 from neural_sparse.errors import InputError
 from neural_sparse.files import read_json, write_json
 from neural_sparse.search.hits import Hits
-from neural_sparse.search.index import SparseIndex, vocabulary_fingerprint
+from neural_sparse.search.index import SparseIndex
 from neural_sparse.search.postings import Postings
+from neural_sparse.search.vocabulary import vocabulary_fingerprint
 from neural_sparse.search.words import WORD, Words
 
 SETTINGS = "bm25.json"

@@ -1,4 +1,4 @@
-"""Document ids in two flat arrays: they are mapped from disk like the postings, not a list of objects."""
+"""Document ids in flat arrays: they are mapped from disk like the postings, not a list of objects."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neural_sparse.errors import InputError
+from neural_sparse.search.compiled import compiled
 
 
 class DocumentIds(Sequence[str]):
-    """The ids of the document rows, a sequence of str.
+    """The ids of the document rows, a sequence of distinct str.
 
     Attributes:
         text: uint8 [bytes], all ids in UTF-8, one after another.
@@ -23,21 +24,31 @@ class DocumentIds(Sequence[str]):
     def __init__(self, text: NDArray[np.uint8], offsets: NDArray[np.int64]) -> None:
         self.text = text
         self.offsets = offsets
-        self._rows: dict[str, int] | None = None
+        for array in (text, offsets):  # one type for numba, as in Postings
+            array.flags.writeable = False
+        self._by_hash: tuple[NDArray[np.uint64], NDArray[np.int64]] | None = None
 
     @classmethod
     def of(cls, ids: Iterable[str]) -> DocumentIds:
         """Raises InputError on an id that is not a str, is empty or occurs twice."""
-        encoded: list[bytes] = []
-        for row, doc_id in enumerate(ids):
-            if not isinstance(doc_id, str) or not doc_id:
-                raise InputError(f"document ids are non-empty str; row {row} has {doc_id!r}")
-            encoded.append(doc_id.encode())
-        if len(set(encoded)) < len(encoded):
-            raise InputError(_first_duplicate(encoded))
-        offsets = np.zeros(len(encoded) + 1, np.int64)
-        np.cumsum([len(one) for one in encoded], out=offsets[1:])
-        return cls(np.frombuffer(b"".join(encoded), np.uint8), offsets)
+        result = _encoded(ids)
+        result.check_distinct()
+        return result
+
+    @classmethod
+    def join(cls, parts: Sequence[DocumentIds]) -> DocumentIds:
+        """One after another. Raises InputError on an id that occurs twice."""
+        result = cls(
+            np.concatenate([part.text for part in parts]) if parts else np.empty(0, np.uint8),
+            _offsets(np.concatenate([np.diff(part.offsets) for part in parts] or [np.empty(0, np.int64)])),
+        )
+        result.check_distinct()
+        return result
+
+    def keep(self, rows: NDArray[np.bool_]) -> DocumentIds:
+        """Those of the rows marked True in bool [documents]."""
+        lengths = np.diff(self.offsets)
+        return DocumentIds(self.text[np.repeat(rows, lengths)], _offsets(lengths[rows]))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -57,8 +68,7 @@ class DocumentIds(Sequence[str]):
 
     def __iter__(self) -> Iterator[str]:
         text = self.text.tobytes()
-        offsets = self.offsets.tolist()
-        for start, end in pairwise(offsets):
+        for start, end in pairwise(self.offsets.tolist()):
             yield text[start:end].decode()
 
     def __eq__(self, other: object) -> bool:
@@ -74,20 +84,111 @@ class DocumentIds(Sequence[str]):
         """Row of each id.
 
         Raises:
-            InputError: an id the index does not hold.
+            InputError: an id that is not here.
         """
-        if self._rows is None:
-            self._rows = {doc_id: row for row, doc_id in enumerate(self)}
-        try:
-            return np.array([self._rows[doc_id] for doc_id in ids], np.int64)
-        except KeyError as error:
-            raise InputError(f"the index holds no document {error.args[0]!r}") from error
+        wanted = _encoded(ids)
+        hashes, order = self._sorted_hashes()
+        rows = _find(
+            self.text,
+            self.offsets,
+            hashes,
+            order,
+            wanted.text,
+            wanted.offsets,
+            _hash(wanted.text, wanted.offsets),
+        )
+        if (rows < 0).any():
+            raise InputError(f"the index holds no document {wanted[int(np.flatnonzero(rows < 0)[0])]!r}")
+        return rows
+
+    def check_distinct(self) -> None:
+        """Raises InputError on an id that occurs twice."""
+        first, second = _equal_pair(self.text, self.offsets, *self._sorted_hashes())
+        if second >= 0:
+            raise InputError(f"document id {self[first]!r} occurs twice, in rows {first} and {second}")
+
+    def _sorted_hashes(self) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        if self._by_hash is None:
+            hashes = _hash(self.text, self.offsets)
+            order = np.argsort(hashes, kind="stable")
+            self._by_hash = hashes[order], order
+        return self._by_hash
 
 
-def _first_duplicate(ids: Sequence[bytes]) -> str:
-    seen: dict[bytes, int] = {}
+def _encoded(ids: Iterable[str]) -> DocumentIds:
+    encoded: list[bytes] = []
     for row, doc_id in enumerate(ids):
-        if doc_id in seen:
-            return f"document id {doc_id.decode()!r} occurs twice, in rows {seen[doc_id]} and {row}"
-        seen[doc_id] = row
-    raise AssertionError("no duplicate")
+        if not isinstance(doc_id, str) or not doc_id:
+            raise InputError(f"document ids are non-empty str; row {row} has {doc_id!r}")
+        encoded.append(doc_id.encode())
+    text = np.frombuffer(b"".join(encoded), np.uint8)
+    return DocumentIds(text, _offsets(np.array([len(one) for one in encoded], np.int64)))
+
+
+def _offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
+@compiled
+def _hash(text: NDArray[np.uint8], offsets: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """FNV-1a, 64 bits, of each id."""
+    hashes = np.empty(len(offsets) - 1, np.uint64)
+    for row in range(len(hashes)):
+        value = np.uint64(0xCBF29CE484222325)
+        for i in range(offsets[row], offsets[row + 1]):
+            value = (value ^ np.uint64(text[i])) * np.uint64(0x100000001B3)
+        hashes[row] = value
+    return hashes
+
+
+@compiled
+def _same(
+    a: NDArray[np.uint8], start: int, end: int, b: NDArray[np.uint8], other_start: int, other_end: int
+) -> bool:
+    if end - start != other_end - other_start:
+        return False
+    for i in range(end - start):  # noqa: SIM110  (numba compiles the loop, not `all`)
+        if a[start + i] != b[other_start + i]:
+            return False
+    return True
+
+
+@compiled
+def _equal_pair(
+    text: NDArray[np.uint8], offsets: NDArray[np.int64], hashes: NDArray[np.uint64], order: NDArray[np.int64]
+) -> tuple[int, int]:
+    """Two rows with the same id, or (-1, -1)."""
+    for i in range(len(order)):
+        j = i + 1
+        while j < len(order) and hashes[j] == hashes[i]:
+            a, b = order[i], order[j]
+            if _same(text, offsets[a], offsets[a + 1], text, offsets[b], offsets[b + 1]):
+                return a, b
+            j += 1
+    return -1, -1
+
+
+@compiled
+def _find(
+    text: NDArray[np.uint8],
+    offsets: NDArray[np.int64],
+    hashes: NDArray[np.uint64],
+    order: NDArray[np.int64],
+    wanted: NDArray[np.uint8],
+    wanted_offsets: NDArray[np.int64],
+    wanted_hashes: NDArray[np.uint64],
+) -> NDArray[np.int64]:
+    """Row of each wanted id, or -1."""
+    rows = np.full(len(wanted_hashes), -1, np.int64)
+    places = np.searchsorted(hashes, wanted_hashes)
+    for i in range(len(rows)):
+        place = places[i]
+        while place < len(order) and hashes[place] == wanted_hashes[i]:
+            row = order[place]
+            if _same(text, offsets[row], offsets[row + 1], wanted, wanted_offsets[i], wanted_offsets[i + 1]):
+                rows[i] = row
+                break
+            place += 1
+    return rows

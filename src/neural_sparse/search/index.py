@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,21 +14,15 @@ from numpy.typing import NDArray
 
 from neural_sparse.errors import InputError
 from neural_sparse.search import storage
+from neural_sparse.search.changes import join, keep_documents, quantized
 from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.search.exact import search_block_at_a_time
 from neural_sparse.search.hits import Hits
 from neural_sparse.search.postings import Postings, checked_vectors, invert
+from neural_sparse.search.streaming import build_on_disk
+from neural_sparse.search.vocabulary import check_vocabulary
 
 NO_FILTER = np.zeros(0, np.bool_)
-
-
-def vocabulary_fingerprint(tokens: Iterable[str]) -> str:
-    """sha256 of the tokens in the order of their ids: equal exactly where two vocabularies are."""
-    digest = hashlib.sha256()
-    for token in tokens:
-        encoded = token.encode("utf-8", "surrogatepass")
-        digest.update(len(encoded).to_bytes(4, "little") + encoded)
-    return digest.hexdigest()
 
 
 class SparseIndex:
@@ -54,17 +47,32 @@ class SparseIndex:
         vectors: sp.csr_matrix | Iterable[sp.csr_matrix],
         doc_ids: Iterable[str],
         vocabulary: str | None = None,
+        *,
+        bits: int = 32,
+        folder: str | Path | None = None,
+        memory: int = 1 << 30,
     ) -> SparseIndex:
-        """Index document vectors, one matrix [documents, vocabulary] or several whose rows follow each other.
+        """Index document vectors, one matrix [documents, vocabulary] or several, one after another.
+
+        Args:
+            vocabulary: vocabulary_fingerprint of the encoder's tokens.
+            bits: 32 keeps weights as they are; 8 rounds them to a 255th of the greatest.
+            folder: Build there, shard by shard, and map the result: the corpus may be larger than memory.
+            memory: Bytes for postings in work when building in a folder.
 
         Raises:
             InputError: weights that are negative or not finite, matrices of different widths, ids that are
-                not unique or not as many as rows.
+                not unique or not as many as rows, other bits than 8 or 32.
         """
+        if bits not in (8, 32):
+            raise InputError(f"impacts have 8 or 32 bits, not {bits}")
         shards: Iterable[Any] = [vectors] if sp.issparse(vectors) else vectors
-        return cls(
-            invert(checked_vectors(shard, "document vectors") for shard in shards), doc_ids, vocabulary
-        )
+        if folder is not None:
+            build_on_disk(folder, shards, doc_ids, vocabulary, bits, memory)
+            return cls.load(folder, verify=False)
+        postings = invert(checked_vectors(shard, "document vectors") for shard in shards)
+        index = cls(postings, doc_ids, vocabulary)
+        return index.quantized() if bits == 8 else index
 
     def save(self, folder: str | Path) -> None:
         """Write the index to a folder, replacing an index that is there."""
@@ -81,6 +89,47 @@ class SparseIndex:
             InputError: no index, of another format, or a file that is missing, truncated or altered.
         """
         return cls(*storage.load(folder, verify))
+
+    def quantized(self) -> SparseIndex:
+        """The index with impacts of 8 bits: 5 bytes a posting, not 8; scores and vectors are rounded."""
+        if self.bits == 8:
+            return self
+        return SparseIndex(quantized(self.postings), self.doc_ids, self.vocabulary)
+
+    def add(self, vectors: sp.csr_matrix, doc_ids: Iterable[str]) -> None:
+        """Append documents; afterwards the index equals one built from all of them at once.
+
+        The arrays are written anew in memory (add many documents at a time) and on disk by `save` only.
+
+        Raises:
+            InputError: as `build`; an id that is there already; an 8-bit index.
+        """
+        if self.bits == 8:
+            raise InputError("an 8-bit index cannot be added to: add to the 32-bit one and quantize it again")
+        new = invert([checked_vectors(vectors, "document vectors")])
+        if new.vocab_size != self.vocab_size:
+            raise InputError(f"document vectors of different widths: {self.vocab_size} and {new.vocab_size}")
+        ids = DocumentIds.of(doc_ids)
+        if len(ids) != new.n_docs:
+            raise InputError(f"{len(ids):,} document ids for {new.n_docs:,} document vectors")
+        self.doc_ids, self.postings = DocumentIds.join([self.doc_ids, ids]), join([self.postings, new])
+
+    def delete(self, doc_ids: Iterable[str]) -> None:
+        """Remove documents; the remaining ones are numbered anew, as in an index built without those removed.
+
+        The arrays are written anew in memory (delete many documents at a time) and on disk by `save` only.
+
+        Raises:
+            InputError: an id that is not there.
+        """
+        kept = np.ones(len(self), np.bool_)
+        kept[self.doc_ids.rows(doc_ids)] = False
+        self.doc_ids, self.postings = self.doc_ids.keep(kept), keep_documents(self.postings, kept)
+
+    @property
+    def bits(self) -> int:
+        """8 or 32, of one impact."""
+        return 8 * int(self.postings.impacts.itemsize)
 
     def __len__(self) -> int:
         return self.postings.n_docs
@@ -186,15 +235,6 @@ class SparseIndex:
         if without is not None:
             allowed[self.doc_ids.rows(without)] = False
         return allowed
-
-
-def check_vocabulary(index: str | None, queries: str | None) -> None:
-    """Raises InputError where both fingerprints are known and differ."""
-    if index is not None and queries is not None and index != queries:
-        raise InputError(
-            "the queries' vocabulary is not the one the index was built with: "
-            "encode both with the same tokenizer, or build the index anew"
-        )
 
 
 def available_cores() -> int:

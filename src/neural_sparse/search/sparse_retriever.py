@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import scipy.sparse as sp
 
 from neural_sparse.search.hits import Hits
-from neural_sparse.search.index import SparseIndex, check_vocabulary
+from neural_sparse.search.index import SparseIndex
+from neural_sparse.search.vocabulary import check_vocabulary
 
 
 class SparseRetriever:

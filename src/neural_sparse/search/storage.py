@@ -29,12 +29,7 @@ def save(folder: str | Path, postings: Postings, doc_ids: DocumentIds, vocabular
         InputError: the folder exists and is no index, or cannot be written.
     """
     folder = Path(folder)
-    if (
-        folder.exists()
-        and not (folder / MANIFEST).is_file()
-        and (not folder.is_dir() or any(folder.iterdir()))
-    ):
-        raise InputError(f"{folder} exists and is no index; give another folder")
+    check_replaceable(folder)
     arrays: dict[str, NDArray[Any]] = {
         "offsets": postings.offsets,
         "docs": postings.docs,
@@ -46,6 +41,14 @@ def save(folder: str | Path, postings: Postings, doc_ids: DocumentIds, vocabular
         for name, array in arrays.items():
             np.save(temporary / f"{name}.npy", array, allow_pickle=False)
         write_manifest(temporary, postings.n_docs, postings.vocab_size, postings.scale, vocabulary)
+
+
+def check_replaceable(folder: Path) -> None:
+    """Raises InputError where writing an index to `folder` would delete something else."""
+    if not folder.exists() or (folder / MANIFEST).is_file():
+        return
+    if not folder.is_dir() or any(folder.iterdir()):
+        raise InputError(f"{folder} exists and is no index; give another folder")
 
 
 def write_manifest(folder: Path, n_docs: int, vocab_size: int, scale: float, vocabulary: str | None) -> None:
