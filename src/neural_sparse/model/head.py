@@ -2,19 +2,19 @@
 
 A learned sparse encoder needs relu(max over a text's tokens of h W^T + b), one row per text. Plain code
 makes the logits [texts, sequence, vocabulary] first, and keeps them for the backward pass. Here they
-exist only as one block of scratch at a time, and the backward pass touches only the (text, dimension)
-pairs that stayed positive and received a gradient, each at the one token that won. Since log1p is
-monotone, activations are applied to the pooled values afterwards and give the same numbers.
+exist only as one block of scratch at a time, and what is kept is the winning token of each (text,
+dimension): the backward pass touches only the pairs that stayed positive and received a gradient, and
+computes no scores again. Since log1p is monotone, activations are applied to the pooled values afterwards
+and give the same numbers.
 """
 
-from collections.abc import Iterator
+from types import ModuleType
 
 import torch
 from torch import Tensor
 
-BLOCK_TOKENS = 1024
-BLOCK_DIMENSIONS = 512
-DENSE_SHARE = 0.25
+from neural_sparse.errors import InputError
+from neural_sparse.model import head_cpu, head_torch
 
 
 def pooled_logits(hidden: Tensor, offsets: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -30,10 +30,10 @@ def pooled_logits(hidden: Tensor, offsets: Tensor, weight: Tensor, bias: Tensor 
     device = hidden.device.type
     if dtype != torch.float64 and torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
-    needs_gradient = torch.is_grad_enabled() and (
+    train = torch.is_grad_enabled() and (
         hidden.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
     )
-    return _forward(hidden, offsets, weight, bias, dtype, needs_gradient)[0]
+    return _forward(hidden, offsets, weight, bias, dtype, train)[0]
 
 
 def pack(hidden: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -54,19 +54,13 @@ def _forward(
     weight: Tensor,
     bias: Tensor | None,
     dtype: torch.dtype,
-    needs_gradient: bool,
+    want_winners: bool,
 ) -> tuple[Tensor, Tensor]:
+    longest = int(offsets.diff().max()) if len(offsets) > 1 else 0
+    if longest > torch.iinfo(torch.int16).max:
+        raise InputError(f"a text has {longest} tokens, the head takes at most 32767: truncate it")
     hidden, weight = hidden.to(dtype).contiguous(), weight.to(dtype).contiguous()
-    bounds = offsets.tolist()
-    pooled = _pool(hidden, bounds, weight)
-    if bias is not None:
-        # Rounding is monotone, so adding the bias to the maximum equals the maximum of the sums.
-        pooled += bias.to(pooled.dtype)
-    pooled.relu_()
-    for text, (start, end) in enumerate(zip(bounds, bounds[1:], strict=False)):
-        if start == end:
-            pooled[text] = 0
-    return pooled, hidden.new_empty(0, dtype=torch.int16)
+    return _implementation(hidden).forward(hidden, offsets, weight, bias, want_winners)
 
 
 @_forward.register_fake
@@ -76,138 +70,47 @@ def _(
     weight: Tensor,
     bias: Tensor | None,
     dtype: torch.dtype,
-    needs_gradient: bool,
+    want_winners: bool,
 ) -> tuple[Tensor, Tensor]:
-    texts, vocabulary = offsets.shape[0] - 1, weight.shape[0]
-    return hidden.new_empty(texts, vocabulary, dtype=_output_dtype(dtype)), hidden.new_empty(
-        0, dtype=torch.int16
-    )
+    shape = offsets.shape[0] - 1, weight.shape[0]
+    output = torch.float64 if dtype == torch.float64 else torch.float32
+    winners = hidden.new_empty(shape if want_winners else (0, 0), dtype=torch.int16)
+    return hidden.new_empty(shape, dtype=output), winners
 
 
 @torch.library.custom_op("neural_sparse::pooled_logits_backward", mutates_args=())
 def _backward(
-    gradient: Tensor,
-    pooled: Tensor,
-    winners: Tensor,
-    hidden: Tensor,
-    offsets: Tensor,
-    weight: Tensor,
-    dtype: torch.dtype,
+    gradient: Tensor, pooled: Tensor, winners: Tensor, hidden: Tensor, offsets: Tensor, weight: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    packed, projection = hidden.to(dtype).contiguous(), weight.to(dtype).contiguous()
-    # `~(<= 0)` keeps NaN, as the gradient of relu does.
-    gradient = torch.where((pooled <= 0) | (gradient == 0), 0, gradient)
-    bounds = offsets.tolist()
-    share = int(torch.count_nonzero(gradient)) / max(1, gradient.numel())
-    grads = (_dense_backward if share > DENSE_SHARE else _sparse_backward)(
-        gradient, packed, bounds, projection
+    gradient = torch.where(pooled <= 0, 0, gradient)  # a NaN passes, as it does through relu
+    by_hidden, by_weight = _implementation(hidden).backward(
+        gradient, winners, hidden.contiguous(), offsets, weight.contiguous()
     )
-    return grads[0].to(hidden.dtype), grads[1].to(weight.dtype), gradient.sum(0)
+    return by_hidden.to(hidden.dtype), by_weight.to(weight.dtype), gradient.sum(0)
 
 
 @_backward.register_fake
 def _(
-    gradient: Tensor,
-    pooled: Tensor,
-    winners: Tensor,
-    hidden: Tensor,
-    offsets: Tensor,
-    weight: Tensor,
-    dtype: torch.dtype,
+    gradient: Tensor, pooled: Tensor, winners: Tensor, hidden: Tensor, offsets: Tensor, weight: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return (
-        torch.empty_like(hidden, memory_format=torch.contiguous_format),
-        torch.empty_like(weight, memory_format=torch.contiguous_format),
-        gradient.new_empty(gradient.shape[1]),
-    )
+    by_hidden, by_weight = hidden.new_empty(hidden.shape), weight.new_empty(weight.shape)
+    return by_hidden, by_weight, gradient.new_empty(gradient.shape[1])
 
 
-def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    hidden, offsets, weight, bias, dtype, _ = inputs
-    ctx.save_for_backward(output[0], output[1], hidden, offsets, weight)
-    ctx.dtype, ctx.bias_dtype = dtype, None if bias is None else bias.dtype
+def _save(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    hidden, offsets, weight, bias, *_ = inputs
+    ctx.save_for_backward(*output, hidden, offsets, weight)
+    ctx.bias_dtype = None if bias is None else bias.dtype
 
 
-def _autograd(ctx, gradient: Tensor, _winners: Tensor | None) -> tuple:  # type: ignore[no-untyped-def]
-    pooled, winners, hidden, offsets, weight = ctx.saved_tensors
-    grads = _backward(gradient, pooled, winners, hidden, offsets, weight, ctx.dtype)
-    bias_gradient = None if ctx.bias_dtype is None else grads[2].to(ctx.bias_dtype)
-    return grads[0], None, grads[1], bias_gradient, None, None
+def _gradients(ctx, gradient: Tensor, _: Tensor | None) -> tuple:  # type: ignore[no-untyped-def]
+    by_hidden, by_weight, by_bias = _backward(gradient, *ctx.saved_tensors)
+    by_bias = None if ctx.bias_dtype is None else by_bias.to(ctx.bias_dtype)
+    return by_hidden, None, by_weight, by_bias, None, None
 
 
-_forward.register_autograd(_autograd, setup_context=_setup_context)
+_forward.register_autograd(_gradients, setup_context=_save)
 
 
-def _output_dtype(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
-def _groups(bounds: list[int]) -> Iterator[tuple[int, int]]:
-    """Runs of consecutive texts of at most BLOCK_TOKENS tokens together (or one longer text)."""
-    first = 0
-    for text in range(1, len(bounds)):
-        if text == len(bounds) - 1 or bounds[text + 1] - bounds[first] > BLOCK_TOKENS:
-            yield first, text
-            first = text
-
-
-def _scratch(hidden: Tensor, bounds: list[int], vocabulary: int) -> Tensor:
-    rows = max((bounds[b] - bounds[a] for a, b in _groups(bounds)), default=0)
-    return hidden.new_empty(rows * min(BLOCK_DIMENSIONS, vocabulary))
-
-
-def _pool(hidden: Tensor, bounds: list[int], weight: Tensor) -> Tensor:
-    """max over each text's tokens of hidden @ weight.T: [texts, vocabulary]; -inf for a text without tokens."""
-    vocabulary = weight.shape[0]
-    pooled = hidden.new_full((len(bounds) - 1, vocabulary), float("-inf"), dtype=_output_dtype(hidden.dtype))
-    scratch = _scratch(hidden, bounds, vocabulary)
-    for left in range(0, vocabulary, BLOCK_DIMENSIONS):
-        columns = slice(left, min(left + BLOCK_DIMENSIONS, vocabulary))
-        for first, last in _groups(bounds):
-            base, rows = bounds[first], bounds[last] - bounds[first]
-            scores = scratch[: rows * (columns.stop - left)].view(rows, columns.stop - left)
-            torch.mm(hidden[base : base + rows], weight[columns].T, out=scores)
-            for text in range(first, last):
-                if bounds[text + 1] > bounds[text]:
-                    pooled[text, columns] = scores[bounds[text] - base : bounds[text + 1] - base].amax(0)
-    return pooled
-
-
-def _sparse_backward(
-    gradient: Tensor, hidden: Tensor, bounds: list[int], weight: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Text by text: find the winning token of the active dimensions again, then gather and scatter."""
-    hidden_gradient = torch.zeros_like(hidden, dtype=gradient.dtype)
-    weight_gradient = torch.zeros_like(weight, dtype=gradient.dtype)
-    for text, row in enumerate(gradient):
-        active = row.nonzero().squeeze(1)
-        if not len(active):
-            continue
-        tokens = slice(bounds[text], bounds[text + 1])
-        gathered, amount = weight[active], row[active].unsqueeze(1)
-        winner = torch.mm(hidden[tokens], gathered.T).argmax(0)
-        hidden_gradient[tokens].index_add_(0, winner, gathered.to(row.dtype) * amount)
-        weight_gradient.index_add_(0, active, hidden[tokens][winner].to(row.dtype) * amount)
-    return hidden_gradient, weight_gradient
-
-
-def _dense_backward(
-    gradient: Tensor, hidden: Tensor, bounds: list[int], weight: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Block by block: score again, place each text's gradient at its winner, two matrix products."""
-    hidden_gradient = torch.zeros_like(hidden, dtype=gradient.dtype)
-    weight_gradient = torch.zeros_like(weight, dtype=gradient.dtype)
-    for left in range(0, weight.shape[0], BLOCK_DIMENSIONS):
-        columns = slice(left, min(left + BLOCK_DIMENSIONS, weight.shape[0]))
-        for first, last in _groups(bounds):
-            tokens = slice(bounds[first], bounds[last])
-            scores = torch.mm(hidden[tokens], weight[columns].T)
-            placed = torch.zeros_like(scores, dtype=gradient.dtype)
-            for text in range(first, last):
-                start, end = bounds[text] - tokens.start, bounds[text + 1] - tokens.start
-                if end > start:
-                    winner = scores[start:end].argmax(0, keepdim=True)
-                    placed[start:end].scatter_(0, winner, gradient[text : text + 1, columns])
-            hidden_gradient[tokens].addmm_(placed, weight[columns].to(placed.dtype))
-            weight_gradient[columns].addmm_(placed.T, hidden[tokens].to(placed.dtype))
-    return hidden_gradient, weight_gradient
+def _implementation(hidden: Tensor) -> ModuleType:
+    return head_cpu if hidden.device.type == "cpu" else head_torch
