@@ -66,7 +66,7 @@ class BiEncoderTeacher(ABC):
     Args:
         name: Hub id, folder, or folder inside an installed package. Safetensors weights only.
         query_prompt, document_prompt: Put before each text; None means what the model's own files say.
-        batch_size: Texts per batch.
+        batch_size: Texts per batch; None for the default of the kind.
         device: None means a GPU where there is one.
         max_length: Longer texts are cut to this many tokens (or to the model's own limit, if that is lower).
         trust_remote_code: Run code that comes with the model. Off unless you trust its authors.
@@ -77,6 +77,7 @@ class BiEncoderTeacher(ABC):
 
     in_batch = True
     kind: str
+    default_batch_size = 32
 
     def __init__(
         self,
@@ -84,13 +85,13 @@ class BiEncoderTeacher(ABC):
         *,
         query_prompt: str | None = None,
         document_prompt: str | None = None,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         device: str | None = None,
         max_length: int = 512,
         trust_remote_code: bool = False,
     ) -> None:
         self.name = name
-        self.batch_size = batch_size
+        self.batch_size = batch_size or self.default_batch_size
         self.device = device
         self.max_length = max_length
         self.trust_remote_code = trust_remote_code

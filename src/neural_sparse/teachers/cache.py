@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, vstack
 from tqdm.auto import tqdm
 
 from neural_sparse.errors import InputError
@@ -149,6 +149,7 @@ def _checked(matrix: Matrix, name: str, items: Sequence[object]) -> Matrix:
 
 
 def _stack(pieces: list[Matrix]) -> Matrix:
-    from scipy.sparse import vstack
-
-    return vstack(pieces, format="csr") if isinstance(pieces[0], csr_matrix) else np.concatenate(pieces)
+    if isinstance(pieces[0], csr_matrix):
+        sparse_pieces: Any = pieces
+        return csr_matrix(vstack(sparse_pieces, format="csr"))
+    return np.concatenate([np.asarray(piece) for piece in pieces])

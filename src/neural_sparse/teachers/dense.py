@@ -52,12 +52,13 @@ class DenseTeacher(BiEncoderTeacher):
         return {**super().identity(task), "similarity": self.similarity}
 
     def encode(self, texts: list[str], task: Task) -> Matrix:
+        route: dict[str, Any] = {"task": task} if self.routed else {}
         embeddings = self.model.encode(
             texts,
             prompt=self.prompt(task),
             batch_size=len(texts),
             show_progress_bar=False,
             normalize_embeddings=self.similarity == "cosine",
-            **({"task": task} if self.routed else {}),
+            **route,
         )
         return np.asarray(embeddings, dtype=np.float16)

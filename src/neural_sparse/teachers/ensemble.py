@@ -13,6 +13,7 @@ from torch import Tensor
 
 from neural_sparse.errors import InputError
 from neural_sparse.teachers.cache import TeacherCache
+from neural_sparse.teachers.cross_encoder import CrossEncoderTeacher
 from neural_sparse.teachers.dense import DenseTeacher
 from neural_sparse.teachers.sparse import SparseTeacher
 from neural_sparse.teachers.teacher import PreparedTeacher, Teacher
@@ -152,7 +153,7 @@ class EnsembleTeacher:
         teachers: Sequence[tuple[Teacher, float]] = (),
         cache_dir: str | Path | None = None,
         device: str | torch.device | None = None,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         max_length: int = 512,
         trust_remote_code: Collection[str] = (),
     ) -> None:
@@ -160,10 +161,12 @@ class EnsembleTeacher:
         self.scale = float(scale_constant)
         self.cache = TeacherCache(cache_dir)
         named: list[tuple[Teacher, float]] = []
-        for kind, name, weight in (
+        kinds: list[tuple[type[DenseTeacher | SparseTeacher | CrossEncoderTeacher], str | None, float]] = [
             (DenseTeacher, dense_teacher_name, dense_weight),
             (SparseTeacher, sparse_teacher_name, sparse_weight),
-        ):
+            (CrossEncoderTeacher, cross_encoder_name, cross_encoder_weight),
+        ]
+        for kind, name, weight in kinds:
             if name is not None:
                 teacher = kind(
                     name,

@@ -85,7 +85,8 @@ class Rows:
         width = int(self.parts[0]["width"][0])
         shards = np.searchsorted(self.starts, rows, side="right") - 1
         locals_ = rows - self.starts[shards]
-        indices, values = [], []
+        indices = [np.empty(0, dtype=np.int32)]
+        values = [np.empty(0, dtype=np.float32)]
         indptr = np.zeros(len(rows) + 1, dtype=np.int64)
         for number, (shard, row) in enumerate(zip(shards.tolist(), locals_.tolist(), strict=True)):
             part = self.parts[shard]
@@ -93,9 +94,7 @@ class Rows:
             indices.append(part["indices"][start:end])
             values.append(part["values"][start:end])
             indptr[number + 1] = indptr[number] + (end - start)
-        if not indices:
-            return csr_matrix((0, width), dtype=np.float32)
-        data = np.concatenate(values).astype(np.float32)
+        data = np.concatenate(values).astype(np.float32, copy=False)
         return csr_matrix((data, np.concatenate(indices), indptr), shape=(len(rows), width))
 
 
@@ -103,20 +102,7 @@ def dot(queries: Matrix, documents: Matrix) -> NDArray[np.float32]:
     """Dot products of every query with every document: float32 [queries, documents]."""
     if not isinstance(queries, csr_matrix) or not isinstance(documents, csr_matrix):
         return np.asarray(queries @ documents.T, dtype=np.float32)
-    # Only the queries' terms matter: narrow both sides to them, then one small dense product.
-    terms = np.unique(queries.indices)
-    column = np.full(queries.shape[1], -1, dtype=np.int32)
-    column[terms] = np.arange(len(terms), dtype=np.int32)
-    return _narrow(queries, column, len(terms)) @ _narrow(documents, column, len(terms)).T
-
-
-def _narrow(matrix: csr_matrix, column: NDArray[np.int32], width: int) -> NDArray[np.float32]:
-    narrow = np.zeros((matrix.shape[0], width), dtype=np.float32)
-    columns = column[matrix.indices]
-    kept = columns >= 0
-    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
-    narrow[rows[kept], columns[kept]] = matrix.data[kept]
-    return narrow
+    return (queries @ documents.T).toarray().astype(np.float32, copy=False)
 
 
 def batches(total: int, size: int) -> list[slice]:

@@ -3,30 +3,79 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from neural_sparse.errors import InputError
 from neural_sparse.teachers.bi_encoder import BiEncoderTeacher, Task
 from neural_sparse.teachers.rows import Matrix
-from neural_sparse.teachers.weights import loading
+from neural_sparse.teachers.weights import loading, read_config
 
 if TYPE_CHECKING:
     from sentence_transformers import SparseEncoder
+
+    from neural_sparse.model.encoder import NeuralSparseEncoder
 
 
 class SparseTeacher(BiEncoderTeacher):
     """Weights over the vocabulary, stored as CSR with float16 values; scored by dot product.
 
-    A folder with nothing but a masked-LM is read as SPLADE: log1p(relu(max over positions of the logits)),
-    the same for queries and documents.
+    Siamese models encode queries as they encode documents, inference-free ones look their weights up. A
+    folder with nothing but a masked LM is read as a siamese SPLADE.
     """
 
     kind = "sparse"
+    default_batch_size = 256  # split further by number of tokens
+
+    def encode(self, texts: list[str], task: Task) -> Matrix:
+        if self._fast is not None:
+            prompted = [self.prompt(task) + text for text in texts]
+            looked_up = self.routed and task == "query"
+            vectors = (
+                self._fast.encode_queries(prompted) if looked_up else self._fast.encode_documents(prompted)
+            )
+        else:
+            vectors = self._encode_plainly(texts, task)
+        # Rounded to what is stored, so that values too small for float16 leave no explicit zeros.
+        vectors.data = vectors.data.astype(np.float16).astype(np.float32)
+        vectors.eliminate_zeros()
+        return vectors
 
     @cached_property
-    def model(self) -> SparseEncoder:
+    def _fast(self) -> NeuralSparseEncoder | None:
+        """The model behind the fused head, or None for architectures that it does not cover."""
+        from neural_sparse.model.encoder import NeuralSparseEncoder
+
+        if self._query_side_is_a_model():
+            return None
+        modules = read_config(self.folder, "modules.json")
+        try:
+            with loading(self.name):
+                model = NeuralSparseEncoder(
+                    str(self.folder),
+                    max_length=None if modules else self.max_length,
+                    device=self.device,
+                    trust_remote_code=self.trust_remote_code,
+                )
+        except InputError:
+            # Anything else would be turned into a sparse encoder with random weights.
+            if not any("sparse" in str(module["type"]).lower() for module in modules):
+                raise
+            return None
+        model.transformer.max_seq_length = min(self.max_length, model.max_length)
+        return model
+
+    def _query_side_is_a_model(self) -> bool:
+        types = read_config(self.folder, "router_config.json").get("types", {})
+        return any(
+            module.startswith("query_") and not str(kind).endswith("SparseStaticEmbedding")
+            for module, kind in types.items()
+        )
+
+    @cached_property
+    def _plain(self) -> SparseEncoder:
         from sentence_transformers import SparseEncoder
 
         with loading(self.name):
@@ -39,15 +88,16 @@ class SparseTeacher(BiEncoderTeacher):
         model.max_seq_length = min(self.max_length, model.max_seq_length or self.max_length)
         return model
 
-    def encode(self, texts: list[str], task: Task) -> Matrix:
-        weights = self.model.encode(
+    def _encode_plainly(self, texts: list[str], task: Task) -> csr_matrix:
+        route: dict[str, Any] = {"task": task} if self.routed else {}
+        weights = self._plain.encode(
             texts,
             prompt=self.prompt(task),
-            batch_size=len(texts),
+            batch_size=32,
             show_progress_bar=False,
+            convert_to_tensor=True,
             convert_to_sparse_tensor=False,
             save_to_cpu=True,
-            **({"task": task} if self.routed else {}),
+            **route,
         )
-        # Rounded to what is stored first, so that values too small for float16 leave no explicit zeros.
-        return csr_matrix(weights.numpy().astype(np.float16).astype(np.float32))
+        return csr_matrix(weights.float().numpy())

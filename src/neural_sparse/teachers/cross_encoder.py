@@ -1,0 +1,113 @@
+"""Cross-encoder teachers: query and document through one model, one pair at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neural_sparse.errors import InputError
+from neural_sparse.teachers.cache import TeacherCache
+from neural_sparse.teachers.pairs import PreparedPairs, first_row
+from neural_sparse.teachers.rows import Matrix
+from neural_sparse.teachers.weights import content_hash, loading, model_folder, read_config
+
+if TYPE_CHECKING:
+    from sentence_transformers import CrossEncoder
+
+
+class CrossEncoderTeacher:
+    """Raw logits of a reranker with one output, cached by pair. Arguments as of `BiEncoderTeacher`."""
+
+    in_batch = False
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        batch_size: int | None = None,
+        device: str | None = None,
+        max_length: int = 512,
+        trust_remote_code: bool = False,
+    ) -> None:
+        self.name = name
+        self.batch_size = batch_size or 32
+        self.device = device
+        self.max_length = max_length
+        self.trust_remote_code = trust_remote_code
+
+    @cached_property
+    def folder(self) -> Path:
+        return model_folder(self.name)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        return {
+            "kind": "cross-encoder",
+            "weights": content_hash(self.folder),
+            "max_length": self.max_length,
+        }
+
+    @cached_property
+    def model(self) -> CrossEncoder:
+        import torch
+        from sentence_transformers import CrossEncoder
+
+        architectures = read_config(self.folder, "config.json").get("architectures") or []
+        saved = (self.folder / "modules.json").is_file()
+        if not saved and not any(name.endswith("ForSequenceClassification") for name in architectures):
+            raise InputError(
+                f"teacher {self.name!r} is no cross-encoder: its config.json names "
+                f"{architectures or 'nothing'}, not a ...ForSequenceClassification model, so its scores would be random"
+            )
+        with loading(self.name):
+            model = CrossEncoder(
+                str(self.folder),
+                device=self.device,
+                trust_remote_code=self.trust_remote_code,
+                activation_fn=torch.nn.Identity(),
+                model_kwargs={"use_safetensors": True},
+            )
+        if model.num_labels != 1:
+            raise InputError(
+                f"teacher {self.name!r} has {model.num_labels} outputs; a teacher needs exactly one"
+            )
+        model.max_seq_length = min(self.max_length, model.max_seq_length or self.max_length)
+        return model
+
+    def encode(self, pairs: list[tuple[str, str]]) -> Matrix:
+        """Scores of a batch of pairs: float32 [pairs, 1]."""
+        scores = self.model.predict(pairs, batch_size=len(pairs), show_progress_bar=False)
+        return np.asarray(scores, dtype=np.float32).reshape(-1, 1)
+
+    def prepare(
+        self,
+        queries: Sequence[str],
+        documents: Sequence[str],
+        pairs: NDArray[np.int64] | None,
+        cache: TeacherCache,
+    ) -> PreparedPairs:
+        """
+        Raises:
+            InputError: no `pairs`: scoring every query against every document would take for ever.
+        """
+        if pairs is None:
+            raise InputError(
+                f"teacher {self.name!r} scores pairs: pass prepare(..., pairs=[[query row, document "
+                "row], ...]) with the candidates of each query"
+            )
+        query_rows, _ = first_row(queries)
+        doc_rows, _ = first_row(documents)
+        wanted = np.unique(np.stack([query_rows[pairs[:, 0]], doc_rows[pairs[:, 1]]], axis=1), axis=0)
+        texts = [(queries[query], documents[document]) for query, document in wanted.tolist()]
+        stored, rows = cache.rows(self.name, self.identity, texts, self.encode, self.batch_size)
+        scores = (
+            np.asarray(stored.gather(rows), dtype=np.float32).reshape(-1)
+            if texts
+            else np.empty(0, np.float32)
+        )
+        return PreparedPairs(self.name, queries, documents, wanted, scores)

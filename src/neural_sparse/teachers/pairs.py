@@ -1,0 +1,59 @@
+"""Scores of single (query, document) pairs, for teachers that cannot score a whole batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neural_sparse.teachers.teacher import Known, Scores
+
+
+def first_row(texts: Sequence[str]) -> tuple[NDArray[np.int64], dict[str, int]]:
+    """For each text the row where it first occurs [texts], and that row by text."""
+    rows: dict[str, int] = {}
+    firsts = [rows.setdefault(text, number) for number, text in enumerate(texts)]
+    return np.array(firsts, dtype=np.int64), rows
+
+
+class PreparedPairs:
+    """A lookup table of pair scores; pairs it lacks are unknown.
+
+    Args:
+        name: Of the teacher.
+        queries, documents: The texts behind the row numbers; equal texts share their scores.
+        pairs: int64 [P, 2] row numbers of queries and documents; the last of equal pairs counts.
+        scores: float32 [P]; NaN is unknown.
+    """
+
+    in_batch = False
+
+    def __init__(
+        self,
+        name: str,
+        queries: Sequence[str],
+        documents: Sequence[str],
+        pairs: NDArray[np.int64],
+        scores: Scores,
+    ) -> None:
+        self.name = name
+        self._query_rows, _ = first_row(queries)
+        self._doc_rows, _ = first_row(documents)
+        codes = self._codes(self._query_rows[pairs[:, 0]], self._doc_rows[pairs[:, 1]])
+        self._sorted, last = np.unique(codes[::-1], return_index=True)
+        self._scores = np.asarray(scores, dtype=np.float32)[::-1][last]
+
+    def scores(
+        self, query_rows: NDArray[np.int64], doc_rows: NDArray[np.int64], own: Known
+    ) -> tuple[Scores, Known]:
+        scores = np.full(own.shape, np.nan, dtype=np.float32)
+        queries, documents = np.nonzero(own)
+        if len(self._sorted) and len(queries):
+            codes = self._codes(self._query_rows[query_rows[queries]], self._doc_rows[doc_rows[documents]])
+            at = np.minimum(np.searchsorted(self._sorted, codes), len(self._sorted) - 1)
+            scores[queries, documents] = np.where(self._sorted[at] == codes, self._scores[at], np.nan)
+        return scores, ~np.isnan(scores)
+
+    def _codes(self, query_rows: NDArray[np.int64], doc_rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        return query_rows * len(self._doc_rows) + doc_rows
