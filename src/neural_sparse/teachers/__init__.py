@@ -1,1 +1,22 @@
 """Teachers for distillation: their scores, computed once and kept."""
+
+from neural_sparse.teachers.bm25 import BM25Teacher
+from neural_sparse.teachers.cache import TeacherCache
+from neural_sparse.teachers.cross_encoder import CrossEncoderTeacher
+from neural_sparse.teachers.dense import DenseTeacher
+from neural_sparse.teachers.ensemble import EnsembleTeacher, PreparedEnsemble, combine, min_max
+from neural_sparse.teachers.precomputed import PrecomputedTeacher
+from neural_sparse.teachers.sparse import SparseTeacher
+
+__all__ = [
+    "BM25Teacher",
+    "CrossEncoderTeacher",
+    "DenseTeacher",
+    "EnsembleTeacher",
+    "PrecomputedTeacher",
+    "PreparedEnsemble",
+    "SparseTeacher",
+    "TeacherCache",
+    "combine",
+    "min_max",
+]

@@ -62,7 +62,8 @@ class CrossEncoderTeacher:
         if not saved and not any(name.endswith("ForSequenceClassification") for name in architectures):
             raise InputError(
                 f"teacher {self.name!r} is no cross-encoder: its config.json names "
-                f"{architectures or 'nothing'}, not a ...ForSequenceClassification model, so its scores would be random"
+                f"{architectures or 'nothing'}, and "
+                "without a ...ForSequenceClassification its scores would be random"
             )
         with loading(self.name):
             model = CrossEncoder(
