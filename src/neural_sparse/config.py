@@ -1,0 +1,230 @@
+"""A training recipe: one flat YAML file, checked when it is read."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from neural_sparse.errors import InputError
+
+TeacherKind = Literal["dense", "sparse", "cross-encoder", "bm25", "precomputed"]
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """One teacher of the ensemble.
+
+    Attributes:
+        kind: "dense", "sparse", "cross-encoder", "bm25" or "precomputed".
+        name: hub id, folder, folder inside an installed package; the JSONL file of a precomputed one;
+            nothing for BM25.
+        weight: its share in the ensemble; only ratios matter.
+    """
+
+    kind: TeacherKind
+    name: str | None = None
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        kinds = typing.get_args(TeacherKind)
+        if self.kind not in kinds:
+            raise InputError(f"teachers: unknown kind {self.kind!r}; choose from {', '.join(kinds)}")
+        if (self.name is None) != (self.kind == "bm25"):
+            raise InputError(f"teachers: kind {self.kind!r} {'takes no' if self.name else 'needs a'} name")
+        if self.weight < 0:
+            raise InputError(f"teachers: the weight of {self.name or self.kind} is negative")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides a training run.
+
+    Attributes:
+        init: model to start from.
+        output: folder of the run.
+        train: JSONL files {"query", "pos", "negs"?} or BEIR folders with qrels/train.tsv.
+        corpus: a corpus.jsonl whose documents join the training documents, for IDF and negatives.
+        idf: table {token: weight} to use; computed from the training documents if None; "init" keeps
+            the start model's.
+        dev: BEIR folder judged at each checkpoint, None for none.
+        dev_split: its split.
+        max_length: tokens per document.
+        activation: "log1p" or "double_log1p"; the start model's if None.
+        teachers: the ensemble.
+        scale_constant: S of equation 9.
+        teacher_cache: folder of the teachers' vectors, shared by runs.
+        ranking: weights of the ranking losses "kl", "margin_mse", "info_nce".
+        lambda_flops: weight of FLOPS after the ramp.
+        flops_ramp_steps: optimiser steps of the ramp; a third of num_steps if None.
+        l0_threshold: press only documents with more non-zero terms.
+        frequency_weighted_flops: press frequent tokens harder.
+        idf_in_matching: False trains without IDF in the score, for comparison.
+        num_steps: optimiser steps.
+        batch_size: queries per optimiser step and device, before accumulation multiplies it.
+        gradient_accumulation_steps: micro-batches per optimiser step.
+        num_hard_negatives: per query and step.
+        negatives_pool: candidates mined per query with BM25 where the data bring none.
+        learning_rate, weight_decay, warmup_steps, max_grad_norm: AdamW with a linear schedule.
+        bf16: mixed precision; where the device has it if None.
+        gradient_checkpointing: less memory, more time.
+        compile: torch.compile the transformer.
+        seed: of everything random.
+        save_steps: optimiser steps between checkpoints; a tenth of num_steps if None.
+        save_total_limit: checkpoints kept.
+        logging_steps: optimiser steps between log lines.
+    """
+
+    init: str
+    train: tuple[str, ...]
+    output: str = "outputs/run"
+    corpus: str | None = None
+    idf: str | None = None
+    dev: str | None = None
+    dev_split: str = "dev"
+    max_length: int = 256
+    activation: str | None = None
+    teachers: tuple[TeacherConfig, ...] = ()
+    scale_constant: float = 30.0
+    teacher_cache: str = "outputs/teacher_cache"
+    ranking: Mapping[str, float] = field(default_factory=lambda: {"kl": 1.0})
+    lambda_flops: float = 0.02
+    flops_ramp_steps: int | None = None
+    l0_threshold: int | None = None
+    frequency_weighted_flops: bool = False
+    idf_in_matching: bool = True
+    num_steps: int = 50_000
+    batch_size: int = 40
+    gradient_accumulation_steps: int = 1
+    num_hard_negatives: int = 7
+    negatives_pool: int = 30
+    learning_rate: float = 2e-5
+    weight_decay: float = 0.01
+    warmup_steps: int = 2000
+    max_grad_norm: float = 1.0
+    bf16: bool | None = None
+    gradient_checkpointing: bool = False
+    compile: bool = False
+    seed: int = 42
+    save_steps: int | None = None
+    save_total_limit: int = 3
+    logging_steps: int = 10
+
+    def __post_init__(self) -> None:
+        if not self.train:
+            raise InputError("train: name at least one file or folder of training data")
+        for key in ("num_steps", "batch_size", "gradient_accumulation_steps", "max_length", "logging_steps"):
+            if getattr(self, key) < 1:
+                raise InputError(f"{key} must be at least 1, not {getattr(self, key)}")
+        for key in ("lambda_flops", "learning_rate", "weight_decay", "warmup_steps", "num_hard_negatives"):
+            if getattr(self, key) < 0:
+                raise InputError(f"{key} must not be negative, but is {getattr(self, key)}")
+        if not self.teachers and any(name != "info_nce" for name in self.ranking):
+            raise InputError(f"the ranking loss {dict(self.ranking)} needs teachers; without any use ranking: {{info_nce: 1}}")
+
+
+def read_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Read a YAML recipe and apply `key=value` overrides (values are YAML too).
+
+    Raises:
+        InputError: a missing file, bad YAML, an unknown key (the nearest valid one is named), a value of
+            the wrong type, a missing required key.
+    """
+    path = Path(path)
+    if not path.is_file() and not path.suffix:
+        path = Path(__file__).parent / "recipes" / f"{path.name}.yaml"
+    if not path.is_file():
+        shipped = sorted(file.stem for file in (Path(__file__).parent / "recipes").glob("*.yaml"))
+        raise InputError(f"{path}: no such recipe; shipped ones: {', '.join(shipped)}")
+    values = _yaml(path.read_text(encoding="utf-8"), str(path))
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: a recipe is a YAML mapping of keys to values")
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise InputError(f"{override!r}: overrides are written key=value")
+        values[key.strip()] = _yaml(value, override)
+    return recipe_from_dict(values, str(path))
+
+
+def recipe_from_dict(values: Mapping[str, Any], source: str = "recipe") -> Recipe:
+    """Build a recipe from plain values, as JSON or YAML hold them.
+
+    Raises:
+        InputError: as `read_recipe`.
+    """
+    return _build(Recipe, values, source)
+
+
+def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
+    """Plain values; `recipe_from_dict` reads them back."""
+    values = dataclasses.asdict(recipe)
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+
+def _yaml(text: str, source: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{source}: not valid YAML ({error})") from error
+
+
+def _build(cls: type, values: Mapping[str, Any], source: str) -> Any:
+    hints = typing.get_type_hints(cls)
+    fields = {item.name: item for item in dataclasses.fields(cls)}
+    for key in values:
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), fields, n=1, cutoff=0.5)
+            raise InputError(f"{source}: unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    missing = [
+        name
+        for name, item in fields.items()
+        if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING and name not in values
+    ]
+    if missing:
+        raise InputError(f"{source}: lacks {', '.join(missing)}")
+    try:
+        return cls(**{key: _convert(value, hints[key], f"{source}: {key}") for key, value in values.items()})
+    except InputError as error:
+        raise InputError(str(error) if str(error).startswith(source) else f"{source}: {error}") from error
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+    """`value` as the type `hint` says: what YAML gives, made strict."""
+    origin = typing.get_origin(hint)
+    if origin is types.UnionType:
+        options = [option for option in typing.get_args(hint) if option is not type(None)]
+        return None if value is None else _convert(value, options[0], where)
+    if origin is tuple:
+        (item,) = (argument for argument in typing.get_args(hint) if argument is not Ellipsis)
+        values = value if isinstance(value, (list, tuple)) else [value]
+        return tuple(_convert(entry, item, where) for entry in values)
+    if origin in (dict, Mapping) or (origin is not None and issubclass(origin, Mapping)):
+        if isinstance(value, str):
+            return {value: 1.0}
+        if not isinstance(value, Mapping):
+            raise InputError(f"{where} must be a mapping, not {value!r}")
+        return {str(key): _convert(entry, float, f"{where}.{key}") for key, entry in value.items()}
+    if origin is Literal:
+        return value
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise InputError(f"{where} must be a mapping, not {value!r}")
+        return _build(hint, value, where)
+    if hint is float and isinstance(value, str):  # YAML reads 2e-5 as a string
+        try:
+            value = float(value)
+        except ValueError:
+            raise InputError(f"{where} must be a number, not {value!r}") from None
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise InputError(f"{where} must be {hint.__name__}, not {value!r}")
+    return value

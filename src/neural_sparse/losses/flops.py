@@ -1,0 +1,34 @@
+"""The FLOPS regulariser and its schedule."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def flops_loss(vectors: Tensor, token_weights: Tensor | None = None, l0_threshold: int | None = None) -> Tensor:
+    """sum_t w_t (mean_i v_it)^2 (Paria et al. 2020, arXiv 2004.05665).
+
+    Args:
+        vectors: document weights [documents, vocabulary], >= 0.
+        token_weights: w [vocabulary], 1 if None; a weight that grows with document frequency gives
+            DF-FLOPS (arXiv 2505.15070).
+        l0_threshold: only documents with more non-zero terms than this are pressed
+            (arXiv 2504.14839); the mean is still over all documents.
+    """
+    if l0_threshold is not None:
+        long = (vectors.detach() != 0).sum(1) > l0_threshold
+        vectors = vectors * long[:, None]
+    mean = vectors.mean(0)
+    squares = mean * mean
+    return squares.sum() if token_weights is None else (token_weights * squares).sum()
+
+
+def quadratic_ramp(step: int, ramp_steps: int) -> float:
+    """min(1, step / ramp_steps)^2; 1 throughout if `ramp_steps` is 0. `step` counts optimiser steps."""
+    return 1.0 if ramp_steps <= 0 else min(1.0, step / ramp_steps) ** 2
+
+
+def document_frequency_weights(idf: Tensor) -> Tensor:
+    """Per-token FLOPS weights [vocabulary] that press frequent tokens harder: 1 / (1 + idf), scaled to mean 1."""
+    weights = 1 / (1 + idf)
+    return weights / weights.mean()

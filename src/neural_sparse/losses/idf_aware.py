@@ -1,0 +1,139 @@
+"""The training loss: IDF in the matching function, knowledge from teachers, FLOPS for sparsity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from neural_sparse.errors import InputError
+from neural_sparse.idf import DEFAULT_IDF, IdfWeights, idf_weights
+from neural_sparse.losses.flops import document_frequency_weights, flops_loss, quadratic_ramp
+from neural_sparse.losses.ranking import NEEDS_TEACHER, RANKING_LOSSES
+from neural_sparse.losses.scores import idf_scores
+
+
+class IDFAwareLoss(nn.Module):
+    """Ranking loss on IDF-weighted scores plus lambda times FLOPS (arXiv 2411.04403, equations 5 and 7).
+
+    The gradient of the ranking loss on d_t carries the factor idf(t), the FLOPS gradient does not: rare
+    tokens are kept and frequent ones pushed out.
+
+    Args:
+        idf_weights: what `compute_idf_weights` returned, a tensor [vocabulary], or any table
+            {token: weight} together with its `tokenizer`.
+        vocab_size: columns of the document vectors.
+        lambda_flops: weight of FLOPS once the ramp is over.
+        default_idf: weight of tokens a plain table lacks.
+        ranking: a name out of "kl", "margin_mse", "info_nce", or weights of several: {"kl": 1, "info_nce": 0.1}.
+        ramp_steps: optimiser steps over which lambda grows quadratically from 0.
+        l0_threshold: press only documents with more non-zero terms (arXiv 2504.14839).
+        frequency_weighted_flops: press frequent tokens harder (in the spirit of arXiv 2505.15070).
+        idf_in_matching: False scores without IDF, for comparison.
+        trainable_idf: learn the query weights, starting from IDF.
+
+    Attributes:
+        step: optimiser steps so far; whoever owns the optimiser sets it.
+
+    Raises:
+        InputError: sizes that disagree, an unknown ranking loss, a plain table without a tokenizer.
+    """
+
+    idf: Tensor
+
+    def __init__(
+        self,
+        idf_weights: Mapping[str, float] | Tensor | np.ndarray,
+        vocab_size: int,
+        lambda_flops: float,
+        default_idf: float = DEFAULT_IDF,
+        device: str | torch.device | None = None,
+        *,
+        tokenizer: Any = None,
+        ranking: str | Mapping[str, float] = "kl",
+        ramp_steps: int = 200,
+        l0_threshold: int | None = None,
+        frequency_weighted_flops: bool = False,
+        idf_in_matching: bool = True,
+        trainable_idf: bool = False,
+    ) -> None:
+        super().__init__()
+        vector = _vector(idf_weights, default_idf, tokenizer)
+        if len(vector) != vocab_size:
+            raise InputError(f"the IDF table has {len(vector):,} tokens, the vocabulary {vocab_size:,}")
+        weights = {ranking: 1.0} if isinstance(ranking, str) else dict(ranking)
+        if unknown := set(weights) - set(RANKING_LOSSES):
+            raise InputError(f"unknown ranking loss {sorted(unknown)}: choose from {', '.join(RANKING_LOSSES)}")
+        if lambda_flops < 0:
+            raise InputError(f"lambda_flops must be >= 0, not {lambda_flops}")
+        self.flops_weights: Tensor | None
+        self.register_buffer("flops_weights", document_frequency_weights(vector) if frequency_weighted_flops else None)
+        if not idf_in_matching:
+            vector = (vector > 0).float()
+        if trainable_idf:
+            self.idf = nn.Parameter(vector)
+        else:
+            self.register_buffer("idf", vector)
+        self.ranking = weights
+        self.needs_teacher = bool(NEEDS_TEACHER & set(weights))
+        self.lambda_flops = lambda_flops
+        self.ramp_steps = ramp_steps
+        self.l0_threshold = l0_threshold
+        self.step = 0
+        self.to(device)
+
+    @property
+    def current_lambda(self) -> float:
+        return self.lambda_flops * quadratic_ramp(self.step, self.ramp_steps)
+
+    def forward(
+        self,
+        query_ids: Tensor,
+        query_mask: Tensor,
+        documents: Tensor,
+        teacher_scores: Tensor | None = None,
+        known: Tensor | None = None,
+        positive: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Named components.
+
+        Args:
+            query_ids, query_mask: [queries, tokens], without special tokens.
+            documents: weights [documents, vocabulary].
+            teacher_scores: targets [queries, documents].
+            known: bool, same shape: which targets are known; all if None.
+            positive: int64 [queries], column of each query's own document; the diagonal of equal groups
+                (document i * documents / queries) if None.
+
+        Returns:
+            "loss" (ranking + lambda * flops), "ranking", "flops" (before lambda), scalars; and "scores".
+        """
+        scores = idf_scores(query_ids, query_mask, self.idf, documents.float())
+        if known is None:
+            known = torch.ones_like(scores, dtype=torch.bool)
+        if positive is None:
+            group = scores.shape[1] // scores.shape[0]
+            positive = torch.arange(len(scores), device=scores.device) * group
+        ranking = scores.new_zeros(())
+        for name, weight in self.ranking.items():
+            ranking = ranking + weight * RANKING_LOSSES[name](scores, teacher_scores, known, positive)
+        flops = flops_loss(documents.float(), self.flops_weights, self.l0_threshold)
+        return {
+            "loss": ranking + self.current_lambda * flops,
+            "ranking": ranking,
+            "flops": flops,
+            "scores": scores.detach(),
+        }
+
+
+def _vector(table: Mapping[str, float] | Tensor | np.ndarray, default_idf: float, tokenizer: Any) -> Tensor:
+    if isinstance(table, IdfWeights):
+        return torch.from_numpy(table.vector.copy())
+    if isinstance(table, (Tensor, np.ndarray)):
+        return torch.as_tensor(table, dtype=torch.float32).clone()
+    if tokenizer is None:
+        raise InputError("a plain IDF table needs `tokenizer=`, which says the id of each token")
+    return torch.from_numpy(idf_weights(table, tokenizer, default_idf).vector.copy())

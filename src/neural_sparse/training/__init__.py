@@ -1,0 +1,1 @@
+"""The trainer: batches of ids, teachers' targets, sentence-transformers' loop underneath."""

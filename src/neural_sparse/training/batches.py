@@ -1,0 +1,124 @@
+"""The order of examples, and a batch's tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from neural_sparse.data.training_set import TrainingSet
+from neural_sparse.errors import InputError
+from neural_sparse.model.encoding import packed_features
+from neural_sparse.tokens import tokenize
+
+Example = tuple[int, np.ndarray]  # example number, rows of its hard negatives
+
+
+class Teachers(Protocol):
+    """What gives targets for a batch: `PreparedEnsemble`, for one."""
+
+    def scores(self, query_rows: np.ndarray, doc_rows: np.ndarray, own: np.ndarray) -> tuple[Tensor, Tensor]: ...
+
+
+class Schedule(Dataset[Example]):
+    """Every example of a whole run in the order of use.
+
+    The order and the negatives depend on the seed and the position alone, so a run that resumes at a
+    position goes on exactly as one that was never stopped.
+
+    Args:
+        data: the examples.
+        length: examples in the whole run; they are shuffled anew each time all have been used.
+        num_negatives: hard negatives drawn per example from those it has (fewer if it has fewer).
+    """
+
+    def __init__(self, data: TrainingSet, length: int, num_negatives: int, seed: int) -> None:
+        self.data = data
+        self.length = length
+        self.num_negatives = num_negatives
+        self.seed = seed
+        self._epoch = -1
+        self._order = np.empty(0, np.int64)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, position: int) -> Example:
+        if not 0 <= position < self.length:
+            raise IndexError(position)
+        epoch, place = divmod(position, len(self.data))
+        if epoch != self._epoch:
+            self._order = np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.data))
+            self._epoch = epoch
+        example = int(self._order[place])
+        negatives = self.data.negatives[example]
+        if len(negatives) > self.num_negatives:
+            draw = np.random.default_rng((self.seed, 1, position))
+            negatives = draw.choice(negatives, self.num_negatives, replace=False)
+        return example, negatives
+
+
+class Collator:
+    """Turns examples into tensors: packed documents, queries, targets.
+
+    Args:
+        data: where the texts are.
+        tokenizer: the student's.
+        max_length: tokens per document.
+        teachers: None for losses that need no teacher.
+    """
+
+    def __init__(self, data: TrainingSet, tokenizer: Any, max_length: int, teachers: Teachers | None) -> None:
+        self.data = data
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.teachers = teachers
+
+    def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
+        """
+        Returns:
+            input_ids [tokens], offsets [documents + 1]: the batch's documents, each once;
+            query_ids, query_mask [queries, tokens];
+            positive [queries]: column of each query's relevant document;
+            targets, known [queries, documents]: teachers' scores (absent without teachers).
+        """
+        query_rows = np.array([example for example, _ in examples], np.int64)
+        positives = self.data.positives[query_rows]
+        doc_rows = np.unique(np.concatenate([positives, *(negatives for _, negatives in examples)]))
+        positive = np.searchsorted(doc_rows, positives)
+        own = np.zeros((len(examples), len(doc_rows)), bool)
+        own[np.arange(len(examples)), positive] = True
+        for row, (_, negatives) in enumerate(examples):
+            own[row, np.searchsorted(doc_rows, negatives)] = True
+
+        documents = tokenize(
+            [self.data.documents[row] for row in doc_rows], self.tokenizer, self.max_length, special_tokens=True
+        )
+        query_ids, query_mask = pad(tokenize([self.data.queries[row] for row in query_rows], self.tokenizer))
+        features = packed_features(documents)
+        batch = {
+            "input_ids": features["input_ids"],
+            "offsets": features["offsets"],
+            "query_ids": query_ids,
+            "query_mask": query_mask,
+            "positive": torch.from_numpy(positive),
+        }
+        if self.teachers is not None:
+            targets, known = self.teachers.scores(query_rows, doc_rows, own)
+            if not torch.isfinite(targets[known]).all():
+                raise InputError("a teacher gave a score that is not a number; check it with `neural-sparse evaluate`")
+            batch["targets"], batch["known"] = targets, known
+        return batch
+
+
+def pad(tokens: Any) -> tuple[Tensor, Tensor]:
+    """Token ids [texts, longest], 0 where a text has ended, and the mask of real tokens (at least one column)."""
+    lengths = tokens.lengths
+    mask = np.arange(max(1, lengths.max(initial=0))) < lengths[:, None]
+    ids = np.zeros(mask.shape, np.int64)
+    ids[mask] = tokens.ids
+    return torch.from_numpy(ids), torch.from_numpy(mask)

@@ -1,0 +1,226 @@
+"""From a recipe to a model folder."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sentence_transformers import SparseEncoderTrainingArguments
+from transformers import set_seed
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from neural_sparse.config import Recipe, TeacherConfig, recipe_to_dict
+from neural_sparse.data.training_set import TrainingSet, load_training_set
+from neural_sparse.errors import InputError
+from neural_sparse.files import read_json, write_json
+from neural_sparse.idf import IdfWeights, compute_idf_weights, idf_weights, save_idf_weights
+from neural_sparse.losses.idf_aware import IDFAwareLoss
+from neural_sparse.mining.candidates import hard_negatives
+from neural_sparse.model.encoder import NeuralSparseEncoder
+from neural_sparse.search import BM25Index
+from neural_sparse.teachers import (
+    BM25Teacher,
+    CrossEncoderTeacher,
+    DenseTeacher,
+    EnsembleTeacher,
+    PrecomputedTeacher,
+    SparseTeacher,
+)
+from neural_sparse.teachers.ensemble import PreparedEnsemble
+from neural_sparse.teachers.teacher import Teacher
+from neural_sparse.training.batches import Collator, Schedule
+from neural_sparse.training.plots import plot_losses
+from neural_sparse.training.progress import ProgressBar
+from neural_sparse.training.trainer import NeuralSparseTrainer, checkpoints
+
+logger = logging.getLogger(__name__)
+
+CONFIG_FILE = "training_config.json"
+# Keys that may differ between a run and its resumption: they change no weight.
+FREE_KEYS = frozenset({"output", "teacher_cache", "logging_steps", "save_steps", "save_total_limit", "dev", "dev_split"})
+
+
+def train(
+    recipe: Recipe,
+    *,
+    data: TrainingSet | None = None,
+    teachers: PreparedEnsemble | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Train a model; a run that was interrupted goes on from its last complete checkpoint.
+
+    Args:
+        recipe: what to do.
+        data: examples to use instead of the recipe's files.
+        teachers: prepared for exactly these data, instead of the recipe's.
+        overwrite: start anew although `recipe.output` holds another run.
+
+    Returns:
+        The model folder, `recipe.output`/final_model. Beside it: checkpoint-N/, training_config.json,
+        metrics.json, idf.json, training_losses.png.
+
+    Raises:
+        InputError: the output holds a finished run or one of another recipe; bad data; a model that
+            cannot be loaded; a loss that is not finite.
+    """
+    output = Path(recipe.output)
+    resume_from = _claim(output, recipe, overwrite)
+    set_seed(recipe.seed)
+    if data is None:
+        data = load_training_set(recipe.train, recipe.corpus)
+    model = NeuralSparseEncoder(recipe.init, recipe.max_length, activation=recipe.activation)  # type: ignore[arg-type]
+    idf = _idf(recipe, model, data)
+    model.set_query_weights(idf)
+    save_idf_weights(idf, output / "idf.json")
+    if recipe.num_hard_negatives and not any(len(rows) for rows in data.negatives):
+        data = replace(data, negatives=mine_with_bm25(data, recipe.negatives_pool))
+    if teachers is None and recipe.teachers:
+        ensemble = build_ensemble(recipe.teachers, recipe.scale_constant, recipe.teacher_cache)
+        teachers = ensemble.prepare(data.queries, data.documents, candidate_pairs(data))
+    if recipe.compile:
+        model.mlm.compile(dynamic=True)
+    trainer = _trainer(recipe, model, idf, data, teachers)
+    started = time.perf_counter()
+    try:
+        trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    except OSError as error:
+        raise InputError(f"cannot write to {output}: {error.strerror or error}; checkpoints are kept") from error
+    history = loss_history(trainer.state.log_history)
+    model.eval()
+    model.save_pretrained(str(output / "final_model"))
+    plot_losses(history, output / "training_losses.png")
+    metrics = {"steps": trainer.state.global_step, "seconds": time.perf_counter() - started, "history": history}
+    write_json(output / "metrics.json", metrics)
+    return output / "final_model"
+
+
+def _claim(output: Path, recipe: Recipe, overwrite: bool) -> Path | None:
+    """Make `output` this run's folder; returns the checkpoint to go on from."""
+    config = output / CONFIG_FILE
+    if config.is_file() and not overwrite:
+        before, now = read_json(config), recipe_to_dict(recipe)
+        changed = sorted(key for key in now if key not in FREE_KEYS and before.get(key) != _plain(now[key]))
+        if changed:
+            listed = "; ".join(f"{key}: {before.get(key)!r} -> {_plain(now[key])!r}" for key in changed)
+            raise InputError(
+                f"{output} holds a run of another recipe ({listed}); choose another output=, or overwrite it"
+            )
+        if (output / "final_model" / "modules.json").is_file():
+            raise InputError(f"{output} holds the finished run of this recipe; choose another output=, or overwrite it")
+        if saved := checkpoints(output):
+            logger.info("going on from %s", saved[-1])
+            return saved[-1]
+    write_json(config, recipe_to_dict(recipe))
+    return None
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _idf(recipe: Recipe, model: NeuralSparseEncoder, data: TrainingSet) -> IdfWeights:
+    if recipe.idf is None:
+        return compute_idf_weights(data.documents, model.tokenizer)
+    return model.idf_table() if recipe.idf == "init" else idf_weights(recipe.idf, model.tokenizer)
+
+
+def mine_with_bm25(data: TrainingSet, pool: int) -> list[np.ndarray]:
+    """The `pool` best-ranked non-relevant documents of each example."""
+    index = BM25Index.build(data.documents, [str(row) for row in range(len(data.documents))])
+    hits = index.search_texts(data.queries, pool + max(map(len, data.relevant)))
+    return hard_negatives([hits], data.relevant, pool)
+
+
+def candidate_pairs(data: TrainingSet) -> np.ndarray:
+    """int64 [pairs, 2]: (example, document row) of every positive and hard negative."""
+    lengths = [1 + len(negatives) for negatives in data.negatives]
+    examples = np.repeat(np.arange(len(data)), lengths)
+    rows = [np.concatenate(([positive], rest)) for positive, rest in zip(data.positives, data.negatives, strict=True)]
+    return np.column_stack((examples, np.concatenate(rows)))
+
+
+def build_ensemble(
+    teachers: Sequence[TeacherConfig], scale_constant: float, cache_dir: str | Path | None
+) -> EnsembleTeacher:
+    """The ensemble a recipe describes."""
+    return EnsembleTeacher(
+        teachers=[(_teacher(config), config.weight) for config in teachers],
+        scale_constant=scale_constant,
+        cache_dir=cache_dir,
+    )
+
+
+def _teacher(config: TeacherConfig) -> Teacher:
+    if config.kind == "bm25" or config.name is None:
+        return BM25Teacher()
+    kinds = {"dense": DenseTeacher, "sparse": SparseTeacher, "cross-encoder": CrossEncoderTeacher}
+    return PrecomputedTeacher(config.name) if config.kind == "precomputed" else kinds[config.kind](config.name)
+
+
+def _trainer(
+    recipe: Recipe,
+    model: NeuralSparseEncoder,
+    idf: IdfWeights,
+    data: TrainingSet,
+    teachers: PreparedEnsemble | None,
+) -> NeuralSparseTrainer:
+    ramp = recipe.flops_ramp_steps if recipe.flops_ramp_steps is not None else recipe.num_steps // 3
+    loss = IDFAwareLoss(
+        idf,
+        model.vocab_size,
+        recipe.lambda_flops,
+        device=model.device,
+        ranking=recipe.ranking,
+        ramp_steps=ramp,
+        l0_threshold=recipe.l0_threshold,
+        frequency_weighted_flops=recipe.frequency_weighted_flops,
+        idf_in_matching=recipe.idf_in_matching,
+    )
+    bf16 = recipe.bf16
+    if bf16 is None:
+        bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    args = SparseEncoderTrainingArguments(
+        output_dir=recipe.output,
+        max_steps=recipe.num_steps,
+        per_device_train_batch_size=recipe.batch_size,
+        gradient_accumulation_steps=recipe.gradient_accumulation_steps,
+        learning_rate=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        warmup_steps=recipe.warmup_steps,
+        max_grad_norm=recipe.max_grad_norm,
+        lr_scheduler_type="linear",
+        bf16=bf16,
+        gradient_checkpointing=recipe.gradient_checkpointing,
+        seed=recipe.seed,
+        save_strategy="steps",
+        save_steps=recipe.save_steps or max(1, recipe.num_steps // 10),
+        save_total_limit=recipe.save_total_limit,
+        logging_steps=recipe.logging_steps,
+        report_to="none",
+        disable_tqdm=True,
+    )
+    per_step = recipe.batch_size * recipe.gradient_accumulation_steps * args.world_size
+    schedule = Schedule(data, recipe.num_steps * per_step, recipe.num_hard_negatives, recipe.seed)
+    collator = Collator(data, model.tokenizer, model.max_length, teachers if loss.needs_teacher else None)
+    trainer = NeuralSparseTrainer(
+        model=model, args=args, loss=loss, schedule=schedule, collator=collator, callbacks=[ProgressBar()]
+    )
+    for callback in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(callback)
+    return trainer
+
+
+def loss_history(log_history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
+    """The logged steps of a run: step, loss, its components, sparsity, learning rate."""
+    keys = ("loss", "ranking", "flops", "nonzero_terms", "teacher_agreement", "learning_rate", "grad_norm")
+    return [
+        {"step": row["step"], **{key: float(row[key]) for key in keys if key in row}}
+        for row in log_history
+        if "ranking" in row
+    ]

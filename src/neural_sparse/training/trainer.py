@@ -1,0 +1,125 @@
+"""sentence-transformers' trainer, given our batches and our loss."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from sentence_transformers import SparseEncoderTrainer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from neural_sparse.errors import InputError
+from neural_sparse.files import write_text
+from neural_sparse.losses.idf_aware import IDFAwareLoss
+from neural_sparse.training.batches import Collator, Schedule
+
+COMPLETE = "complete"  # written into a checkpoint folder last
+
+
+class Objective(nn.Module):
+    """Model and loss together, as sentence-transformers' trainer wants them: it optimises this module's parameters."""
+
+    def __init__(self, model: nn.Module, loss: IDFAwareLoss) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+
+    def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Named components of the loss, and statistics of the batch."""
+        features = {"input_ids": batch["input_ids"], "offsets": batch["offsets"], "task": "document"}
+        documents = self.model(features)["sentence_embedding"]
+        targets, known = batch.get("targets"), batch.get("known")
+        parts = self.loss(batch["query_ids"], batch["query_mask"], documents, targets, known, batch["positive"])
+        scores = parts.pop("scores")
+        parts["nonzero_terms"] = (documents.detach() != 0).sum(1).float().mean()
+        if targets is not None:
+            best = targets.masked_fill(~known, -torch.inf).argmax(1)
+            parts["teacher_agreement"] = (scores.masked_fill(~known, -torch.inf).argmax(1) == best).float().mean()
+        return parts
+
+
+class StepClock(TrainerCallback):
+    """Tells the loss the optimiser step, which drives its lambda; micro-batches do not count, and resuming restores it."""
+
+    def __init__(self, loss: IDFAwareLoss) -> None:
+        self.loss = loss
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.loss.step = state.global_step
+
+
+class NeuralSparseTrainer(SparseEncoderTrainer):
+    """Trains on a `Schedule`, in its order.
+
+    Checkpoints are sentence-transformers folders plus the state of the run; one that was not written to
+    its end is not resumed from.
+    """
+
+    def __init__(self, *, loss: IDFAwareLoss, schedule: Schedule, collator: Collator, **kwargs: Any) -> None:
+        self.schedule = schedule
+        super().__init__(loss=Objective(kwargs["model"], loss), data_collator=collator, **kwargs)
+        self.add_callback(StepClock(loss))
+
+    def get_train_dataloader(self) -> DataLoader:
+        loader = DataLoader(
+            self.schedule,
+            batch_size=self.args.train_batch_size,
+            shuffle=False,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            drop_last=True,
+        )
+        self.accelerator.even_batches = False
+        return self.accelerator.prepare(loader)
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        objective = self.loss
+        if model is self.model_wrapped and objective.model is not model:
+            objective.model = model
+        parts = objective(inputs)
+        loss = parts.pop("loss")
+        if not torch.isfinite(loss):
+            raise InputError(_diverged(self.state.global_step, self.args, parts))
+        self.track_loss_components(parts)
+        return (loss, {}) if return_outputs else loss
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        # The parent also pickles its arguments; ours are in training_config.json.
+        self.model.save_pretrained(output_dir or self.args.output_dir)
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        super()._save_checkpoint(*args, **kwargs)
+        if self.is_world_process_zero():
+            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            write_text(folder / COMPLETE, "")
+
+
+def checkpoints(output: str | Path) -> list[Path]:
+    """Complete checkpoints of a run, oldest first."""
+    found = [
+        (int(match[1]), folder)
+        for folder in Path(output).glob("checkpoint-*")
+        if (match := re.fullmatch(r"checkpoint-(\d+)", folder.name)) and (folder / COMPLETE).is_file()
+    ]
+    return [folder for _, folder in sorted(found)]
+
+
+def _diverged(step: int, args: TrainingArguments, parts: dict[str, Tensor]) -> str:
+    values = ", ".join(f"{name} {value.item():.4g}" for name, value in parts.items())
+    broken = [name for name, value in parts.items() if not math.isfinite(value.item())]
+    saved = checkpoints(args.output_dir)
+    kept = f"the last good checkpoint is {saved[-1]}" if saved else "no checkpoint had been written yet"
+    return (
+        f"the loss is not finite at step {step} ({values}; not finite: {', '.join(broken) or 'the sum'}); {kept}. "
+        f"Try a smaller learning_rate (now {args.learning_rate:g}), more warmup_steps (now {args.warmup_steps}), "
+        "bf16=false, or max_grad_norm=1"
+    )
