@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 KEY_BYTES = 16
 LARGEST_MERGE = 65_536  # rows; more would rewrite too much, less would leave too many files
+_ENTRY_KEYS = ("file", "sha256", "bytes", "shapes")
 _DTYPES = {"U8": np.uint8, "F16": np.float16, "F32": np.float32, "I32": np.int32, "I64": np.int64}
 
 Keys = NDArray[np.uint8]
@@ -57,20 +58,19 @@ class Shards:
     def find(self, keys: Keys) -> NDArray[np.int64]:
         """Row number of each key [n, 16], -1 for those the table lacks."""
         if self._index is None:
-            known = (
-                _as_words(np.concatenate([part["keys"] for part in self._parts]))
-                if self._parts
-                else _as_words(np.empty((0, KEY_BYTES), dtype=np.uint8))
-            )
-            order = np.argsort(known, order=("high", "low"), kind="stable")
-            self._index = known[order], order.astype(np.int64)
+            empty = np.empty((0, KEY_BYTES), dtype=np.uint8)
+            known = _as_words(np.concatenate([empty, *(part["keys"] for part in self._parts)]))
+            order = np.lexsort((known[:, 1], known[:, 0]))
+            self._index = np.asfortranarray(known[order]), order
         known, order = self._index
         wanted = _as_words(keys)
         found = np.full(len(wanted), -1, dtype=np.int64)
         if len(known):
-            at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-            hit = known[at] == wanted
-            found[hit] = order[at[hit]]
+            first = np.searchsorted(known[:, 0], wanted[:, 0])
+            for at in (first, first + 1):  # the next one too: two of billions of keys may share a half
+                at = np.minimum(at, len(known) - 1)
+                hit = (known[at] == wanted).all(axis=1)
+                found[hit] = order[at[hit]]
         return found
 
     def append(self, keys: Keys, matrix: Matrix) -> None:
@@ -148,10 +148,9 @@ class Shards:
         if self.folder is None or not (manifest := self.folder / "manifest.json").is_file():
             return []
         try:
-            return [dict(entry) for entry in read_json(manifest)["shards"]]
+            return [{key: entry[key] for key in _ENTRY_KEYS} for entry in read_json(manifest)["shards"]]
         except (InputError, KeyError, TypeError, ValueError) as error:
-            logger.warning("%s is damaged (%s): its texts are encoded again", manifest, error)
-            self.damaged.append(manifest.name)
+            self._report(manifest, error)
             return []
 
     def _verified(self, entry: dict[str, Any]) -> Arrays | None:
@@ -166,10 +165,14 @@ class Shards:
             if (shapes := _shapes(part)) != entry["shapes"]:
                 raise ValueError(f"shapes {shapes} instead of {entry['shapes']}")
         except (OSError, ValueError, KeyError) as error:
-            logger.warning("%s is damaged (%s): its texts are encoded again", path, error)
-            self.damaged.append(entry["file"])
+            self._report(path, error)
             return None
         return part
+
+    def _report(self, path: Path, error: Exception) -> None:
+        if path.name not in self.damaged:
+            logger.warning("%s is damaged (%s): its texts are encoded again", path, error)
+            self.damaged.append(path.name)
 
     def _sweep(self) -> None:
         """Remove what a killed writer left, and damaged shards."""
@@ -183,8 +186,8 @@ class Shards:
 
 
 def _as_words(keys: Keys) -> NDArray:
-    """Keys [n, 16] as pairs of numbers, which sort and compare quickly."""
-    return np.ascontiguousarray(keys).view([("high", "<u8"), ("low", "<u8")]).reshape(len(keys))
+    """Keys [n, 16] as pairs of numbers [n, 2], which sort and compare quickly."""
+    return np.ascontiguousarray(keys).view("<u8").reshape(len(keys), 2)
 
 
 def _write(folder: Path, arrays: Arrays) -> dict[str, Any]:

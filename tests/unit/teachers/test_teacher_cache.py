@@ -1,0 +1,289 @@
+"""The cache with a cheap stand-in for a model: what is encoded when, and what survives damage and kills."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import resource
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+
+from neural_sparse.errors import InputError
+from neural_sparse.teachers.cache import TeacherCache
+from neural_sparse.teachers.rows import Matrix
+
+IDENTITY = {"kind": "test", "weights": "abc"}
+
+
+class Encoder:
+    """Vectors that follow from the text alone; remembers every text it was given."""
+
+    def __init__(self, sparse: bool = False) -> None:
+        self.sparse = sparse
+        self.seen: list[str] = []
+
+    def __call__(self, texts: list[str]) -> Matrix:
+        self.seen += texts
+        vectors = np.array([vector(text) for text in texts], dtype=np.float16)
+        return csr_matrix(vectors.astype(np.float32) * (vectors > 0.5)) if self.sparse else vectors
+
+
+def vector(text: str) -> list[float]:
+    return [byte / 255 for byte in hashlib.sha256(text.encode("utf-8", "replace")).digest()[:8]]
+
+
+def expected(texts: list[str], sparse: bool = False) -> np.ndarray:
+    vectors = np.array([vector(text) for text in texts], dtype=np.float16).astype(np.float32)
+    return vectors * (vectors > 0.5) if sparse else vectors
+
+
+def encode(cache: TeacherCache, texts: list[str], encoder: Encoder, identity: dict = IDENTITY) -> np.ndarray:
+    rows, numbers = cache.rows("a/teacher", identity, texts, encoder, batch_size=4)
+    gathered = rows.gather(numbers)
+    return gathered.toarray() if isinstance(gathered, csr_matrix) else gathered
+
+
+def shard_files(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_each_text_is_encoded_once(tmp_path: Path, sparse: bool, on_disk: bool) -> None:
+    cache = TeacherCache(tmp_path if on_disk else None, block=7)
+    texts = [f"text {i % 30} {'x' * (i % 30)}" for i in range(50)]
+    encoder = Encoder(sparse)
+    np.testing.assert_array_equal(encode(cache, texts, encoder), expected(texts, sparse))
+    more = ["new", *texts[::-1], "new", "newer"]
+    np.testing.assert_array_equal(encode(cache, more, encoder), expected(more, sparse))
+    assert sorted(encoder.seen) == sorted({*texts, "new", "newer"})
+    assert cache.encoded == {"a/teacher": 32}
+
+
+def test_another_process_finds_everything(tmp_path: Path) -> None:
+    texts = [f"text {i}" for i in range(20)]
+    encode(TeacherCache(tmp_path, block=3), texts, Encoder())
+    nobody = Encoder()
+    np.testing.assert_array_equal(encode(TeacherCache(tmp_path), texts, nobody), expected(texts))
+    assert nobody.seen == []
+
+
+def test_other_settings_are_another_teacher(tmp_path: Path) -> None:
+    cache, encoder = TeacherCache(tmp_path), Encoder()
+    encode(cache, ["one"], encoder)
+    encode(cache, ["one"], encoder, {**IDENTITY, "max_length": 128})
+    assert encoder.seen == ["one", "one"]
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+ODD_TEXTS = [
+    "",
+    " ",
+    "\n",
+    "a",
+    "ä",
+    "a\u0308",
+    "한국어",
+    "🦊" * 3,
+    "\x00",
+    "x" * 200_000,
+    "lone \ud800 surrogate",
+]
+
+
+def test_odd_texts_keep_apart(tmp_path: Path) -> None:
+    encoder = Encoder()
+    first = encode(TeacherCache(tmp_path), ODD_TEXTS, encoder)
+    assert len(encoder.seen) == len(ODD_TEXTS)
+    np.testing.assert_array_equal(first, expected(ODD_TEXTS))
+    np.testing.assert_array_equal(encode(TeacherCache(tmp_path), ODD_TEXTS, Encoder()), first)
+
+
+def test_batches_hold_texts_of_similar_length() -> None:
+    encoder = Encoder()
+    encode(TeacherCache(), ["x" * n for n in (3, 9, 1, 7, 5, 2)], encoder)
+    assert [len(text) for text in encoder.seen] == [9, 7, 5, 3, 2, 1]
+
+
+def test_pairs_are_kept_apart_where_their_texts_join_alike() -> None:
+    cache = TeacherCache()
+    seen: list[tuple[str, str]] = []
+
+    def score(pairs: list[tuple[str, str]]) -> Matrix:
+        seen.extend(pairs)
+        return np.array([[len(query)] for query, _ in pairs], dtype=np.float32)
+
+    pairs = [("ab", "c"), ("a", "bc"), ("ab", "c"), ("", "abc")]
+    rows, numbers = cache.rows("cross", IDENTITY, pairs, score, batch_size=8)
+    assert rows.gather(numbers)[:, 0].tolist() == [2, 1, 2, 0]
+    assert len(seen) == 3
+
+
+def test_many_small_additions_leave_few_files(tmp_path: Path) -> None:
+    cache = TeacherCache(tmp_path)
+    texts = [f"text {i}" for i in range(100)]
+    for text in texts:
+        encode(cache, [text], Encoder())
+    assert len(shard_files(tmp_path)) <= 7  # 100 = 64 + 32 + 4
+    np.testing.assert_array_equal(encode(TeacherCache(tmp_path), texts, Encoder()), expected(texts))
+
+
+def test_what_was_prepared_stays_valid_while_the_cache_grows(tmp_path: Path) -> None:
+    cache, texts = TeacherCache(tmp_path), ["one", "two"]
+    rows, numbers = cache.rows("a/teacher", IDENTITY, texts, Encoder(), 4)
+    for i in range(10):
+        encode(cache, [f"text {i}"], Encoder())
+    np.testing.assert_array_equal(rows.gather(numbers), expected(texts))
+
+
+def flip_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 0xFF
+    path.write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("damage", [flip_a_byte, cut, Path.unlink])
+def test_a_damaged_shard_is_reported_and_encoded_again(
+    tmp_path: Path, damage, sparse: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    texts = [f"text {i}" for i in range(70)]
+    encode(TeacherCache(tmp_path, block=40), texts, Encoder(sparse))
+    before = {path.name: path.read_bytes() for path in shard_files(tmp_path)}
+    assert len(before) == 2
+    damaged = shard_files(tmp_path)[0]
+    damage(damaged)
+    encoder = Encoder(sparse)
+    np.testing.assert_array_equal(
+        encode(TeacherCache(tmp_path, block=40), texts, encoder), expected(texts, sparse)
+    )
+    assert len(encoder.seen) in (30, 40)
+    reports = [record.message for record in caplog.records]
+    assert len(reports) == 1
+    assert damaged.name in reports[0]
+    nobody = Encoder(sparse)
+    encode(TeacherCache(tmp_path), texts, nobody)
+    assert nobody.seen == []
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"shards": 3}', '{"shards": [{"file": "x"}]}'])
+def test_a_damaged_manifest_is_reported(
+    tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    texts = ["one", "two"]
+    encode(TeacherCache(tmp_path), texts, Encoder())
+    next(tmp_path.rglob("manifest.json")).write_text(content)
+    encoder = Encoder()
+    np.testing.assert_array_equal(encode(TeacherCache(tmp_path), texts, encoder), expected(texts))
+    assert sorted(encoder.seen) == texts
+    assert "manifest.json" in caplog.text
+    assert len(shard_files(tmp_path)) == 1
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
+    encode(TeacherCache(tmp_path), ["one"], Encoder())
+    folder = shard_files(tmp_path)[0].parent
+    (folder / ".0123.safetensors.abc.tmp").write_bytes(b"half")
+    (folder / "0123456789abcdef.safetensors").write_bytes(b"not in the manifest")
+    encode(TeacherCache(tmp_path), ["two"], Encoder())
+    assert {path.name for path in folder.iterdir()} - {"lock", "manifest.json"} == {
+        entry["file"] for entry in json.loads((folder / "manifest.json").read_text())["shards"]
+    }
+
+
+def test_vectors_that_are_no_numbers_are_refused() -> None:
+    def broken(texts: list[str]) -> Matrix:
+        return np.full((len(texts), 3), np.nan, dtype=np.float16)
+
+    with pytest.raises(InputError, match=r"a/teacher gave NaN.*'some text'"):
+        TeacherCache().rows("a/teacher", IDENTITY, ["some text"], broken, 4)
+
+
+def test_what_is_no_text_is_refused() -> None:
+    with pytest.raises(InputError, match="expected a text, found NoneType"):
+        encode(TeacherCache(), ["text", None], Encoder())  # type: ignore[list-item]
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write"):
+        encode(TeacherCache(tmp_path / "file" / "cache"), ["one"], Encoder())
+
+
+fork = multiprocessing.get_context("fork")
+
+
+def fill(folder: Path, texts: list[str], failure: multiprocessing.Queue | None = None) -> None:
+    try:
+        encode(TeacherCache(folder, block=16), texts, Encoder())
+    except InputError as error:
+        assert failure is not None
+        failure.put(str(error))
+
+
+def fill_with_little_room(folder: Path, texts: list[str], failure: multiprocessing.Queue) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+    fill(folder, texts, failure)
+
+
+def test_a_full_disk_is_reported_and_what_was_written_stays(tmp_path: Path) -> None:
+    texts = [f"text {i}" for i in range(500)]
+    failure = fork.Queue()
+    process = fork.Process(target=fill_with_little_room, args=(tmp_path, texts, failure))
+    process.start()
+    assert "cannot write" in failure.get(timeout=60)
+    process.join()
+    encoder = Encoder()
+    np.testing.assert_array_equal(encode(TeacherCache(tmp_path, block=16), texts, encoder), expected(texts))
+    assert 0 < len(encoder.seen) < 500
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_again_and_again_the_result_is_byte_for_byte_the_same(tmp_path: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    texts = [f"text {i} {'y' * (i % 17)}" for i in range(3000)]
+    fill(tmp_path / "whole", texts)
+    kills = 0
+    while True:
+        process = fork.Process(target=fill, args=(tmp_path / "killed", texts))
+        process.start()
+        process.join(timeout=rng.uniform(0.01, 0.25))
+        if process.is_alive() and process.pid is not None:
+            os.kill(process.pid, signal.SIGKILL)
+            kills += 1
+        process.join()
+        if process.exitcode == 0:
+            break
+    assert kills > 0
+    contents = []
+    for name in ("whole", "killed"):
+        manifest = next((tmp_path / name).rglob("manifest.json"))
+        shards = [manifest.parent / entry["file"] for entry in json.loads(manifest.read_text())["shards"]]
+        contents.append((manifest.read_bytes(), [shard.read_bytes() for shard in shards]))
+    assert contents[0] == contents[1]
+    nobody = Encoder()
+    np.testing.assert_array_equal(encode(TeacherCache(tmp_path / "killed"), texts, nobody), expected(texts))
+    assert nobody.seen == []
+
+
+def test_processes_that_fill_one_cache_share_the_work(tmp_path: Path) -> None:
+    texts = [f"text {i}" for i in range(400)]
+    processes = [fork.Process(target=fill, args=(tmp_path, texts)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    rows, numbers = TeacherCache(tmp_path).rows("a/teacher", IDENTITY, texts, Encoder(), 4)
+    assert len(rows) == 400
+    np.testing.assert_array_equal(rows.gather(numbers), expected(texts))
