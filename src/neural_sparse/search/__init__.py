@@ -1,5 +1,6 @@
 """Exact search over sparse vectors, BM25 and dense vectors behind one interface."""
 
+from neural_sparse.search.approximate import SeismicRetriever, recall
 from neural_sparse.search.bm25 import BM25Index
 from neural_sparse.search.dense_retriever import DenseRetriever
 from neural_sparse.search.hits import Hits, Retriever
@@ -12,7 +13,9 @@ __all__ = [
     "DenseRetriever",
     "Hits",
     "Retriever",
+    "SeismicRetriever",
     "SparseIndex",
     "SparseRetriever",
+    "recall",
     "vocabulary_fingerprint",
 ]

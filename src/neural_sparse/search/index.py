@@ -176,7 +176,7 @@ class SparseIndex:
         if k < 1:
             raise InputError(f"k must be at least 1, got {k}")
         index = self.postings
-        queries = self._checked_queries(queries, vocabulary)
+        queries = self.checked_queries(queries, vocabulary)
         n_queries = queries.shape[0]
         hits = Hits(np.full((n_queries, k), -1, np.int32), np.zeros((n_queries, k), np.float32))
         arguments = (
@@ -216,7 +216,8 @@ class SparseIndex:
         """Document ids of each query's hits, best first."""
         return [[self.doc_ids[doc] for doc in row.tolist() if doc >= 0] for row in hits.docs]
 
-    def _checked_queries(self, queries: sp.csr_matrix, vocabulary: str | None) -> sp.csr_matrix:
+    def checked_queries(self, queries: sp.csr_matrix, vocabulary: str | None = None) -> sp.csr_matrix:
+        """Canonical float32 queries. Raises InputError as `search` does."""
         queries = checked_vectors(queries, "queries")
         if queries.shape[1] != self.vocab_size:
             raise InputError(
