@@ -8,6 +8,7 @@ computes no scores again. Since log1p is monotone, activations are applied to th
 and give the same numbers.
 """
 
+import importlib.util
 from types import ModuleType
 
 import torch
@@ -56,11 +57,11 @@ def _forward(
     dtype: torch.dtype,
     want_winners: bool,
 ) -> tuple[Tensor, Tensor]:
-    longest = int(offsets.diff().max()) if len(offsets) > 1 else 0
-    if longest > torch.iinfo(torch.int16).max:
+    limit = torch.iinfo(torch.int16).max  # the total is known without waiting for the device
+    if len(hidden) > limit and (longest := int(offsets.diff().max())) > limit:
         raise InputError(f"a text has {longest} tokens, the head takes at most 32767: truncate it")
     hidden, weight = hidden.to(dtype).contiguous(), weight.to(dtype).contiguous()
-    return _implementation(hidden).forward(hidden, offsets, weight, bias, want_winners)
+    return _implementation(hidden.device.type, dtype).forward(hidden, offsets, weight, bias, want_winners)
 
 
 @_forward.register_fake
@@ -83,7 +84,7 @@ def _backward(
     gradient: Tensor, pooled: Tensor, winners: Tensor, hidden: Tensor, offsets: Tensor, weight: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     gradient = torch.where(pooled <= 0, 0, gradient)  # a NaN passes, as it does through relu
-    by_hidden, by_weight = _implementation(hidden).backward(
+    by_hidden, by_weight = _implementation(hidden.device.type, gradient.dtype).backward(
         gradient, winners, hidden.contiguous(), offsets, weight.contiguous()
     )
     return by_hidden.to(hidden.dtype), by_weight.to(weight.dtype), gradient.sum(0)
@@ -112,5 +113,9 @@ def _gradients(ctx, gradient: Tensor, _: Tensor | None) -> tuple:  # type: ignor
 _forward.register_autograd(_gradients, setup_context=_save)
 
 
-def _implementation(hidden: Tensor) -> ModuleType:
-    return head_cpu if hidden.device.type == "cpu" else head_torch
+def _implementation(device: str, dtype: torch.dtype) -> ModuleType:
+    if device == "cpu":
+        return head_cpu
+    if device == "cuda" and dtype != torch.float64 and importlib.util.find_spec("triton"):
+        return importlib.import_module("neural_sparse.model.head_triton")
+    return head_torch

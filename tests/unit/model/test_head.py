@@ -13,7 +13,7 @@ from neural_sparse.model.head import pack, pooled_logits
 @pytest.fixture(params=[head_cpu, head_torch], ids=["cpu", "torch"])
 def implementation(request, monkeypatch) -> None:
     """Runs a test with the CPU kernels and with the plain torch operations of other devices."""
-    monkeypatch.setattr(head, "_implementation", lambda _: request.param)
+    monkeypatch.setattr(head, "_implementation", lambda *_: request.param)
 
 
 def pooled_logits_plain(hidden: Tensor, offsets: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
