@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
 import difflib
 import types
@@ -27,11 +28,13 @@ class TeacherConfig:
         name: hub id, folder, folder inside an installed package; the JSONL file of a precomputed one;
             nothing for BM25.
         weight: its share in the ensemble; only ratios matter.
+        max_length: tokens it reads of a text; its own limit, or 512, if None.
     """
 
     kind: TeacherKind
     name: str | None = None
     weight: float = 1.0
+    max_length: int | None = None
 
     def __post_init__(self) -> None:
         kinds = typing.get_args(TeacherKind)
@@ -206,7 +209,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         (item,) = (argument for argument in typing.get_args(hint) if argument is not Ellipsis)
         values = value if isinstance(value, (list, tuple)) else [value]
         return tuple(_convert(entry, item, where) for entry in values)
-    if origin in (dict, Mapping) or (origin is not None and issubclass(origin, Mapping)):
+    if origin is collections.abc.Mapping:
         if isinstance(value, str):
             return {value: 1.0}
         if not isinstance(value, Mapping):

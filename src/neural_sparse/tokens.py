@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 
 from neural_sparse.errors import InputError
 
@@ -124,3 +125,24 @@ def vocabulary(tokenizer: Any) -> list[str]:
     except IndexError as error:
         raise InputError(f"the tokenizer's {len(ids)} tokens are not numbered 0 to {len(ids) - 1}") from error
     return names
+
+
+def encode_queries(texts: Sequence[str], tokenizer: Any, weights: np.ndarray) -> sp.csr_matrix:
+    """Query vectors, csr float32 [queries, vocabulary]: the weight of each token present, however often.
+
+    Tokens that weigh 0 (special ones, [UNK] among them) are left out; a query of nothing else is empty.
+    """
+    tokens = tokenize(texts, tokenizer)
+    rows = np.repeat(np.arange(len(tokens)), tokens.lengths)
+    present = np.unique(rows * len(weights) + tokens.ids)
+    rows, columns = present // len(weights), present % len(weights)
+    known = weights[columns] > 0
+    rows, columns = rows[known], columns[known]
+    return sp.csr_matrix((weights[columns], (rows, columns)), shape=(len(tokens), len(weights)), dtype=np.float32)
+
+
+def top_terms(vector: sp.csr_matrix, names: Sequence[str], k: int | None = None) -> list[tuple[str, float]]:
+    """(token, weight) of a single vector [1, vocabulary], heaviest first; equal weights by id."""
+    row = sp.csr_matrix(vector)
+    order = np.lexsort((row.indices, -row.data))[:k]
+    return [(names[row.indices[place]], float(row.data[place])) for place in order]

@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from neural_sparse.errors import InputError
 from neural_sparse.idf import IdfWeights, idf_weights
 from neural_sparse.model.activation import SPLADE_POOLING_NAMES, Activation, activate, check_activation
-from neural_sparse.model.encoding import encode_documents, encode_queries
+from neural_sparse.model.encoding import encode_documents
 from neural_sparse.model.head import pack, pooled_logits
 from neural_sparse.model.location import model_not_found, resolve_model
 from neural_sparse.model.microbatch import split_by_length
 from neural_sparse.model.sparsity import sparsity_stats
-from neural_sparse.tokens import vocabulary
+from neural_sparse.tokens import encode_queries, tokenize, top_terms, vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -232,12 +232,12 @@ class NeuralSparseEncoder(SparseEncoder):
 
     def top_terms(self, vector: sp.csr_matrix, k: int | None = None) -> list[tuple[str, float]]:
         """(token, weight) of a single vector [1, vocabulary], heaviest first."""
-        names = self._names()
-        order = np.lexsort((vector.indices, -vector.data))[:k]
-        return [(names[vector.indices[i]], float(vector.data[i])) for i in order]
+        return top_terms(vector, vocabulary(self.tokenizer), k)
 
-    def _names(self) -> list[str]:
-        return vocabulary(self.tokenizer)
+    def text_tokens(self, text: str) -> set[str]:
+        """The tokens of a document's own text, as far as the model reads it."""
+        names = vocabulary(self.tokenizer)
+        return {names[token] for token in tokenize([text], self.tokenizer, self.max_length, special_tokens=True).ids}
 
 
 def _load_modules(

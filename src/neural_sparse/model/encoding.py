@@ -91,17 +91,3 @@ def _gather_nonzero(array: np.ndarray, indptr: np.ndarray) -> tuple[np.ndarray, 
                 data[place] = array[row, column]
                 place += 1
     return indices, data
-
-
-def encode_queries(texts: Sequence[str], tokenizer: Any, weights: np.ndarray) -> sp.csr_matrix:
-    """Query vectors, csr float32 [queries, vocabulary]: the weight of each token present, however often.
-
-    Tokens that weigh 0 (special ones, [UNK] among them) are left out; a query of nothing else is empty.
-    """
-    tokens = tokenize(texts, tokenizer)
-    rows = np.repeat(np.arange(len(tokens)), tokens.lengths)
-    present = np.unique(rows * len(weights) + tokens.ids)
-    rows, columns = present // len(weights), present % len(weights)
-    known = weights[columns] > 0
-    rows, columns = rows[known], columns[known]
-    return sp.csr_matrix((weights[columns], (rows, columns)), shape=(len(tokens), len(weights)), dtype=np.float32)

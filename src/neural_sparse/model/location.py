@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from neural_sparse.errors import InputError
 
@@ -57,3 +58,22 @@ def model_not_found(name: str, error: Exception | str) -> InputError:
         "  - check the spelling of the hub id, unset HF_HUB_OFFLINE so that it may be downloaded, and set "
         "HF_TOKEN if the model is private or gated."
     )
+
+
+def load_tokenizer(name: str) -> Any:
+    """The tokenizer of a model.
+
+    Raises:
+        InputError: no such model.
+    """
+    location = resolve_model(name)
+    if (Path(location) / "modules.json").is_file():
+        from neural_sparse.model.encoder import NeuralSparseEncoder
+
+        return NeuralSparseEncoder(location, device="cpu").tokenizer
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(location)
+    except (OSError, ValueError) as error:
+        raise model_not_found(name, error) from error

@@ -42,6 +42,7 @@ from neural_sparse.training.trainer import NeuralSparseTrainer, checkpoints
 logger = logging.getLogger(__name__)
 
 CONFIG_FILE = "training_config.json"
+TEACHER_MAX_LENGTH = 512
 # Keys that may differ between a run and its resumption: they change no weight.
 FREE_KEYS = frozenset({"output", "teacher_cache", "logging_steps", "save_steps", "save_total_limit", "dev", "dev_split"})
 
@@ -159,8 +160,10 @@ def build_ensemble(
 def _teacher(config: TeacherConfig) -> Teacher:
     if config.kind == "bm25" or config.name is None:
         return BM25Teacher()
+    if config.kind == "precomputed":
+        return PrecomputedTeacher(config.name)
     kinds = {"dense": DenseTeacher, "sparse": SparseTeacher, "cross-encoder": CrossEncoderTeacher}
-    return PrecomputedTeacher(config.name) if config.kind == "precomputed" else kinds[config.kind](config.name)
+    return kinds[config.kind](config.name, max_length=config.max_length or TEACHER_MAX_LENGTH)
 
 
 def _trainer(

@@ -1,0 +1,89 @@
+"""`neural-sparse idf` and `neural-sparse encode`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+CORPUS_HELP = "A corpus.jsonl ({_id, title?, text} per line), a folder that holds one, or a plain .txt with a text per line."
+
+
+def idf(
+    corpus: Path = typer.Argument(help=CORPUS_HELP),
+    model: str = typer.Option(help="Model whose tokenizer counts: hub id, folder, or folder inside a package."),
+    output: Path = typer.Option(Path("idf.json"), help="Where to write {token: weight}."),
+) -> None:
+    """Compute the inverse document frequency of every token: the query side of a retriever.
+
+    ln(1 + (N - df + 0.5) / (df + 0.5)), documents counted once per token; unseen tokens weigh 1.
+    """
+    import numpy as np
+    from rich.console import Console
+
+    from neural_sparse.idf import compute_idf_weights
+    from neural_sparse.model.location import load_tokenizer
+
+    weights = compute_idf_weights(stream_texts(corpus), load_tokenizer(model), output)
+    values = np.fromiter(weights.values(), float)
+    console = Console()
+    console.print(f"IDF range: {values.min():.2f} ~ {values.max():.2f}")
+    console.print(f"IDF mean: {values.mean():.2f}")
+    heaviest = sorted(weights, key=weights.__getitem__)
+    console.print(f"lightest: {' '.join(heaviest[:8])}")
+    console.print(f"written to {output}")
+
+
+def encode(
+    model: str = typer.Argument(help="A trained model: folder, hub id, or folder inside a package."),
+    corpus: Path = typer.Option(help=CORPUS_HELP),
+    output: Path = typer.Option(help="Folder for the index, the texts and the query side."),
+    max_length: int | None = typer.Option(None, min=3, help="Tokens per document; the model's own limit if not given."),
+) -> None:
+    """Encode a corpus once; the folder is all that `search` needs, without the model."""
+    import time
+
+    from rich.console import Console
+
+    from neural_sparse.data.collection import read_corpus
+    from neural_sparse.errors import InputError
+    from neural_sparse.model.encoder import NeuralSparseEncoder
+    from neural_sparse.search.encoded import MANIFEST, EncodedCollection
+
+    if output.exists() and any(output.iterdir()) and not (output / MANIFEST).is_file():
+        raise InputError(f"{output} exists and holds something else; choose an empty folder")
+    doc_ids, texts = read_corpus(corpus_file(corpus))
+    encoder = NeuralSparseEncoder(model, max_length)
+    started = time.perf_counter()
+    vectors = encoder.encode_documents(texts, show_progress=True)
+    seconds = time.perf_counter() - started
+    EncodedCollection.save(output, encoder, vectors, doc_ids, texts)
+    stats = encoder.get_sparsity_stats(vectors)
+    console = Console()
+    console.print(
+        f"{len(texts):,} documents in {seconds:.0f} s ({len(texts) / seconds:.0f} per second), "
+        f"{stats['avg_nonzero_terms']:.1f} terms per document"
+    )
+    console.print(f"search them: neural-sparse search {output}")
+
+
+def corpus_file(corpus: Path) -> Path:
+    """The corpus.jsonl that a path means."""
+    return corpus / "corpus.jsonl" if corpus.is_dir() else corpus
+
+
+def stream_texts(corpus: Path):  # type: ignore[no-untyped-def]  # a generator of str
+    """Texts of a corpus, one after another, never all in memory."""
+    from neural_sparse.data.collection import with_title
+    from neural_sparse.errors import InputError
+    from neural_sparse.files import read_jsonl
+
+    file = corpus_file(corpus)
+    if not file.is_file():
+        raise InputError(f"{file}: no such file")
+    if file.suffix == ".txt":
+        with file.open(encoding="utf-8") as lines:
+            yield from (line.strip() for line in lines if line.strip())
+        return
+    for row in read_jsonl(file, required=("text",)):
+        yield with_title(row.get("title"), row["text"])

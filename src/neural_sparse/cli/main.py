@@ -1,0 +1,56 @@
+"""`neural-sparse`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import typer
+
+from neural_sparse.cli.compare import compare
+from neural_sparse.cli.corpus import encode, idf
+from neural_sparse.cli.evaluate import evaluate
+from neural_sparse.cli.quickstart import quickstart
+from neural_sparse.cli.search import explain, search
+from neural_sparse.cli.train import train
+from neural_sparse.errors import InputError
+
+app = typer.Typer(
+    help="Train, judge and ship inference-free neural sparse retrievers.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    add_completion=False,
+)
+for command in (quickstart, idf, train, evaluate, compare, encode, search, explain):
+    app.command()(command)
+
+
+@app.callback()
+def settings(verbose: bool = typer.Option(False, "--verbose", "-v", help="Say more about what is going on.")) -> None:
+    # Before transformers is imported; its own bars would tear ours.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("neural_sparse").setLevel(logging.DEBUG if verbose else logging.INFO)
+    logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
+    if "transformers" in sys.modules or not verbose:
+        _quiet_weight_bars()
+
+
+def _quiet_weight_bars() -> None:
+    """transformers draws a bar for each model it loads, however small; ours are for long work only."""
+    os.environ.setdefault("HF_DISABLE_PROGRESS_BARS", "1")
+
+
+def main() -> None:
+    try:
+        app()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)

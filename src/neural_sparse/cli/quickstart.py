@@ -1,0 +1,24 @@
+"""`neural-sparse quickstart`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+
+def quickstart(
+    output: Path = typer.Option(Path("outputs/quickstart"), help="Folder for the model, the report and the pictures."),
+    data: Path | None = typer.Option(
+        None, help="Your own collection in BEIR layout (corpus.jsonl, queries.jsonl, qrels/test.tsv)."
+    ),
+    steps: int = typer.Option(300, min=1, help="Training steps."),
+) -> None:
+    """Train a retriever on this machine, from a corpus to a search, in about ten minutes.
+
+    Without --data the corpus is the documentation of the installed Python packages: each summary line
+    becomes a query, the rest of its text is what should be found. Nothing is downloaded.
+    """
+    from neural_sparse.quickstart.run import quickstart as run
+
+    run(output, data, steps)

