@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from neural_sparse.data.collection import Collection
 from neural_sparse.evaluation.measures import Run
 
-Explanations = dict[str, list[dict[str, Any]]]
+Explanations = dict[str, dict[str, Any]]
+
+SHOWN_CHARACTERS = 300
+
+
+class Vectors(NamedTuple):
+    """Both sides of a collection, [queries, vocabulary] and [documents, vocabulary], in its order."""
+
+    queries: csr_matrix
+    documents: csr_matrix
+    vocabulary: Sequence[str] | None = None
 
 
 def contributions(query: csr_matrix, document: csr_matrix) -> list[tuple[int, float]]:
@@ -24,40 +35,43 @@ def contributions(query: csr_matrix, document: csr_matrix) -> list[tuple[int, fl
 
 
 def explain_run(
-    run: Run,
-    qrels: Mapping[str, Mapping[str, int]],
-    query_ids: Sequence[str],
-    query_vectors: csr_matrix,
-    doc_ids: Sequence[str],
-    doc_vectors: csr_matrix,
-    vocabulary: Sequence[str] | None = None,
-    relevant: int = 2,
-    terms: int = 8,
+    run: Run, collection: Collection, vectors: Vectors | None = None, relevant: int = 2, terms: int = 8
 ) -> Explanations:
-    """For each query its first hit and its first `relevant` relevant documents, each with its largest terms.
+    """For each judged query its first hit and its best-ranked relevant documents, with their texts.
 
-    Relevant documents come best rank first, then those not retrieved.
+    With vectors each document has the terms that made its score, largest first. Relevant documents that were
+    not retrieved come last; their rank is None.
 
     Returns:
-        query id -> [{"doc", "grade", "rank", "terms": [[term, contribution], ...]}];
-        the rank is None where the document was not retrieved.
+        query id -> {"query": text, "documents": [{"doc", "grade", "rank", "text", "terms"}, ...]}, where
+        "terms" holds [term, value] pairs.
     """
-    rows = {doc_id: row for row, doc_id in enumerate(doc_ids)}
+    rows = {doc_id: row for row, doc_id in enumerate(collection.doc_ids)}
     explained: Explanations = {}
-    for number, query_id in enumerate(query_ids):
+    for number, (query_id, query) in enumerate(collection.queries.items()):
+        if query_id not in collection.qrels:
+            continue
         ranks = {doc_id: rank for rank, doc_id in enumerate(run.get(query_id, {}), start=1)}
-        grades = qrels.get(query_id, {})
-        wanted = [doc_id for doc_id, grade in grades.items() if grade >= 1 and doc_id in rows]
+        grades = collection.qrels[query_id]
+        wanted = [doc_id for doc_id, grade in grades.items() if grade >= 1]
         wanted.sort(key=lambda doc_id: ranks.get(doc_id, len(rows) + 1))
-        chosen = dict.fromkeys([*list(ranks)[:1], *wanted[:relevant]])
-        entries = []
-        for doc_id in chosen:
-            shared = contributions(query_vectors[number], doc_vectors[rows[doc_id]])[:terms]
-            named = [
-                [vocabulary[term] if vocabulary else str(term), round(value, 4)] for term, value in shared
-            ]
-            entries.append(
-                {"doc": doc_id, "grade": grades.get(doc_id), "rank": ranks.get(doc_id), "terms": named}
+        documents = []
+        for doc_id in dict.fromkeys([*list(ranks)[:1], *wanted[:relevant]]):
+            row = rows.get(doc_id)
+            shared: list[list[Any]] = []
+            if vectors is not None and row is not None:
+                found = contributions(vectors.queries[number], vectors.documents[row])[:terms]
+                names = vectors.vocabulary
+                shared = [[names[term] if names else str(term), round(value, 4)] for term, value in found]
+            text = collection.texts[row] if row is not None else ""
+            documents.append(
+                {
+                    "doc": doc_id,
+                    "grade": grades.get(doc_id),
+                    "rank": ranks.get(doc_id),
+                    "text": text[:SHOWN_CHARACTERS] + ("…" if len(text) > SHOWN_CHARACTERS else ""),
+                    "terms": shared,
+                }
             )
-        explained[query_id] = entries
+        explained[query_id] = {"query": query, "documents": documents}
     return explained

@@ -9,6 +9,7 @@ import numpy as np
 
 from neural_sparse.data.collection import Collection
 from neural_sparse.errors import InputError
+from neural_sparse.evaluation.contributions import explain_run
 from neural_sparse.evaluation.cost import Cost
 from neural_sparse.evaluation.evaluation import Evaluation
 from neural_sparse.evaluation.latency import Latency, measure_latency
@@ -114,5 +115,14 @@ def _evaluation(
     }
     hole_rate = None if np.isnan(scores.hole_rate) else scores.hole_rate
     return Evaluation(
-        name, collection.name, scores.means, scores.per_query, run, cost, latency, hole_rate, details
+        name,
+        collection.name,
+        scores.means,
+        scores.per_query,
+        run,
+        cost,
+        latency,
+        hole_rate,
+        details,
+        explain_run(run, collection),
     )

@@ -28,7 +28,7 @@ class Evaluation:
         latency: time of a query; None where not measured.
         hole_rate: share of unjudged documents in the first ten; None where nothing was retrieved.
         details: what else is worth knowing: k, unanswered queries, encoding speed, the collection's source.
-        explanations: query id -> why its first and its relevant documents scored (`explain_run`).
+        explanations: query id -> its text, and its first and relevant documents (`explain_run`).
     """
 
     name: str

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from scipy.sparse import csr_matrix
 
 from neural_sparse.data.collection import Collection
-from neural_sparse.evaluation.contributions import explain_run
+from neural_sparse.evaluation.contributions import Vectors, explain_run
 from neural_sparse.evaluation.cost import measure_cost
 from neural_sparse.evaluation.evaluate import evaluate_retriever
 from neural_sparse.evaluation.evaluation import Evaluation
@@ -173,13 +173,6 @@ def _evaluate_vectors(
         latency_queries=latency_queries,
         ignore_identical_ids=ignore_identical_ids,
     )
-    result.explanations = explain_run(
-        result.run,
-        collection.qrels,
-        list(collection.queries),
-        query_vectors,
-        collection.doc_ids,
-        doc_vectors,
-        vocabulary,
-    )
+    vectors = Vectors(query_vectors, doc_vectors, vocabulary)
+    result.explanations = explain_run(result.run, collection, vectors)
     return result
