@@ -41,7 +41,7 @@ def encode_documents(
     model.eval()
     parts: list[sp.csr_matrix] = []
     with (
-        torch.no_grad(),
+        torch.inference_mode(),
         tqdm(total=len(tokens), desc="encoding", unit="doc", disable=None if show_progress else True) as progress,
     ):
         for rows in groups:

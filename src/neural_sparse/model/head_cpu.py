@@ -116,11 +116,17 @@ def _blocks(vocabulary: int) -> list[tuple[int, int]]:
 def _in_threads(work: Callable[[int], None]) -> None:
     """Run work(0) .. work(n - 1) side by side, n being torch's number of threads."""
     threads = torch.get_num_threads()
+    # Inference mode is a thread's own; outside it, the caller's inference tensors could not be written to.
+    mode = torch.inference_mode if torch.is_inference_mode_enabled() else torch.no_grad
+
+    def guarded(worker: int) -> None:
+        with mode():
+            work(worker)
+
     if threads == 1:
-        with torch.no_grad():
-            work(0)
+        guarded(0)
     else:
-        list(_threads(os.getpid(), threads).map(work, range(threads)))
+        list(_threads(os.getpid(), threads).map(guarded, range(threads)))
 
 
 @functools.cache
