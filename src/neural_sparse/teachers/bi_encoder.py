@@ -116,13 +116,12 @@ class BiEncoderTeacher(ABC):
         return content_hash(self.folder)
 
     def prompt(self, task: Task) -> str:
+        """What is put before a text (passage prompts count, which sentence-transformers overlooks)."""
         own = self._own_prompts[task]
         if own is not None:
             return own
-        config = read_config(self.folder, "config_sentence_transformers.json")
-        prompts = config.get("prompts") or {}
-        names = (*_PROMPT_NAMES[task], config.get("default_prompt_name"))
-        return next((prompts[name] or "" for name in names if name in prompts), "")
+        prompts = read_config(self.folder, "config_sentence_transformers.json").get("prompts") or {}
+        return next((prompts[name] for name in _PROMPT_NAMES[task] if prompts.get(name)), "")
 
     def identity(self, task: Task) -> dict[str, Any]:
         """All that a text's vector depends on; equal for both tasks where the model treats them alike."""
