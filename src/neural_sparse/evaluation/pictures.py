@@ -153,12 +153,9 @@ def query_differences(report: Report, a: str, b: str) -> str:
         axes.stairs(np.where(keep, values, 0), edges, fill=True, color=colour, zorder=2)
     wins, losses = int((values > 0).sum()), int((values < 0).sum())
     ties = len(values) - wins - losses
-    for text, side, colour in (
-        (f"{wins:,} won", "left", BETTER),
-        (f"{ties:,} tied", "center", _INK),
-        (f"{losses:,} lost", "right", WORSE),
-    ):
-        axes.set_title(text, loc=side, color=colour, fontsize=11)
+    axes.set_title(f"{wins:,} won", loc="left", color=BETTER, fontsize=11)
+    axes.set_title(f"{ties:,} tied", loc="center", color=_INK, fontsize=11)
+    axes.set_title(f"{losses:,} lost", loc="right", color=WORSE, fontsize=11)
     axes.axhline(0, color=_INK, linewidth=0.8, zorder=3)
     axes.set_xlim(0, max(len(values), 1))
     axes.set_xlabel(f"{len(values):,} queries, from the largest gain to the largest loss")

@@ -1,0 +1,176 @@
+"""`neural-sparse evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from neural_sparse.data.collection import Collection
+    from neural_sparse.evaluation import Evaluation
+    from neural_sparse.evaluation.systems import Encoder
+
+
+def evaluate(
+    model: str | None = typer.Argument(
+        None,
+        help='What to evaluate: a model (folder, hub id, folder inside a package) or "bm25".',
+        show_default=False,
+    ),
+    collection: list[str] = typer.Option(
+        ...,
+        "--collection",
+        "-c",
+        help="Folder in BEIR layout, or a BEIR, NanoBEIR or ir_datasets name; beir-13 and nanobeir are whole "
+        "benchmarks. Repeat for several.",
+    ),
+    split: str = typer.Option("test", help="Which qrels/SPLIT.tsv to judge by."),
+    output: Path | None = typer.Option(
+        None, "--output", "-o", help="Folder for metrics.json, per_query.json, run.trec and the report."
+    ),
+    run: Path | None = typer.Option(None, help="Evaluate this TREC run file instead of a model."),
+    measure: list[str] = typer.Option(
+        ["nDCG@10", "R@1000", "RR@10"],
+        "--measure",
+        "-m",
+        help="ir_measures name; the first leads. Repeatable.",
+    ),
+    k: int = typer.Option(1000, min=1, help="Documents to retrieve per query."),
+    name: str | None = typer.Option(None, help="Name in reports.", show_default="from the model"),
+    idf: Path | None = typer.Option(None, help="Query weights to use instead of the model's (idf.json)."),
+    max_length: int | None = typer.Option(
+        None, min=3, help="Tokens per document.", show_default="the model's"
+    ),
+    encode_queries: bool = typer.Option(
+        False,
+        "--encode-queries",
+        help="Run queries through the transformer too (siamese models such as SPLADE-v3).",
+    ),
+    bm25: bool = typer.Option(
+        True, help="Evaluate BM25 beside it, for the comparison of relevance and cost."
+    ),
+    training: Path | None = typer.Option(
+        None, help="JSON lines the model was trained on; test texts found in them are reported."
+    ),
+    ignore_identical_ids: bool | None = typer.Option(
+        None,
+        help="Leave out a document that has its query's id, as BEIR always does.",
+        show_default="only where queries are documents, as in ArguAna",
+    ),
+) -> None:
+    """Measure how well a system retrieves and what it costs, with BM25 beside it.
+
+    Prints relevance, cost and what is significant. With --output, every score is kept, so that
+    `neural-sparse compare` can set this run against others.
+
+    Examples:
+
+      neural-sparse evaluate outputs/run/final_model -c scifact -o results/mine
+
+      neural-sparse evaluate bm25 -c beir-13 -o results/bm25
+
+      neural-sparse evaluate --run theirs.trec -c my-collection/
+    """
+    from rich.console import Console
+
+    from neural_sparse.errors import InputError
+    from neural_sparse.evaluation import evaluate_bm25, evaluate_external_run, read_run
+    from neural_sparse.evaluation.compare import System, compare_systems
+    from neural_sparse.evaluation.measures import parse_measures
+    from neural_sparse.evaluation.report import print_report, write_report
+    from neural_sparse.evaluation.sources import expand_names, load_collection
+    from neural_sparse.files import write_json
+
+    if (model is None) == (run is None):
+        raise InputError("give either a model (or bm25) or --run FILE")
+    names = expand_names(collection)
+    if run is not None and len(names) > 1:
+        raise InputError("a run belongs to one collection; give one --collection")
+    if output is not None and output.is_file():
+        raise InputError(f"{output} is a file; --output is a folder")
+    parse_measures(measure)  # before hours of encoding
+    console = Console(width=None if Console().is_terminal else 160)
+    is_bm25 = model is not None and model.lower() == "bm25"
+    system = None if run is not None or is_bm25 else _load(str(model), idf, max_length, encode_queries)
+    shown_name = name or (run.stem if run else "BM25" if is_bm25 else "/".join(Path(str(model)).parts[-2:]))
+    baseline_name = "BM25" if shown_name != "BM25" else "BM25 (baseline)"
+
+    results: list[Evaluation] = []
+    baselines: list[Evaluation] = []
+    for one in names:
+        loaded = load_collection(one, split)
+        console.print(f"{loaded.name}: {len(loaded.texts):,} documents, {len(loaded.queries):,} queries")
+        remarks, checked = _checks(loaded, system, training)
+        for remark in remarks:
+            console.print(f"  note: {remark}", style="yellow", markup=False)
+        if run is not None:
+            result = evaluate_external_run(
+                read_run(run), loaded, measure, name=shown_name, ignore_identical_ids=ignore_identical_ids
+            )
+        elif system is None:
+            result = evaluate_bm25(
+                loaded, k, measure, name=shown_name, ignore_identical_ids=ignore_identical_ids
+            )
+        else:
+            from neural_sparse.evaluation import evaluate_encoder
+
+            result = evaluate_encoder(
+                system, loaded, k, measure, name=shown_name, ignore_identical_ids=ignore_identical_ids
+            )
+        result.details |= {"source": one, "split": split, "checks": checked, "model": str(model or run)}
+        results.append(result)
+        if bm25 and not is_bm25:
+            baselines.append(evaluate_bm25(loaded, k, measure, name=baseline_name))
+        if output is not None:
+            result.save(output / loaded.name if len(names) > 1 else output)
+            for baseline in baselines[-1:]:
+                baseline.save(output / "bm25" / loaded.name)
+        for kept in (result, *baselines[-1:]):
+            kept.run = {}  # a thousand documents a query: thirteen collections of them need not be held
+    systems = [System.of(*baselines)] if baselines else []
+    report = compare_systems([*systems, System.of(*results)])
+    print_report(report, console)
+    if output is not None:
+        write_report(report, output, title=f"{shown_name} on {', '.join(report.collections)}")
+        if len(names) > 1:
+            write_json(output / "metrics.json", report.to_dict()["systems"][-1])
+        console.print(f"written to {output} (report.html is the whole report)")
+
+
+def _load(model: str, idf: Path | None, max_length: int | None, encode_queries: bool) -> Encoder:
+    from neural_sparse.errors import InputError
+
+    if not encode_queries:
+        from neural_sparse.model.encoder import NeuralSparseEncoder
+
+        return NeuralSparseEncoder(model, max_length, idf=idf)
+    if idf is not None:
+        raise InputError("--idf is for queries that are looked up; leave out --encode-queries")
+    from sentence_transformers import SparseEncoder
+
+    from neural_sparse.evaluation.plain_encoder import PlainEncoder
+    from neural_sparse.model.location import model_not_found, resolve_model
+
+    try:
+        plain = SparseEncoder(resolve_model(model))
+    except OSError as error:
+        raise model_not_found(model, error) from error
+    if max_length is not None:
+        plain.max_seq_length = max_length
+    return PlainEncoder(plain)
+
+
+def _checks(loaded: Collection, system: object, training: Path | None) -> tuple[list[str], dict[str, object]]:
+    """What is odd about the collection, in sentences and as figures."""
+    from neural_sparse.evaluation.checks import check_collection
+    from neural_sparse.evaluation.leakage import find_leakage, read_training_texts
+
+    sound = check_collection(loaded, getattr(system, "tokenizer", None), getattr(system, "max_length", None))
+    remarks, figures = sound.remarks(), {"soundness": sound.to_dict()}
+    if training is not None:
+        leakage = find_leakage(loaded, read_training_texts(training))
+        remarks += leakage.remarks() or ["no test query or document was found in the training texts"]
+        figures["leakage"] = leakage.to_dict()
+    return remarks, figures  # type: ignore[return-value]
