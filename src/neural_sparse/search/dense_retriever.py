@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from neural_sparse.errors import InputError
 from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.search.hits import Hits
-from neural_sparse.search.topk import top_of_row
+from neural_sparse.search.topk import ROW_MASK, top_of_rows
 
 MARGIN = 64
 
@@ -69,20 +69,15 @@ class DenseRetriever:
 
     def _candidates(self, queries: NDArray[np.float32], depth: int) -> NDArray[np.int32]:
         """Rows of the `depth` best documents by matrix product, int32 [queries, depth]."""
-        docs = np.zeros((len(queries), 0), np.int32)
-        scores = np.zeros((len(queries), 0), np.float32)
+        best = np.empty((len(queries), 0), np.int64)
         for base in range(0, len(self.vectors), self.block):
             block = queries @ self.vectors[base : base + self.block].T
-            size = min(depth, block.shape[1])
-            best = np.empty((len(queries), size), np.int32)
-            values = np.empty((len(queries), size), np.float32)
-            for query in range(len(queries)):
-                top_of_row(block[query], base, size, best[query], values[query])
-            docs, scores = np.hstack([docs, best]), np.hstack([scores, values])
-            if docs.shape[1] > depth:
-                keep = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
-                docs, scores = np.take_along_axis(docs, keep, 1), np.take_along_axis(scores, keep, 1)
-        return docs
+            of_block = np.empty((len(queries), min(depth, block.shape[1])), np.int64)
+            top_of_rows(block, base, of_block.shape[1], of_block)
+            best = np.hstack([best, of_block])
+            if best.shape[1] > depth:
+                best = np.partition(best, best.shape[1] - depth, axis=1)[:, -depth:]
+        return (ROW_MASK - (best & ROW_MASK)).astype(np.int32)
 
     def _rank(
         self,

@@ -2,9 +2,10 @@
 
 A block of scores stays in the first-level cache, so accumulating, selecting and clearing it never touch main
 memory, and the scratch does not grow with the corpus. Scores are summed in float64 and rounded to float32
-once: they do not depend on the order of the terms. Groups of documents none of which beats the k-th best
-score so far are skipped with one vectorised comparison; the others are collected, and each time the
-collection is full, a selection keeps the best k (no heap, no pass over all documents).
+once: they do not depend on the order of the terms. Groups of documents none of which beats the threshold are
+skipped with one vectorised comparison; the others become candidates. A histogram of the candidates' scores
+tells at once when k of them reach a higher score, which becomes the threshold: no heap is kept, and a
+selection is needed only when many scores are nearly equal.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neural_sparse.search.compiled import compiled
-from neural_sparse.search.topk import ROW_MASK, select_top, write_hits
+from neural_sparse.search.topk import NO_HIT, ROW_MASK, select_top
 
 BLOCK = 4096  # documents; x 8 bytes = 32 KB
 GROUP = 64
+SHIFT = 16  # a bucket of the histogram is a float32 without its last 16 bits: steps of less than 1 percent
 
 
 @compiled
@@ -34,17 +36,18 @@ def search_block_at_a_time(
     n_docs: int,
     allowed: NDArray[np.bool_],
     k: int,
-    out_docs: NDArray[np.int32],
-    out_scores: NDArray[np.float32],
+    best: NDArray[np.int64],
 ) -> None:
-    """Fill rows first:last of out_docs and out_scores [queries, >= k] (preset to -1 and 0).
+    """Fill best [last - first, k] with the keys (topk.py) of each query's k best, unsorted, NO_HIT behind.
 
     allowed: bool [documents], which may be hits; empty for all of them.
     """
     filtered = len(allowed) > 0
     accumulator = np.zeros(BLOCK, np.float64)
-    capacity = k + max(k, 256) + GROUP
+    capacity = 2 * k + 1024
     keys = np.empty(capacity, np.int64)
+    found = np.empty(GROUP + 1, np.int64)
+    histogram = np.zeros(1 << (31 - SHIFT), np.int32)
     score = np.empty(1, np.float32)
     bits = score.view(np.int32)
     for query in range(first, last):
@@ -57,6 +60,9 @@ def search_block_at_a_time(
             ends[j] = offsets[query_terms[start + j] + 1]
         n = 0
         threshold = 0.0
+        lowest = 0  # bucket of the threshold
+        reached = 0  # candidates in this bucket and above
+        histogram[:] = 0
         for base in range(0, n_docs, BLOCK):
             limit = base + BLOCK
             touched = False
@@ -81,19 +87,42 @@ def search_block_at_a_time(
                     better += accumulator[i] > threshold
                 if better == 0:
                     continue
-                for i in range(group, group + GROUP):
-                    if accumulator[i] > threshold and not (filtered and not allowed[base + i]):
-                        score[0] = accumulator[i]
-                        keys[n] = (np.int64(bits[0]) << 32) | (ROW_MASK - (base + i))
-                        n += 1
+                hits = 0
+                for i in range(group, group + GROUP):  # without a branch, which would be mispredicted
+                    found[hits] = i
+                    hits += accumulator[i] > threshold
+                for j in range(hits):
+                    doc = base + found[j]
+                    if filtered and not allowed[doc]:
+                        continue
+                    score[0] = accumulator[found[j]]
+                    if bits[0] == 0:  # rounded to no score at all
+                        continue
+                    keys[n] = (np.int64(bits[0]) << 32) | (ROW_MASK - doc)
+                    n += 1
+                    bucket = bits[0] >> SHIFT
+                    if bucket >= lowest:
+                        histogram[bucket] += 1
+                        reached += 1
+                # Later documents of an equal score rank behind, so once k candidates reach the threshold,
+                # only greater scores can enter.
+                if reached - histogram[lowest] >= k:
+                    while reached - histogram[lowest] >= k:
+                        reached -= histogram[lowest]
+                        lowest += 1
+                    bits[0] = lowest << SHIFT
+                    threshold = max(threshold, np.float64(score[0]))
                 if n > capacity - GROUP:
                     select_top(keys, n, k)
                     n = k
                     worst = keys[0]
                     for i in range(1, k):
                         worst = min(worst, keys[i])
-                    # Later documents of an equal score rank behind, so only greater ones can enter.
                     bits[0] = np.int32(worst >> 32)
                     threshold = np.float64(score[0])
             accumulator[:] = 0.0
-        write_hits(keys, n, k, out_docs[query], out_scores[query])
+        if n > k:
+            select_top(keys, n, k)
+            n = k
+        best[query - first, :n] = keys[:n]
+        best[query - first, n:] = NO_HIT

@@ -20,6 +20,7 @@ from neural_sparse.search.exact import search_block_at_a_time
 from neural_sparse.search.hits import Hits
 from neural_sparse.search.postings import Postings, checked_vectors, invert
 from neural_sparse.search.streaming import build_on_disk
+from neural_sparse.search.topk import write_hits
 from neural_sparse.search.vocabulary import check_vocabulary
 
 NO_FILTER = np.zeros(0, np.bool_)
@@ -188,6 +189,7 @@ class SparseIndex:
         depth = max(1, min(k, index.n_docs))
 
         def work(first: int, last: int) -> None:
+            best = np.empty((last - first, depth), np.int64)
             search_block_at_a_time(
                 *arguments,
                 first,
@@ -198,8 +200,9 @@ class SparseIndex:
                 index.n_docs,
                 allowed,
                 depth,
-                *hits,
+                best,
             )
+            write_hits(best, hits.docs[first:last], hits.scores[first:last])
 
         threads = min(threads or available_cores(), n_queries)
         if threads <= 1:

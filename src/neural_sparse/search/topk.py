@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from neural_sparse.search.compiled import compiled
 
 ROW_MASK = 0xFFFFFFFF
+NO_HIT = -(2**63)
 
 
 @compiled
@@ -38,51 +39,53 @@ def select_top(keys: NDArray[np.int64], n: int, k: int) -> None:
             return
 
 
-@compiled
-def write_hits(
-    keys: NDArray[np.int64], n: int, k: int, docs: NDArray[np.int32], scores: NDArray[np.float32]
-) -> None:
-    """Sort the best min(n, k) of keys[:n] into docs [>= k] and scores [>= k]."""
-    bits = np.empty(1, np.int32)
-    score = bits.view(np.float32)
-    if n > k:
-        select_top(keys, n, k)
-        n = k
-    ordered = np.sort(keys[:n])
-    for rank in range(n):
-        key = ordered[n - 1 - rank]
-        high = np.int32(key >> 32)
-        bits[0] = high if high >= 0 else high ^ 0x7FFFFFFF
-        docs[rank] = ROW_MASK - (key & ROW_MASK)
-        scores[rank] = score[0]
+def write_hits(keys: NDArray[np.int64], docs: NDArray[np.int32], scores: NDArray[np.float32]) -> None:
+    """Sort keys [queries, n] in place and write them, best first, to docs and scores [queries, >= n].
+
+    NO_HIT becomes document -1 with score 0.
+    """
+    keys.sort(axis=1)  # numpy's sort is vectorised, numba's is not
+    best_first = keys[:, ::-1]
+    none = best_first == NO_HIT
+    bits = (best_first >> 32).astype(np.int32)
+    bits ^= (bits >> 31) & np.int32(0x7FFFFFFF)
+    width = keys.shape[1]
+    docs[:, :width] = np.where(none, -1, ROW_MASK - (best_first & ROW_MASK))
+    scores[:, :width] = np.where(none, np.float32(0), bits.view(np.float32))
 
 
 @compiled
-def top_of_row(
-    row: NDArray[np.float32], base: int, k: int, docs: NDArray[np.int32], scores: NDArray[np.float32]
-) -> None:
-    """The k best of a dense row of scores of any sign; entry i belongs to document base + i."""
+def top_of_rows(block: NDArray[np.float32], base: int, k: int, best: NDArray[np.int64]) -> None:
+    """Fill best [queries, k] with the keys of the k best of each dense row, unsorted, NO_HIT behind.
+
+    block: [queries, documents], scores of any sign; column i belongs to document base + i.
+    """
     capacity = k + max(k, 256)
     keys = np.empty(capacity, np.int64)
     score = np.empty(1, np.float32)
     bits = score.view(np.int32)
-    n = 0
-    threshold = np.float32(-np.inf)
-    for i in range(len(row)):
-        if row[i] > threshold:
-            score[0] = row[i] + np.float32(0)  # -0.0 becomes 0.0
-            high = np.int64(bits[0])
-            if high < 0:
-                high ^= 0x7FFFFFFF
-            keys[n] = (high << 32) | (ROW_MASK - (base + i))
-            n += 1
-            if n == capacity:
-                select_top(keys, n, k)
-                n = k
-                worst = keys[0]
-                for j in range(1, k):
-                    worst = min(worst, keys[j])
-                high32 = np.int32(worst >> 32)
-                bits[0] = high32 if high32 >= 0 else high32 ^ 0x7FFFFFFF
-                threshold = score[0]
-    write_hits(keys, n, k, docs, scores)
+    for query in range(len(block)):
+        n = 0
+        threshold = np.float32(-np.inf)
+        for i in range(block.shape[1]):
+            if block[query, i] > threshold:
+                score[0] = block[query, i] + np.float32(0)  # -0.0 becomes 0.0
+                high = np.int64(bits[0])
+                if high < 0:
+                    high ^= 0x7FFFFFFF
+                keys[n] = (high << 32) | (ROW_MASK - (base + i))
+                n += 1
+                if n == capacity:
+                    select_top(keys, n, k)
+                    n = k
+                    worst = keys[0]
+                    for j in range(1, k):
+                        worst = min(worst, keys[j])
+                    worst_high = np.int32(worst >> 32)
+                    bits[0] = worst_high if worst_high >= 0 else worst_high ^ 0x7FFFFFFF
+                    threshold = score[0]
+        if n > k:
+            select_top(keys, n, k)
+            n = k
+        best[query, :n] = keys[:n]
+        best[query, n:] = NO_HIT

@@ -43,6 +43,23 @@ def test_ties_go_to_the_first_documents() -> None:
     assert (hits.scores == 2).all()
 
 
+def test_nearly_equal_scores_are_ranked_exactly() -> None:
+    """Thousands of rising scores in one bucket of the histogram: every document becomes a candidate."""
+    weights = (1 + np.arange(20 * BLOCK) * 2.0**-22).astype(np.float32)
+    docs = sp.csr_matrix(weights[:, None])
+    query = sp.csr_matrix([[1.0]])
+    for k in (1, 10, 3000):
+        hits = SparseIndex.build(docs, ids_of(20 * BLOCK)).search(query, k)
+        assert_same(hits, plain_search(docs, query, k))
+        falling = SparseIndex.build(docs[::-1], ids_of(20 * BLOCK)).search(query, k)
+        assert_same(falling, plain_search(docs[::-1], query, k))
+
+
+def test_a_score_that_rounds_to_zero_is_no_hit() -> None:
+    tiny = sp.csr_matrix([[1e-30]], dtype=np.float32)
+    assert SparseIndex.build(tiny, ["a"]).search(tiny, 1).docs.tolist() == [[-1]]
+
+
 def test_scores_do_not_depend_on_the_order_of_the_terms() -> None:
     """Float32 sums of these would differ in the last bits."""
     rng = np.random.default_rng(3)
