@@ -39,14 +39,14 @@ class System:
         """
         folder = Path(folder)
         if (folder / "per_query.json").is_file():
-            return cls.of(Evaluation.load(folder), name=name)
+            return cls.of(Evaluation.load(folder, with_run=False), name=name)
         parts = sorted(file.parent for file in folder.glob("*/per_query.json"))
         if not parts:
             raise InputError(
                 f"{folder}: holds no evaluation (metrics.json and per_query.json, here or one folder down); "
                 "make one with `neural-sparse evaluate ... --output`"
             )
-        found = [Evaluation.load(part) for part in parts]
+        found = [Evaluation.load(part, with_run=False) for part in parts]
         names = {one.name for one in found}
         if len(names) > 1:
             raise InputError(

@@ -121,8 +121,8 @@ class Evaluation:
         write_json(folder / "metrics.json", self._metrics())
 
     @classmethod
-    def load(cls, folder: str | Path) -> Evaluation:
-        """Read what `save` wrote; a missing run.trec leaves the run empty.
+    def load(cls, folder: str | Path, with_run: bool = True) -> Evaluation:
+        """Read what `save` wrote; without `with_run`, or without a run.trec, the run is empty.
 
         Raises:
             InputError: metrics.json or per_query.json missing or malformed.
@@ -131,7 +131,8 @@ class Evaluation:
 
         folder = Path(folder)
         values = {**read_json(folder / "metrics.json"), "per_query": read_json(folder / "per_query.json")}
-        if (folder / "run.trec").is_file():
+        file = folder / "run.trec"
+        if with_run and file.is_file() and file.stat().st_size:
             values["run"] = read_run(folder / "run.trec")
         if (folder / "explanations.json").is_file():
             values["explanations"] = read_json(folder / "explanations.json")

@@ -96,6 +96,14 @@ def test_saved_and_loaded_it_is_the_same(collection: Collection, tmp_path: Path)
     assert loaded.summary()["FLOPS"] == pytest.approx(1.25)
 
 
+def test_a_system_that_finds_nothing_is_kept_too(collection: Collection, tmp_path: Path) -> None:
+    result = evaluate_retriever(WordOverlap(collection.doc_ids, ["-"] * 4), collection, latency_queries=0)
+    assert set(result.means.values()) == {0.0}
+    assert result.hole_rate is None
+    result.save(tmp_path)
+    assert Evaluation.load(tmp_path).means == result.means
+
+
 def test_a_folder_that_is_no_evaluation(tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text("{}")
     (tmp_path / "per_query.json").write_text("{}")
