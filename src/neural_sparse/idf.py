@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from itertools import islice
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def document_frequencies(
     counts = np.zeros(len(vocabulary(tokenizer)), np.int64)
     last_document = np.full(len(counts), -1, np.int64)
     n_documents = 0
-    total = len(documents) if hasattr(documents, "__len__") else None
+    total = len(documents) if isinstance(documents, Sized) else None
     with tqdm(total=total, desc="IDF", unit="doc", disable=None if show_progress else True) as progress:
         for batch in _batches(documents, batch_size):
             tokens = tokenize(batch, tokenizer)
@@ -116,7 +117,9 @@ def idf_from_counts(counts: np.ndarray, n_documents: int) -> np.ndarray:
     return np.log1p((n_documents - counts + 0.5) / (counts + 0.5))
 
 
-def idf_weights(table: Mapping[str, float] | str | Path, tokenizer: Any, default_idf: float = DEFAULT_IDF) -> IdfWeights:
+def idf_weights(
+    table: Mapping[str, float] | str | Path, tokenizer: Any, default_idf: float = DEFAULT_IDF
+) -> IdfWeights:
     """A table {token: weight}, or the file that holds one, laid over a tokenizer's vocabulary.
 
     Args:
@@ -147,7 +150,7 @@ def idf_weights(table: Mapping[str, float] | str | Path, tokenizer: Any, default
         )
     vector = np.full(len(names), default_idf, np.float64)
     for token, weight in table.items():
-        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not np.isfinite(weight) or weight < 0:
+        if isinstance(weight, bool) or not isinstance(weight, Real) or not np.isfinite(weight) or weight < 0:
             raise InputError(f"{source}: the weight of {token!r} is {weight!r}, not a number >= 0")
         if token in ids:
             vector[ids[token]] = weight

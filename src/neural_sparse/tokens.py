@@ -70,7 +70,9 @@ def tokenize(
     if max_length is not None:
         room = max_length - len(prefix) - len(suffix)
         if room < 1:
-            raise InputError(f"max_length {max_length} leaves no room beside {len(prefix) + len(suffix)} special tokens")
+            raise InputError(
+                f"max_length {max_length} leaves no room beside {len(prefix) + len(suffix)} special tokens"
+            )
         starts = np.cumsum(lengths) - lengths
         positions = np.arange(total) - np.repeat(starts, lengths)
         truncated = int((lengths > room).sum())
@@ -82,7 +84,9 @@ def tokenize(
         extra = len(prefix) + len(suffix)
         framed_offsets = offsets + extra * np.arange(len(offsets))
         framed = np.empty(framed_offsets[-1], np.int64)
-        framed[np.arange(len(ids)) + np.repeat(framed_offsets[:-1] + len(prefix) - offsets[:-1], lengths)] = ids
+        framed[np.arange(len(ids)) + np.repeat(framed_offsets[:-1] + len(prefix) - offsets[:-1], lengths)] = (
+            ids
+        )
         for place, token in enumerate(prefix):
             framed[framed_offsets[:-1] + place] = token
         for place, token in enumerate(suffix):
@@ -98,7 +102,12 @@ def _token_ids(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
     # transformers sets both again at each of its own calls, so nothing is lost by clearing them here.
     backend.no_truncation()
     backend.no_padding()
-    return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
+    try:
+        encodings = backend.encode_batch_fast(texts, add_special_tokens=False)
+    except TypeError:  # half a surrogate pair, as JSON of text cut inside an emoji holds
+        whole = [text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for text in texts]
+        encodings = backend.encode_batch_fast(whole, add_special_tokens=False)
+    return [encoding.ids for encoding in encodings]
 
 
 def special_token_template(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -108,7 +117,9 @@ def special_token_template(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, 
     for start in range(len(framed) - len(bare) + 1):
         if framed[start : start + len(bare)] == bare:
             return tuple(framed[:start]), tuple(framed[start + len(bare) :])
-    raise InputError(f"{type(tokenizer).__name__} does not put its special tokens around the text; not supported")
+    raise InputError(
+        f"{type(tokenizer).__name__} does not put its special tokens around the text; not supported"
+    )
 
 
 def vocabulary(tokenizer: Any) -> list[str]:
@@ -138,7 +149,9 @@ def encode_queries(texts: Sequence[str], tokenizer: Any, weights: np.ndarray) ->
     rows, columns = present // len(weights), present % len(weights)
     known = weights[columns] > 0
     rows, columns = rows[known], columns[known]
-    return sp.csr_matrix((weights[columns], (rows, columns)), shape=(len(tokens), len(weights)), dtype=np.float32)
+    return sp.csr_matrix(
+        (weights[columns], (rows, columns)), shape=(len(tokens), len(weights)), dtype=np.float32
+    )
 
 
 def top_terms(vector: sp.csr_matrix, names: Sequence[str], k: int | None = None) -> list[tuple[str, float]]:
