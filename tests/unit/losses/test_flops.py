@@ -1,0 +1,60 @@
+"""FLOPS and its schedule by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from neural_sparse.losses.flops import document_frequency_weights, flops_loss, quadratic_ramp
+
+DOCUMENTS = torch.tensor([[1.0, 0.0, 2.0], [3.0, 0.0, 0.0]])
+
+
+def test_by_hand() -> None:
+    assert flops_loss(DOCUMENTS) == 2.0**2 + 0 + 1.0**2
+    weights = torch.tensor([0.5, 7.0, 3.0])
+    assert flops_loss(DOCUMENTS, weights) == 0.5 * 4 + 3 * 1
+
+
+def test_gradient_is_twice_the_mean_over_the_number_of_documents() -> None:
+    documents = torch.rand(
+        5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    ).requires_grad_()
+    (pull,) = torch.autograd.grad(flops_loss(documents), documents)
+    torch.testing.assert_close(pull, (2 * documents.mean(0) / 5).expand(5, 7))
+    weights = torch.rand(7, dtype=torch.float64)
+    (pull,) = torch.autograd.grad(flops_loss(documents, weights), documents)
+    torch.testing.assert_close(pull, (2 * weights * documents.mean(0) / 5).expand(5, 7))
+
+
+def test_agrees_with_sentence_transformers() -> None:
+    from sentence_transformers.sparse_encoder.losses import FlopsLoss
+
+    documents = torch.rand(6, 11, generator=torch.Generator().manual_seed(1))
+    theirs = FlopsLoss(torch.nn.Identity()).compute_loss_from_embeddings(documents)
+    torch.testing.assert_close(flops_loss(documents), theirs)
+
+
+def test_threshold_presses_long_documents_only() -> None:
+    documents = DOCUMENTS.clone().requires_grad_()  # two terms and one
+    loss = flops_loss(documents, l0_threshold=1)
+    assert loss == 0.5**2 + 0 + 1.0**2  # the mean is still over both
+    (pull,) = torch.autograd.grad(loss, documents)
+    assert (pull[1] == 0).all()
+    assert pull[0, 0] == 2 * 0.5 / 2
+    assert flops_loss(documents, l0_threshold=2) == 0  # more terms than the threshold, not as many
+    assert flops_loss(documents, l0_threshold=0) == flops_loss(documents)
+
+
+@pytest.mark.parametrize(
+    ("step", "steps", "expected"),
+    [(0, 10, 0.0), (5, 10, 0.25), (10, 10, 1.0), (99, 10, 1.0), (0, 0, 1.0), (3, -1, 1.0), (1, 3, 1 / 9)],
+)
+def test_ramp(step: int, steps: int, expected: float) -> None:
+    assert quadratic_ramp(step, steps) == pytest.approx(expected)
+
+
+def test_frequency_weights_fall_with_idf() -> None:
+    weights = document_frequency_weights(torch.tensor([0.0, 1.0, 3.0]))
+    torch.testing.assert_close(weights / weights[0], torch.tensor([1.0, 0.5, 0.25]))
+    assert weights.mean() == pytest.approx(1.0)
