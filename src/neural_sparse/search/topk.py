@@ -40,15 +40,14 @@ def select_top(keys: NDArray[np.int64], n: int, k: int) -> None:
 
 
 def write_hits(keys: NDArray[np.int64], docs: NDArray[np.int32], scores: NDArray[np.float32]) -> None:
-    """Sort keys [queries, n] in place and write them, best first, to docs and scores [queries, >= n].
+    """Sort keys [queries, n] of positive scores in place; write them, best first, to docs and scores.
 
-    NO_HIT becomes document -1 with score 0.
+    docs, scores: [queries, >= n]. NO_HIT becomes document -1 with score 0.
     """
     keys.sort(axis=1)  # numpy's sort is vectorised, numba's is not
     best_first = keys[:, ::-1]
     none = best_first == NO_HIT
     bits = (best_first >> 32).astype(np.int32)
-    bits ^= (bits >> 31) & np.int32(0x7FFFFFFF)
     width = keys.shape[1]
     docs[:, :width] = np.where(none, -1, ROW_MASK - (best_first & ROW_MASK))
     scores[:, :width] = np.where(none, np.float32(0), bits.view(np.float32))

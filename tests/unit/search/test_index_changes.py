@@ -122,7 +122,7 @@ def test_eight_bits_round_to_a_255th_of_the_greatest_weight(tmp_path: Path) -> N
     allowed = np.where(given < step / 2, step, step / 2)
     assert (np.abs(stored - given) <= allowed + 1e-5).all()
     assert stored.max() == pytest.approx(9)
-    assert (vectors.getnnz(axis=0) == docs.getnnz(axis=0)).all()  # no posting is lost
+    assert ((stored > 0) == (given > 0)).all()  # no posting is lost
     queries = random_vectors(rng, 6, 30, 0.3)
     assert_same(index.search(queries, 30), plain_search(vectors, queries, 30))
     index.save(tmp_path / "index")
