@@ -17,6 +17,9 @@ import yaml
 from neural_sparse.errors import InputError
 
 TeacherKind = Literal["dense", "sparse", "cross-encoder", "bm25", "precomputed"]
+# Named here too, for a recipe is checked without importing torch.
+RANKING_LOSSES = ("kl", "margin_mse", "info_nce")
+ACTIVATIONS = ("log1p", "double_log1p")
 
 
 @dataclass(frozen=True)
@@ -129,8 +132,16 @@ class Recipe:
         for key in ("lambda_flops", "learning_rate", "weight_decay", "warmup_steps", "num_hard_negatives"):
             if getattr(self, key) < 0:
                 raise InputError(f"{key} must not be negative, but is {getattr(self, key)}")
+        # Before hours of teachers: what the loss and the model would refuse later.
+        if not self.ranking or (unknown := sorted(set(self.ranking) - set(RANKING_LOSSES))):
+            found = f"unknown ranking loss {unknown}" if self.ranking else "ranking: no loss is named"
+            raise InputError(f"{found}; choose from {', '.join(RANKING_LOSSES)}")
+        if self.activation not in (None, *ACTIVATIONS):
+            raise InputError(f"unknown activation {self.activation!r}; choose from {', '.join(ACTIVATIONS)}")
         if not self.teachers and any(name != "info_nce" for name in self.ranking):
-            raise InputError(f"the ranking loss {dict(self.ranking)} needs teachers; without any use ranking: {{info_nce: 1}}")
+            raise InputError(
+                f"the ranking loss {dict(self.ranking)} needs teachers; without any use ranking: {{info_nce: 1}}"
+            )
 
 
 def read_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -185,11 +196,15 @@ def _build(cls: type, values: Mapping[str, Any], source: str) -> Any:
     for key in values:
         if key not in fields:
             near = difflib.get_close_matches(str(key), fields, n=1, cutoff=0.5)
-            raise InputError(f"{source}: unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+            raise InputError(
+                f"{source}: unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+            )
     missing = [
         name
         for name, item in fields.items()
-        if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING and name not in values
+        if item.default is dataclasses.MISSING
+        and item.default_factory is dataclasses.MISSING
+        and name not in values
     ]
     if missing:
         raise InputError(f"{source}: lacks {', '.join(missing)}")
