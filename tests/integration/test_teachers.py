@@ -135,6 +135,23 @@ def test_each_text_once_over_processes_and_roles(tmp_path: Path) -> None:
     assert shorter.cache.encoded == {SPARSE: 3}
 
 
+def test_bfloat16_is_close_and_kept_apart(prepared: PreparedEnsemble, tmp_path: Path) -> None:
+    half = EnsembleTeacher(
+        DENSE, SPARSE, device="cpu", max_length=256, precision="bfloat16", cache_dir=tmp_path
+    )
+    own = np.zeros((len(QUERIES), len(DOCUMENTS)), dtype=bool)
+    rows = np.arange(len(QUERIES)), np.arange(len(DOCUMENTS))
+    quick = half.prepare(QUERIES, DOCUMENTS)
+    for (scores, _), (exact, _) in zip(
+        quick.teacher_scores(*rows, own), prepared.teacher_scores(*rows, own), strict=True
+    ):
+        torch.testing.assert_close(scores, exact, rtol=0.03, atol=0.03)
+        assert not torch.equal(scores, exact)
+    whole = EnsembleTeacher(DENSE, device="cpu", max_length=256, cache_dir=tmp_path)
+    whole.prepare(QUERIES[:1], DOCUMENTS[:1])
+    assert whole.cache.encoded == {DENSE: 2}
+
+
 def linked_copy(source: str, target: Path) -> Path:
     """A folder with another's weights and its own small files."""
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.safetensors", "*.pt"))

@@ -14,7 +14,14 @@ from neural_sparse.errors import InputError
 from neural_sparse.teachers.cache import TeacherCache
 from neural_sparse.teachers.pairs import PreparedPairs, first_row
 from neural_sparse.teachers.rows import Matrix
-from neural_sparse.teachers.weights import content_hash, loading, model_folder, read_config
+from neural_sparse.teachers.weights import (
+    checked_precision,
+    computing_in,
+    content_hash,
+    loading,
+    model_folder,
+    read_config,
+)
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
@@ -32,12 +39,14 @@ class CrossEncoderTeacher:
         batch_size: int | None = None,
         device: str | None = None,
         max_length: int = 512,
+        precision: str = "float32",
         trust_remote_code: bool = False,
     ) -> None:
         self.name = name
         self.batch_size = batch_size or 32
         self.device = device
         self.max_length = max_length
+        self.precision = checked_precision(precision)
         self.trust_remote_code = trust_remote_code
 
     @cached_property
@@ -50,6 +59,7 @@ class CrossEncoderTeacher:
             "kind": "cross-encoder",
             "weights": content_hash(self.folder),
             "max_length": self.max_length,
+            "precision": self.precision,
         }
 
     @cached_property
@@ -82,7 +92,15 @@ class CrossEncoderTeacher:
 
     def encode(self, pairs: list[tuple[str, str]]) -> Matrix:
         """Scores of a batch of pairs: float32 [pairs, 1]."""
-        scores = self.model.predict(pairs, batch_size=len(pairs), show_progress_bar=False)
+        with computing_in(self.precision, self.model.device):
+            scores = (
+                self.model.predict(
+                    pairs, batch_size=len(pairs), show_progress_bar=False, convert_to_tensor=True
+                )
+                .float()
+                .cpu()
+                .numpy()
+            )
         return np.asarray(scores, dtype=np.float32).reshape(-1, 1)
 
     def prepare(

@@ -6,11 +6,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch.nn.functional import normalize
 
 from neural_sparse.errors import InputError
 from neural_sparse.teachers.bi_encoder import BiEncoderTeacher, Task
 from neural_sparse.teachers.rows import Matrix
-from neural_sparse.teachers.weights import loading, read_config
+from neural_sparse.teachers.weights import computing_in, loading, read_config
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -53,12 +54,16 @@ class DenseTeacher(BiEncoderTeacher):
 
     def encode(self, texts: list[str], task: Task) -> Matrix:
         route: dict[str, Any] = {"task": task} if self.routed else {}
-        embeddings = self.model.encode(
-            texts,
-            prompt=self.prompt(task),
-            batch_size=len(texts),
-            show_progress_bar=False,
-            normalize_embeddings=self.similarity == "cosine",
-            **route,
-        )
-        return np.asarray(embeddings, dtype=np.float16)
+        with computing_in(self.precision, self.model.device):
+            embeddings = self.model.encode(
+                texts,
+                prompt=self.prompt(task),
+                batch_size=len(texts),
+                show_progress_bar=False,
+                convert_to_tensor=True,
+                **route,
+            )
+        embeddings = embeddings.float()
+        if self.similarity == "cosine":
+            embeddings = normalize(embeddings, dim=1)
+        return embeddings.cpu().numpy().astype(np.float16)

@@ -133,7 +133,7 @@ class EnsembleTeacher:
         teachers: More teachers, each with its weight.
         cache_dir: Where vectors are kept; None keeps them in memory.
         device: Of the models, and of what `score` returns.
-        batch_size, max_length: Of the named models.
+        batch_size, max_length, precision: Of the named models.
         trust_remote_code: Names of the models whose own code may be run.
 
     Raises:
@@ -155,6 +155,7 @@ class EnsembleTeacher:
         device: str | torch.device | None = None,
         batch_size: int | None = None,
         max_length: int = 512,
+        precision: str = "float32",
         trust_remote_code: Collection[str] = (),
     ) -> None:
         self.device = None if device is None else str(device)
@@ -173,6 +174,7 @@ class EnsembleTeacher:
                     batch_size=batch_size,
                     device=self.device,
                     max_length=max_length,
+                    precision=precision,
                     trust_remote_code=name in trust_remote_code,
                 )
                 named.append((teacher, weight))

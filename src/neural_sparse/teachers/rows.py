@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
+import torch
 from numpy.typing import DTypeLike, NDArray
 from scipy.sparse import csr_matrix
 
@@ -101,7 +102,8 @@ class Rows:
 def dot(queries: Matrix, documents: Matrix) -> NDArray[np.float32]:
     """Dot products of every query with every document: float32 [queries, documents]."""
     if not isinstance(queries, csr_matrix) or not isinstance(documents, csr_matrix):
-        return np.asarray(queries @ documents.T, dtype=np.float32)
+        # Not numpy's product: the threads of its BLAS would compete with torch's, which train meanwhile.
+        return (torch.from_numpy(np.asarray(queries)) @ torch.from_numpy(np.asarray(documents)).T).numpy()
     return (queries @ documents.T).toarray().astype(np.float32, copy=False)
 
 

@@ -11,7 +11,7 @@ from scipy.sparse import csr_matrix
 from neural_sparse.errors import InputError
 from neural_sparse.teachers.bi_encoder import BiEncoderTeacher, Task
 from neural_sparse.teachers.rows import Matrix
-from neural_sparse.teachers.weights import loading, read_config
+from neural_sparse.teachers.weights import computing_in, loading, read_config
 
 if TYPE_CHECKING:
     from sentence_transformers import SparseEncoder
@@ -33,8 +33,11 @@ class SparseTeacher(BiEncoderTeacher):
         if self._fast is not None:
             prompted = [self.prompt(task) + text for text in texts]
             looked_up = self.routed and task == "query"
+            bf16 = self.precision == "bfloat16"
             vectors = (
-                self._fast.encode_queries(prompted) if looked_up else self._fast.encode_documents(prompted)
+                self._fast.encode_queries(prompted)
+                if looked_up
+                else self._fast.encode_documents(prompted, bf16=bf16)
             )
         else:
             vectors = self._encode_plainly(texts, task)
@@ -90,14 +93,15 @@ class SparseTeacher(BiEncoderTeacher):
 
     def _encode_plainly(self, texts: list[str], task: Task) -> csr_matrix:
         route: dict[str, Any] = {"task": task} if self.routed else {}
-        weights = self._plain.encode(
-            texts,
-            prompt=self.prompt(task),
-            batch_size=32,
-            show_progress_bar=False,
-            convert_to_tensor=True,
-            convert_to_sparse_tensor=False,
-            save_to_cpu=True,
-            **route,
-        )
+        with computing_in(self.precision, self._plain.device):
+            weights = self._plain.encode(
+                texts,
+                prompt=self.prompt(task),
+                batch_size=32,
+                show_progress_bar=False,
+                convert_to_tensor=True,
+                convert_to_sparse_tensor=False,
+                save_to_cpu=True,
+                **route,
+            )
         return csr_matrix(weights.float().numpy())

@@ -6,7 +6,9 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
+
+import torch
 
 from neural_sparse.errors import InputError
 from neural_sparse.files import read_json, sha256_file
@@ -47,6 +49,20 @@ def content_hash(folder: Path) -> str:
 def read_config(folder: Path, file: str) -> Any:
     """A JSON file of a model folder, or an empty dict where the model has none."""
     return read_json(folder / file) if (folder / file).is_file() else {}
+
+
+Precision = Literal["float32", "bfloat16"]
+
+
+def checked_precision(precision: str) -> Precision:
+    if precision not in get_args(Precision):
+        raise InputError(f"unknown precision {precision!r}: choose from {', '.join(get_args(Precision))}")
+    return precision  # type: ignore[return-value]
+
+
+def computing_in(precision: Precision, device: torch.device) -> torch.autocast:
+    """A context in which matrix products run in `precision`."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 
 @contextmanager

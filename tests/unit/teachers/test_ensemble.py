@@ -136,6 +136,7 @@ def test_a_cross_encoder_must_know_its_pairs() -> None:
     ("arguments", "message"),
     [
         ({}, "at least one teacher"),
+        ({"dense_teacher_name": "m", "precision": "float8"}, "float32, bfloat16"),
         ({"teachers": [(Lengths(), -1.0)]}, "not negative"),
         ({"teachers": [(Lengths(), 0.0)]}, "not all 0"),
         ({"teachers": [(Lengths(), float("nan"))]}, "finite"),
