@@ -26,7 +26,9 @@ def sparsity_stats(reps: torch.Tensor | sp.csr_matrix) -> dict[str, float]:
         width = values.shape[1]
     else:
         matrix = sp.csr_matrix(reps)
-        matrix.eliminate_zeros()
+        if not matrix.data.all():
+            matrix = matrix.copy()  # the caller's stays as it is
+            matrix.eliminate_zeros()
         nonzero = np.diff(matrix.indptr)
         l1 = np.asarray(abs(matrix).sum(axis=1)).ravel()
         used = len(np.unique(matrix.indices))
