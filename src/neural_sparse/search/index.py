@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -149,9 +149,13 @@ class SparseIndex:
         """Documents per term, int64 [vocabulary]."""
         return np.diff(self.postings.offsets)
 
-    def vectors(self) -> sp.csr_matrix:
-        """The document vectors, float32 [documents, vocabulary], as the index scores them."""
-        return self.postings.to_csr()
+    def vectors(self, rows: Sequence[int] | None = None) -> sp.csr_matrix:
+        """The vectors of all documents or of some rows, float32 [documents, vocabulary], as the index scores them.
+
+        Raises:
+            IndexError: a row the index does not have.
+        """
+        return self.postings.to_csr() if rows is None else self.postings.rows(rows)
 
     def search(
         self,

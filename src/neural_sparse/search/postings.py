@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +52,19 @@ class Postings:
         impacts = self.impacts if self.impacts.dtype == np.float32 else self.impacts * np.float32(self.scale)
         shape = (self.n_docs, self.vocab_size)
         return sp.csr_matrix(sp.csc_matrix((impacts, self.docs, self.offsets), shape=shape))
+
+    def rows(self, rows: Sequence[int]) -> sp.csr_matrix:
+        """Vectors of a few documents, float32 [rows, vocabulary], without reading all postings.
+
+        Raises:
+            IndexError: a row that does not exist.
+        """
+        wanted = np.asarray(rows, np.int64).reshape(-1)
+        if len(wanted) and not (wanted.min() >= 0 and wanted.max() < self.n_docs):
+            raise IndexError(f"rows {list(rows)} of {self.n_docs} documents")
+        dense = np.zeros((len(wanted), self.vocab_size), np.float32)
+        _gather(self.offsets, self.docs, self.impacts, wanted.astype(np.int32), self.scale, dense)
+        return sp.csr_matrix(dense)
 
 
 def checked_vectors(vectors: Any, what: str) -> sp.csr_matrix:
@@ -106,6 +119,23 @@ def invert(shards: Iterable[sp.csr_matrix]) -> Postings:
         _scatter(indptr, indices, shard.data, base, heads, docs, impacts)
         base += shard.shape[0]
     return Postings(offsets, docs, impacts, n_docs)
+
+
+@compiled
+def _gather(
+    offsets: NDArray[np.int64],
+    docs: NDArray[np.int32],
+    impacts: NDArray[Any],
+    rows: NDArray[np.int32],
+    scale: float,
+    dense: NDArray[np.float32],
+) -> None:
+    for term in range(len(offsets) - 1):
+        postings = docs[offsets[term] : offsets[term + 1]]
+        for i in range(len(rows)):
+            place = np.searchsorted(postings, rows[i])
+            if place < len(postings) and postings[place] == rows[i]:
+                dense[i, term] = np.float32(impacts[offsets[term] + place]) * np.float32(scale)
 
 
 @compiled

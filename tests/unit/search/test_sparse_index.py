@@ -82,6 +82,20 @@ def test_shards_build_the_same_index_as_one_matrix() -> None:
     assert many.doc_ids[-1] == "doc-89"
 
 
+@pytest.mark.parametrize("bits", [8, 32])
+def test_vectors_of_some_rows(bits: int) -> None:
+    docs = random_vectors(np.random.default_rng(0), 90, 15, 0.3)
+    index = SparseIndex.build(docs, ids_of(90), bits=bits)
+    whole = index.vectors()
+    for rows in ([], [3], [89, 0, 0, 41]):
+        some = index.vectors(rows)
+        assert some.shape == (len(rows), 15)
+        assert (some != whole[rows]).nnz == 0
+    for bad in (90, -1):
+        with pytest.raises(IndexError):
+            index.vectors([bad])
+
+
 def test_vectors_are_made_canonical_and_left_alone() -> None:
     """Unsorted, repeated and zero entries count as the vector they mean."""
     given = sp.csr_matrix((np.array([1.0, 2, 3, 0], np.float32), [2, 0, 2, 1], [0, 4]), shape=(1, 3))
