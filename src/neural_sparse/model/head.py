@@ -45,7 +45,8 @@ def pack(hidden: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
     mask = attention_mask.bool()
     offsets = torch.zeros(mask.shape[0] + 1, dtype=torch.int64, device=hidden.device)
     torch.cumsum(mask.sum(1), 0, out=offsets[1:])
-    return hidden[mask], offsets
+    # Indexing with the mask itself would be the same, but its backward pass is about ten times slower on CPU.
+    return hidden.flatten(0, 1).index_select(0, mask.flatten().nonzero().squeeze(1)), offsets
 
 
 @torch.library.custom_op("neural_sparse::pooled_logits", mutates_args=())
