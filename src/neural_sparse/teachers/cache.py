@@ -33,7 +33,7 @@ class TeacherCache:
         block: Texts encoded between two writes to disk: what a kill can lose.
     """
 
-    def __init__(self, folder: str | Path | None = None, block: int = 2048) -> None:
+    def __init__(self, folder: str | Path | None = None, block: int = 1024) -> None:
         self.folder = Path(folder).expanduser() if folder is not None else None
         self.block = block
         self.encoded: Counter[str] = Counter()
@@ -89,9 +89,8 @@ class TeacherCache:
         batch_size: int,
     ) -> None:
         missing = np.flatnonzero(shards.find(keys) < 0)
-        missing = missing[
-            np.sort(np.unique(_as_bytes(keys[missing]), return_index=True)[1])
-        ]  # first of equals
+        first_of_equals = np.unique(_as_bytes(keys[missing]), return_index=True)[1]
+        missing = missing[np.sort(first_of_equals)]
         with tqdm(total=len(missing), desc=f"encode {name}", unit=" texts", disable=None) as progress:
             for block in batches(len(missing), self.block):
                 wanted = missing[block]

@@ -276,11 +276,19 @@ def test_killed_again_and_again_the_result_is_byte_for_byte_the_same(tmp_path: P
     assert nobody.seen == []
 
 
+def fill_and_count(folder: Path, texts: list[str], counts: multiprocessing.Queue) -> None:
+    encoder, cache = Encoder(), TeacherCache(folder, block=16)
+    encode(cache, texts, encoder)
+    counts.put(len(encoder.seen))
+
+
 def test_processes_that_fill_one_cache_share_the_work(tmp_path: Path) -> None:
     texts = [f"text {i}" for i in range(400)]
-    processes = [fork.Process(target=fill, args=(tmp_path, texts)) for _ in range(3)]
+    counts = fork.Queue()
+    processes = [fork.Process(target=fill_and_count, args=(tmp_path, texts, counts)) for _ in range(3)]
     for process in processes:
         process.start()
+    assert sum(counts.get(timeout=60) for _ in processes) == 400
     for process in processes:
         process.join()
         assert process.exitcode == 0
