@@ -34,7 +34,8 @@ p { margin: .4rem 0; } .soft { color: var(--soft); } .small { font-size: .875rem
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .35rem .7rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
-th { color: var(--soft); font-weight: 600; }
+th { color: var(--soft); font-weight: 600; white-space: normal; overflow-wrap: anywhere; min-width: 4rem;
+  vertical-align: bottom; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 .better { color: var(--better); } .worse { color: var(--worse); }
 svg { display: block; height: auto; margin: .6rem 0; } svg text { fill: currentColor; }
@@ -56,7 +57,8 @@ def html_page(report: Report, title: str = "Comparison") -> str:
     """The report with its pictures; follows the reader's light or dark setting."""
     parts = [f"<h1>{_text(title)}</h1>", *_headline(report)]
     parts += ["<h2>Relevance</h2>", _table(*relevance(report), best=len(report.measures))]
-    parts.append(pictures.bars(report))
+    if len(report.systems) > 1 or len(report.collections) > 1:
+        parts.append(pictures.bars(report))
     if len(report.collections) > 1:
         parts.append(_table(*by_collection(report)))
     if report.pairs:
@@ -68,7 +70,7 @@ def html_page(report: Report, title: str = "Comparison") -> str:
     if rows:
         baseline = _text(report.systems[0].name)
         parts += [f'<p class="soft">As a multiple of {baseline}:</p>', _table(heading, rows)]
-    if any("FLOPS" in report.macro(system) for system in report.systems):
+    if len(report.systems) > 1 and any("FLOPS" in report.macro(system) for system in report.systems):
         parts.append(pictures.relevance_against_cost(report))
     for a, b in report.gains:
         others = [

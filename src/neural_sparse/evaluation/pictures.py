@@ -75,10 +75,8 @@ def bars(report: Report) -> str:
     for place, system in enumerate(report.systems):
         offset = (place - (len(report.systems) - 1) / 2) * width
         for group, (collection, measure) in enumerate(picked):
-            if collection:
-                height = system.evaluations[collection].means[measure]
-            else:
-                height = report.macro(system)[measure]
+            means = system.evaluations[collection].means if collection else report.macro(system)
+            height = means[measure]
             highest = max(highest, height)
             axes.bar(
                 group + offset,
@@ -134,7 +132,7 @@ def intervals(pair: Pair) -> str:
     axes.set_ylim(len(entries) - 0.4, -0.6)
     axes.grid(False, axis="y")
     axes.grid(True, axis="x", color=_GRID, linewidth=0.7)
-    axes.set_xlabel(f"{pair.measure}: {pair.b} minus {pair.a}, 95% interval")
+    axes.set_xlabel(f"difference in {pair.measure}, with its 95% interval")
     return _svg(figure, f"Difference in {pair.measure} between {pair.b} and {pair.a} with 95% intervals")
 
 

@@ -30,6 +30,7 @@ COST_COLUMNS = {
 }
 
 NONE = "–"
+_ACROSS = 6  # collections that fit beside each other
 
 Rows = list[list[str]]
 
@@ -72,17 +73,27 @@ def cost_ratios(report: Report) -> tuple[list[str], Rows]:
 
 
 def by_collection(report: Report, measure: str | None = None) -> tuple[list[str], Rows]:
-    """One row per system, one column per collection and their mean; marked where it is unlike the first."""
+    """Systems by collections and their mean, marked where they differ from the first system.
+
+    Collections go to the right, or downwards where there are many.
+    """
     measure = measure or report.measure
+    columns = [*report.collections, "mean"]
     rows = []
     for place, system in enumerate(report.systems):
-        cells = []
-        for name in report.collections:
-            mark = 0 if not place else report.pair(report.systems[0].name, system.name, measure).verdict(name)
-            cells.append(f"{system.evaluations[name].means[measure]:.4f}{_BESIDE[mark]}")
-        mark = 0 if not place else report.pair(report.systems[0].name, system.name, measure).macro_verdict()
-        rows.append([system.name, *cells, f"{report.macro(system)[measure]:.4f}{_BESIDE[mark]}"])
-    return [measure, *report.collections, "mean"], rows
+        pair = report.pair(report.systems[0].name, system.name, measure) if place else None
+        marks = [pair.verdict(name) for name in report.collections] + [pair.macro_verdict()] if pair else None
+        values = [system.evaluations[name].means[measure] for name in report.collections]
+        values.append(report.macro(system)[measure])
+        cells = [
+            f"{value:.4f}{_BESIDE[mark]}"
+            for value, mark in zip(values, marks or [0] * len(values), strict=True)
+        ]
+        rows.append([system.name, *cells])
+    if len(report.collections) <= _ACROSS:
+        return [measure, *columns], rows
+    turned = [[name, *cells] for name, *cells in zip(columns, *(row[1:] for row in rows), strict=True)]
+    return [measure, *(row[0] for row in rows)], turned
 
 
 def comparisons(pairs: Iterable[Pair]) -> tuple[list[str], Rows]:

@@ -25,6 +25,12 @@ def test_values_worked_by_hand() -> None:
     assert scores.means["P@2"] == pytest.approx(0.5 / 3)
     assert (scores.judged_queries, scores.unanswered, scores.without_relevant) == (3, 2, 1)
     assert scores.hole_rate == pytest.approx(1 / 3)
+    assert list(scores.per_query["RR@10"]) == ["q1", "q2", "q3"]
+
+
+def test_holes_are_counted_among_the_first_ten() -> None:
+    run = {"q2": {f"x{place:02}": 50.0 - place for place in range(30)} | {"a": 100.0}, "q3": {"b": 1.0}}
+    assert evaluate_run(run, QRELS).hole_rate == pytest.approx(9 / 11)
 
 
 def test_agrees_with_pytrec_eval_on_random_runs_with_ties() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import logging
 
 import numpy as np
@@ -130,3 +131,21 @@ def test_macro_over_one_data_set_is_the_plain_comparison() -> None:
     a = {str(n): float(value) for n, value in enumerate(rng.random(10))}
     b = {str(n): float(value) for n, value in enumerate(rng.random(10))}
     assert compare_macro([(a, b)]) == compare_scores(a, b)
+
+
+def test_the_macro_p_value_counts_sign_patterns_of_weighted_differences() -> None:
+    rng = np.random.default_rng(13)
+    for _ in range(5):
+        pairs, weighted = [], []
+        for size in (2, 7):
+            a, b = rng.random(size), rng.random(size)
+            pairs.append(
+                (
+                    dict(zip(map(str, range(size)), a, strict=True)),
+                    dict(zip(map(str, range(size)), b, strict=True)),
+                )
+            )
+            weighted += ((b - a) / size / 2).tolist()
+        sums = [abs(np.dot(signs, weighted)) for signs in itertools.product((1, -1), repeat=len(weighted))]
+        expected = np.mean(np.array(sums) >= abs(sum(weighted)) - 1e-12)
+        assert compare_macro(pairs).p_value == pytest.approx(expected)
