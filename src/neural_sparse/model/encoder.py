@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from neural_sparse.tokens import encode_queries, tokenize, top_terms, vocabulary
 logger = logging.getLogger(__name__)
 
 DEFAULT_MAX_LENGTH = 256
+MAX_QUERY_LENGTH = 1_000_000  # as good as none: a lookup costs nothing
 MAX_VOCABULARY_PADDING = 512  # embeddings are padded to multiples of at most this
 SILENT = -1e4  # decoder bias of special tokens: no logit can lift them above zero
 
@@ -90,6 +92,11 @@ class NeuralSparseEncoder(SparseEncoder):
             vocabulary(query.tokenizer) != vocabulary(tokenizer)
         ):
             raise InputError(f"{model_name}: its query and document sides have different vocabularies")
+        if query.tokenizer is tokenizer:
+            query.tokenizer = copy.deepcopy(tokenizer)
+        # sentence-transformers cuts queries here, where documents end otherwise.
+        queries: Any = query.tokenizer
+        queries.model_max_length = query.max_seq_length = MAX_QUERY_LENGTH
         limit = getattr(mlm.config, "max_position_embeddings", None)
         own_limit = transformer.max_seq_length if (Path(location) / "modules.json").is_file() else None
         transformer.max_seq_length = _document_length(max_length or own_limit or DEFAULT_MAX_LENGTH, limit, mlm)
