@@ -161,6 +161,7 @@ class EnsembleTeacher:
         self.device = None if device is None else str(device)
         self.scale = float(scale_constant)
         self.cache = TeacherCache(cache_dir)
+        self._warned = False
         named: list[tuple[Teacher, float]] = []
         kinds: list[tuple[type[DenseTeacher | SparseTeacher | CrossEncoderTeacher], str | None, float]] = [
             (DenseTeacher, dense_teacher_name, dense_weight),
@@ -232,7 +233,8 @@ class EnsembleTeacher:
         ):
             known = known & torch.from_numpy(own)
             normalised.append((min_max(scores, known), known, weight))
-        if own.sum(1).min() < 3:
+        if own.sum(1).min() < 3 and not self._warned:
+            self._warned = True
             logger.warning(_SHORT_LIST, own.sum(1).min())
         target, known = combine(normalised, self.scale)
         target = target.masked_fill(~known, torch.nan)

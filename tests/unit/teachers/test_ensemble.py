@@ -98,6 +98,13 @@ def test_score_of_documents_and_of_candidate_lists() -> None:
     assert lists.tolist() == [[0.0, 2.0, 8.0], [8.0, 0.0, 8.0]]
 
 
+def test_score_warns_once_about_lists_of_two(caplog: pytest.LogCaptureFixture) -> None:
+    ensemble = EnsembleTeacher(teachers=[(Lengths(), 1.0)])
+    for _ in range(3):
+        ensemble.score(["q"], [["a", "aa"]])
+    assert len(caplog.records) == 1
+
+
 def test_score_marks_what_nobody_knows(tmp_path: Path) -> None:
     pairs = pair_file(tmp_path / "s.jsonl", ("q", ["a", "b", "c"], [1.0, 2.0, 5.0]))
     scores = EnsembleTeacher(teachers=[(pairs, 1.0)], scale_constant=4.0).score(["q"], ["c", "d", "a", "b"])
