@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+# Before anything imports the hub's client: a unit test that asks the network would wait for it.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
 from tiny_models import TEXTS, make_masked_lm, make_tokenizer
