@@ -81,9 +81,10 @@ def load_training_set(sources: Iterable[str | Path], corpus: str | Path | None =
                 negatives.append(np.empty(0, np.int64))
             continue
         for number, example in enumerate(read_jsonl(source, required=("query", "pos")), start=1):
-            texts = [example["query"], example["pos"], *example.get("negs", ())]
+            others = example.get("negs") or []
+            texts = [example["query"], example["pos"], *(others if isinstance(others, list) else [None])]
             if not all(isinstance(text, str) for text in texts):
-                raise InputError(f"{source}, example {number}: query, pos and negs must be strings")
+                raise InputError(f"{source}, example {number}: query, pos and negs must be strings (negs a list of them)")
             if not texts[0].strip() or not texts[1].strip():
                 continue
             queries.append(texts[0])
@@ -94,7 +95,12 @@ def load_training_set(sources: Iterable[str | Path], corpus: str | Path | None =
             row_of(text)
     if not queries:
         raise InputError("the training data hold no example with a query and a relevant document")
-    return TrainingSet(queries, list(rows), np.array(positives, np.int64), negatives)
+    data = TrainingSet(queries, list(rows), np.array(positives, np.int64), negatives)
+    data.negatives = [
+        np.array([row for row in dict.fromkeys(found.tolist()) if row not in known], np.int64)
+        for found, known in zip(data.negatives, data.relevant, strict=True)
+    ]
+    return data
 
 
 def _collection_pairs(folder: Path, row_of: object) -> Iterable[tuple[str, int]]:
