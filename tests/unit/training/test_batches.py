@@ -1,0 +1,202 @@
+"""The order of examples, and a batch's tensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from neural_sparse.data.training_set import TrainingSet, load_training_set
+from neural_sparse.errors import InputError
+from neural_sparse.tokens import Tokens, tokenize
+from neural_sparse.training.batches import Collator, Schedule, pad
+
+
+def training_set(examples: int = 11, documents: int = 30, negatives: int = 6, seed: int = 0) -> TrainingSet:
+    rng = np.random.default_rng(seed)
+    positives = rng.integers(0, documents, examples)
+    pools = [rng.choice(np.setdiff1d(np.arange(documents), [p]), negatives, replace=False) for p in positives]
+    return TrainingSet(
+        [f"query {number}" for number in range(examples)],
+        [f"list {number} file" for number in range(documents)],
+        positives,
+        pools,
+    )
+
+
+class TestSchedule:
+    def test_every_example_once_an_epoch(self) -> None:
+        data = training_set()
+        schedule = Schedule(data, 33, 2, seed=1)
+        order = [schedule[position][0] for position in range(33)]
+        epochs = [order[start : start + 11] for start in (0, 11, 22)]
+        assert all(sorted(epoch) == list(range(11)) for epoch in epochs)
+        assert epochs[0] != epochs[1]
+        assert epochs[0] != sorted(epochs[0])
+
+    def test_depends_on_the_seed_and_the_position_alone(self) -> None:
+        data = training_set()
+        one, other = Schedule(data, 40, 2, seed=1), Schedule(data, 40, 2, seed=1)
+        positions = np.random.default_rng(0).permutation(40)
+        for position in positions:  # in any order, as a run that resumes asks for them
+            example, negatives = one[int(position)]
+            assert other[int(position)][0] == example
+            np.testing.assert_array_equal(other[int(position)][1], negatives)
+        third = Schedule(data, 40, 2, seed=2)
+        assert [third[i][0] for i in range(11)] != [one[i][0] for i in range(11)]
+
+    def test_a_longer_run_begins_like_a_shorter_one(self) -> None:
+        data = training_set()
+        short, long = Schedule(data, 12, 2, seed=1), Schedule(data, 99, 2, seed=1)
+        for position in range(12):
+            assert short[position][0] == long[position][0]
+            np.testing.assert_array_equal(short[position][1], long[position][1])
+
+    def test_negatives(self) -> None:
+        data = training_set(negatives=6)
+        schedule = Schedule(data, 110, 4, seed=0)
+        seen: dict[int, set[int]] = {}
+        for position in range(110):
+            example, negatives = schedule[position]
+            assert len(set(negatives.tolist())) == 4
+            assert set(negatives.tolist()) <= set(data.negatives[example].tolist())
+            assert data.positives[example] not in negatives
+            seen.setdefault(example, set()).update(negatives.tolist())
+        assert all(len(found) == 6 for found in seen.values())  # over epochs, all are used
+
+    def test_fewer_negatives_than_wanted(self) -> None:
+        schedule = Schedule(training_set(negatives=3), 5, 7, seed=0)
+        assert len(schedule[0][1]) == 3
+        assert len(Schedule(training_set(), 5, 0, seed=0)[0][1]) == 0
+
+    def test_ends(self) -> None:
+        schedule = Schedule(training_set(), 5, 1, seed=0)
+        assert len(schedule) == 5
+        for position in (5, -1):
+            with pytest.raises(IndexError):
+                schedule[position]
+
+
+class RowTeachers:
+    """Scores that tell which query and document they are for; unknown outside a query's own candidates."""
+
+    def scores(self, query_rows: np.ndarray, doc_rows: np.ndarray, own: np.ndarray) -> tuple[Any, Any]:
+        targets = torch.from_numpy(1000.0 * query_rows[:, None] + doc_rows).float()
+        known = torch.from_numpy(own)
+        return targets.masked_fill(~known, torch.nan), known
+
+
+class TestCollator:
+    @pytest.mark.parametrize("seed", range(5))
+    def test_batch(self, bert_tokenizer: Any, seed: int) -> None:
+        data = training_set(documents=9, seed=seed)  # so few that documents are shared
+        schedule = Schedule(data, 44, 3, seed)
+        examples = [schedule[position] for position in range(6)]
+        batch = Collator(data, bert_tokenizer, 8, RowTeachers())(examples)
+
+        rows = sorted(
+            {data.positives[e] for e, _ in examples} | {row for _, n in examples for row in n.tolist()}
+        )
+        expected = tokenize([data.documents[row] for row in rows], bert_tokenizer, 8, special_tokens=True)
+        assert batch["input_ids"].tolist() == expected.ids.tolist()  # each document once
+        assert batch["offsets"].tolist() == expected.offsets.tolist()
+        for row, (example, negatives) in enumerate(examples):
+            assert rows[batch["positive"][row]] == data.positives[example]
+            query = bert_tokenizer(data.queries[example], add_special_tokens=False)["input_ids"]
+            assert batch["query_ids"][row][batch["query_mask"][row]].tolist() == query
+            own = {rows[column] for column in batch["known"][row].nonzero()[:, 0].tolist()}
+            assert own == {data.positives[example], *negatives.tolist()}
+            for column, doc in enumerate(rows):
+                if batch["known"][row, column]:
+                    assert batch["targets"][row, column] == 1000 * example + doc
+
+    def test_without_teachers(self, bert_tokenizer: Any) -> None:
+        data = training_set()
+        batch = Collator(data, bert_tokenizer, 8, None)([(0, np.array([], np.int64)), (1, np.array([2]))])
+        assert not {"targets", "known"} & set(batch)
+
+    def test_a_teacher_that_gives_no_number(self, bert_tokenizer: Any) -> None:
+        class Broken(RowTeachers):
+            def scores(self, *args: Any) -> tuple[Any, Any]:
+                targets, known = super().scores(*args)
+                return targets * torch.inf, known
+
+        with pytest.raises(InputError, match="a teacher gave a score that is not a number"):
+            Collator(training_set(), bert_tokenizer, 8, Broken())([(0, np.array([1])), (1, np.array([2]))])
+
+
+def test_pad() -> None:
+    ids, mask = pad(Tokens(np.array([5, 6, 7]), np.array([0, 2, 2, 3])))
+    assert ids.tolist() == [[5, 6], [0, 0], [7, 0]]
+    assert mask.tolist() == [[True, True], [False, False], [True, False]]
+    ids, mask = pad(Tokens(np.empty(0, np.int64), np.array([0, 0])))
+    assert ids.shape == (1, 1)
+    assert not mask.any()
+
+
+class TestLoading:
+    def test_texts_are_kept_once(self, tmp_path: Path) -> None:
+        file = tmp_path / "pairs.jsonl"
+        file.write_text(
+            '{"query": "a", "pos": "one"}\n'
+            '{"query": "b", "pos": "two", "negs": ["one", "three"]}\n'
+            '{"query": "a", "pos": "two"}\n'
+            '{"query": " ", "pos": "four"}\n'
+        )
+        (tmp_path / "corpus.jsonl").write_text(
+            '{"_id": 1, "text": "two"}\n{"_id": 2, "title": "t", "text": "five"}\n'
+        )
+        data = load_training_set([file], tmp_path / "corpus.jsonl")
+        assert data.documents == ["one", "two", "three", "t five"]
+        assert data.queries == ["a", "b", "a"]
+        assert data.positives.tolist() == [0, 1, 1]
+        assert [rows.tolist() for rows in data.negatives] == [[], [0, 2], []]
+        assert data.relevant == [{0, 1}, {1}, {0, 1}]  # the same query asked twice
+
+    def test_negatives_are_never_relevant_and_each_once(self, tmp_path: Path) -> None:
+        file = tmp_path / "pairs.jsonl"
+        file.write_text(
+            '{"query": "a", "pos": "one", "negs": ["one", "two", "three", "three"]}\n{"query": "a", "pos": "two"}\n'
+        )
+        data = load_training_set([file])
+        assert [rows.tolist() for rows in data.negatives] == [[2], []]
+
+    def test_a_collection(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        (tmp_path / "qrels").mkdir()
+        (tmp_path / "corpus.jsonl").write_text(
+            '{"_id": "d1", "title": "t", "text": "x"}\n{"_id": "d2", "text": "y"}\n'
+        )
+        (tmp_path / "queries.jsonl").write_text('{"_id": "q1", "text": "q"}\n')
+        with pytest.raises(InputError, match=r"lacks qrels/train.tsv, needed to train"):
+            load_training_set([tmp_path])
+        (tmp_path / "qrels" / "train.tsv").write_text(
+            "query-id\tcorpus-id\tscore\nq1\td2\t1\nq1\td1\t0\nq1\td9\t1\nq9\td1\t1\n"
+        )
+        data = load_training_set([tmp_path])
+        assert (data.queries, data.documents, data.positives.tolist()) == (["q"], ["t x", "y"], [1])
+        assert "left out 2 judgements" in caplog.text
+
+    @pytest.mark.parametrize(
+        ("line", "message"),
+        [
+            ('{"query": "a"}', "line 1: lacks 'pos'"),
+            ('{"query": "a", "pos": 3}', "example 1: query, pos and negs must be strings"),
+            ('{"query": "a", "pos": "b", "negs": [null]}', "example 1: query, pos and negs must be strings"),
+            ('{"query": "a", "pos": "b", "negs": "c"}', "example 1: query, pos and negs must be strings"),
+            ('{"query": "a", ', "line 1: not valid JSON"),
+            ('{"query": "", "pos": ""}', "no example with a query and a relevant document"),
+            ("", "no example"),
+        ],
+    )
+    def test_refuses(self, tmp_path: Path, line: str, message: str) -> None:
+        file = tmp_path / "pairs.jsonl"
+        file.write_text(line)
+        with pytest.raises(InputError, match=message):
+            load_training_set([file])
+
+    def test_missing_file(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match=r"absent\.jsonl: no such file"):
+            load_training_set([tmp_path / "absent.jsonl"])
