@@ -190,7 +190,7 @@ def _yaml(text: str, source: str) -> Any:
         raise InputError(f"{source}: not valid YAML ({error})") from error
 
 
-def _build(cls: type, values: Mapping[str, Any], source: str) -> Any:
+def _build(cls: Any, values: Mapping[str, Any], source: str) -> Any:
     hints = typing.get_type_hints(cls)
     fields = {item.name: item for item in dataclasses.fields(cls)}
     for key in values:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import typer
 
-CORPUS_HELP = "A corpus.jsonl ({_id, title?, text} per line), a folder that holds one, or a plain .txt with a text per line."
+CORPUS_HELP = (
+    "A corpus.jsonl ({_id, title?, text} per line), a folder that holds one, or a .txt (a text per line)."
+)
 
 
 def idf(
     corpus: Path = typer.Argument(help=CORPUS_HELP),
-    model: str = typer.Option(help="Model whose tokenizer counts: hub id, folder, or folder inside a package."),
+    model: str = typer.Option(
+        help="Model whose tokenizer counts: hub id, folder, or folder inside a package."
+    ),
     output: Path = typer.Option(Path("idf.json"), help="Where to write {token: weight}."),
 ) -> None:
     """Compute the inverse document frequency of every token: the query side of a retriever.
@@ -38,7 +43,9 @@ def encode(
     model: str = typer.Argument(help="A trained model: folder, hub id, or folder inside a package."),
     corpus: Path = typer.Option(help=CORPUS_HELP),
     output: Path = typer.Option(help="Folder for the index, the texts and the query side."),
-    max_length: int | None = typer.Option(None, min=3, help="Tokens per document; the model's own limit if not given."),
+    max_length: int | None = typer.Option(
+        None, min=3, help="Tokens per document; the model's own limit if not given."
+    ),
 ) -> None:
     """Encode a corpus once; the folder is all that `search` needs, without the model."""
     import time
@@ -72,7 +79,7 @@ def corpus_file(corpus: Path) -> Path:
     return corpus / "corpus.jsonl" if corpus.is_dir() else corpus
 
 
-def stream_texts(corpus: Path):  # type: ignore[no-untyped-def]  # a generator of str
+def stream_texts(corpus: Path) -> Iterator[str]:
     """Texts of a corpus, one after another, never all in memory."""
     from neural_sparse.data.collection import with_title
     from neural_sparse.errors import InputError

@@ -101,6 +101,8 @@ def evaluate(
     baselines: list[Evaluation] = []
     for one in names:
         loaded = load_collection(one, split)
+        if any(loaded.name == other.collection for other in results):
+            raise InputError(f"two collections are called {loaded.name}; rename one of the folders")
         console.print(f"{loaded.name}: {len(loaded.texts):,} documents, {len(loaded.queries):,} queries")
         remarks, checked = _checks(loaded, system, training)
         for remark in remarks:
@@ -122,11 +124,16 @@ def evaluate(
         result.details |= {"source": one, "split": split, "checks": checked, "model": str(model or run)}
         results.append(result)
         if bm25 and not is_bm25:
-            baselines.append(evaluate_bm25(loaded, k, measure, name=baseline_name))
+            baselines.append(
+                evaluate_bm25(
+                    loaded, k, measure, name=baseline_name, ignore_identical_ids=ignore_identical_ids
+                )
+            )
         if output is not None:
-            result.save(output / loaded.name if len(names) > 1 else output)
+            folder = loaded.name.replace("/", "-")  # names of ir_datasets
+            result.save(output / folder if len(names) > 1 else output)
             for baseline in baselines[-1:]:
-                baseline.save(output / "bm25" / loaded.name)
+                baseline.save(output / "bm25" / folder)
         for kept in (result, *baselines[-1:]):
             kept.run = {}  # a thousand documents a query: thirteen collections of them need not be held
     systems = [System.of(*baselines)] if baselines else []

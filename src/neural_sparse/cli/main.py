@@ -28,7 +28,9 @@ for command in (quickstart, idf, train, evaluate, compare, encode, search, expla
 
 
 @app.callback()
-def settings(verbose: bool = typer.Option(False, "--verbose", "-v", help="Say more about what is going on.")) -> None:
+def settings(
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="Say more about what is going on."),
+) -> None:
     # Before transformers is imported; its own bars would tear ours.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -8,11 +8,13 @@ import typer
 
 
 def quickstart(
-    output: Path = typer.Option(Path("outputs/quickstart"), help="Folder for the model, the report and the pictures."),
+    output: Path = typer.Option(
+        Path("outputs/quickstart"), help="Folder for the model, the report and the pictures."
+    ),
     data: Path | None = typer.Option(
         None, help="Your own collection in BEIR layout (corpus.jsonl, queries.jsonl, qrels/test.tsv)."
     ),
-    steps: int = typer.Option(300, min=1, help="Training steps."),
+    steps: int = typer.Option(400, min=1, help="Training steps."),
 ) -> None:
     """Train a retriever on this machine, from a corpus to a search, in about ten minutes.
 

@@ -17,7 +17,9 @@ def search(
     folder: Path = typer.Argument(help="A folder made by `neural-sparse encode`."),
     query: list[str] | None = typer.Argument(None, help="What to look for; asks for queries if not given."),
     k: int = typer.Option(5, min=1, help="Documents to show."),
-    why: bool = typer.Option(False, "--explain", help="Show the tokens that matched and those the model added."),
+    why: bool = typer.Option(
+        False, "--explain", help="Show the tokens that matched and those the model added."
+    ),
 ) -> None:
     """Search an encoded collection. Needs only the tokenizer and the weight table, no transformer."""
     from rich.console import Console
@@ -76,7 +78,9 @@ def _show(collection: EncodedCollection, query: str, k: int, why: bool, console:
         return
     for place, row in enumerate(rows, start=1):
         text = " ".join(collection.text(row).split())
-        console.print(f"[bold]{place}. {escape(collection.doc_ids[row])}[/bold]  {hits.scores[0][place - 1]:.2f}")
+        console.print(
+            f"[bold]{place}. {escape(collection.doc_ids[row])}[/bold]  {hits.scores[0][place - 1]:.2f}"
+        )
         console.print(f"   {escape(text[:200])}{'…' if len(text) > 200 else ''}")
     console.print(f"[dim]{milliseconds:.1f} ms[/dim]")
 
@@ -84,7 +88,9 @@ def _show(collection: EncodedCollection, query: str, k: int, why: bool, console:
 def explain(
     model: str = typer.Argument(help="A model: folder, hub id, or folder inside a package."),
     text: str = typer.Argument(help="A document's text."),
-    query: str | None = typer.Option(None, help="Also show how this query scores the document, token by token."),
+    query: str | None = typer.Option(
+        None, help="Also show how this query scores the document, token by token."
+    ),
     top: int = typer.Option(30, min=1, help="Tokens to show."),
 ) -> None:
     """Show the tokens a model gives a text, and why a query would find it."""
@@ -106,7 +112,9 @@ def explain(
     table.add_column("")
     idf = encoder.idf_table()
     for token, weight in terms[:top]:
-        table.add_row(token, f"{weight:.3f}", f"{idf[token]:.2f}", "" if token in own else "added by the model")
+        table.add_row(
+            token, f"{weight:.3f}", f"{idf[token]:.2f}", "" if token in own else "added by the model"
+        )
     console.print(table)
     if query is not None:
         weights = dict(encoder.top_terms(encoder.encode_queries([query])))

@@ -7,7 +7,9 @@ import typer
 
 def train(
     recipe: str = typer.Argument(help="A recipe file, or the name of a shipped one (tiny-cpu)."),
-    overrides: list[str] | None = typer.Argument(None, metavar="[KEY=VALUE]...", help="Keys of the recipe to change."),
+    overrides: list[str] | None = typer.Argument(
+        None, metavar="[KEY=VALUE]...", help="Keys of the recipe to change."
+    ),
     overwrite: bool = typer.Option(False, help="Start anew although the output folder holds another run."),
 ) -> None:
     """Train a model from a recipe. The same command goes on where an interrupted run stopped.
@@ -30,4 +32,6 @@ def train(
             f"step {last['step']:,}: loss {last['loss']:.4f}, ranking {last['ranking']:.4f}, "
             f"{last['nonzero_terms']:.0f} terms per document"
         )
-    console.print(f"{metrics['steps']:,} steps in {metrics['seconds'] / 60:.1f} minutes; the model is {model}")
+    console.print(
+        f"{metrics['steps']:,} steps in {metrics['seconds'] / 60:.1f} minutes; the model is {model}"
+    )

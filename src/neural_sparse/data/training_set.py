@@ -84,7 +84,9 @@ def load_training_set(sources: Iterable[str | Path], corpus: str | Path | None =
             others = example.get("negs") or []
             texts = [example["query"], example["pos"], *(others if isinstance(others, list) else [None])]
             if not all(isinstance(text, str) for text in texts):
-                raise InputError(f"{source}, example {number}: query, pos and negs must be strings (negs a list of them)")
+                raise InputError(
+                    f"{source}, example {number}: query, pos and negs must be strings (negs a list of them)"
+                )
             if not texts[0].strip() or not texts[1].strip():
                 continue
             queries.append(texts[0])
@@ -110,7 +112,9 @@ def _collection_pairs(folder: Path, row_of: object) -> Iterable[tuple[str, int]]
             raise InputError(f"{folder}: lacks {file.relative_to(folder)}, needed to train on a collection")
     doc_ids, texts = read_corpus(folder / "corpus.jsonl")
     row_by_id = {doc_id: row_of(text) for doc_id, text in zip(doc_ids, texts, strict=True)}  # type: ignore[operator]
-    query_texts = {str(row["_id"]): row["text"] for row in read_jsonl(folder / "queries.jsonl", ("_id", "text"))}
+    query_texts = {
+        str(row["_id"]): row["text"] for row in read_jsonl(folder / "queries.jsonl", ("_id", "text"))
+    }
     lost = 0
     for query_id, grades in read_qrels(qrels_file).items():
         for doc_id, grade in grades.items():

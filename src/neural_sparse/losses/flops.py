@@ -5,7 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 
-def flops_loss(vectors: Tensor, token_weights: Tensor | None = None, l0_threshold: int | None = None) -> Tensor:
+def flops_loss(
+    vectors: Tensor, token_weights: Tensor | None = None, l0_threshold: int | None = None
+) -> Tensor:
     """sum_t w_t (mean_i v_it)^2 (Paria et al. 2020, arXiv 2004.05665).
 
     Args:

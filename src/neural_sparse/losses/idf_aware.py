@@ -66,11 +66,15 @@ class IDFAwareLoss(nn.Module):
             raise InputError(f"the IDF table has {len(vector):,} tokens, the vocabulary {vocab_size:,}")
         weights = {ranking: 1.0} if isinstance(ranking, str) else dict(ranking)
         if unknown := set(weights) - set(RANKING_LOSSES):
-            raise InputError(f"unknown ranking loss {sorted(unknown)}: choose from {', '.join(RANKING_LOSSES)}")
+            raise InputError(
+                f"unknown ranking loss {sorted(unknown)}: choose from {', '.join(RANKING_LOSSES)}"
+            )
         if lambda_flops < 0:
             raise InputError(f"lambda_flops must be >= 0, not {lambda_flops}")
         self.flops_weights: Tensor | None
-        self.register_buffer("flops_weights", document_frequency_weights(vector) if frequency_weighted_flops else None)
+        self.register_buffer(
+            "flops_weights", document_frequency_weights(vector) if frequency_weighted_flops else None
+        )
         if not idf_in_matching:
             vector = (vector > 0).float()
         if trainable_idf:

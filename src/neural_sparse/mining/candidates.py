@@ -9,7 +9,9 @@ import numpy as np
 from neural_sparse.search import Hits
 
 
-def hard_negatives(rankings: Sequence[Hits], relevant: Sequence[Collection[int]], pool: int) -> list[np.ndarray]:
+def hard_negatives(
+    rankings: Sequence[Hits], relevant: Sequence[Collection[int]], pool: int
+) -> list[np.ndarray]:
     """The best-ranked documents that are not known to be relevant, a union of rankings by rank.
 
     Args:

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import scipy.sparse as sp
 import torch
 from sentence_transformers import SparseEncoder
@@ -76,13 +75,15 @@ class NeuralSparseEncoder(SparseEncoder):
             check_activation(activation)
         location = resolve_model(str(model_name))
         query, transformer, pooling = _load_modules(location, trust_remote_code, revision)
-        mlm = transformer.model
-        tokenizer = transformer.tokenizer
+        mlm: Any = transformer.model
+        tokenizer: Any = transformer.tokenizer
         fit_vocabulary(mlm, tokenizer)
         if activation is not None:
-            pooling.activation_function = SPLADE_POOLING_NAMES[activation]
+            pooling.activation_function = SPLADE_POOLING_NAMES[activation]  # type: ignore[assignment]
         if pooling.pooling_strategy != "max":
-            raise InputError(f"{model_name}: pools by {pooling.pooling_strategy!r}; only max pooling is supported")
+            raise InputError(
+                f"{model_name}: pools by {pooling.pooling_strategy!r}; only max pooling is supported"
+            )
         if query is None:
             silence_special_tokens(mlm, tokenizer)
             weights = torch.ones(len(vocabulary(tokenizer)))
@@ -99,9 +100,13 @@ class NeuralSparseEncoder(SparseEncoder):
         queries.model_max_length = query.max_seq_length = MAX_QUERY_LENGTH
         limit = getattr(mlm.config, "max_position_embeddings", None)
         own_limit = transformer.max_seq_length if (Path(location) / "modules.json").is_file() else None
-        transformer.max_seq_length = _document_length(max_length or own_limit or DEFAULT_MAX_LENGTH, limit, mlm)
+        transformer.max_seq_length = _document_length(
+            max_length or own_limit or DEFAULT_MAX_LENGTH, limit, mlm
+        )
         router = Router.for_query_document([query], [transformer, pooling], default_route="document")
-        super().__init__(modules=[router], device=str(device) if device is not None else None, similarity_fn_name="dot")
+        super().__init__(
+            modules=[router], device=str(device) if device is not None else None, similarity_fn_name="dot"
+        )
         self.name = str(model_name)
         _defer_projection(mlm)
         if idf is not None:
@@ -111,15 +116,16 @@ class NeuralSparseEncoder(SparseEncoder):
     # --- parts -------------------------------------------------------------------------------------
 
     @property
-    def router(self) -> Router:
-        return self[0]
+    def routes(self) -> Any:
+        """ModuleDict of the query and the document side."""
+        return self[0].sub_modules
 
     @property
     def transformer(self) -> Transformer:
-        return self.router.sub_modules["document"][0]
+        return self.routes["document"][0]
 
     @property
-    def mlm(self) -> nn.Module:
+    def mlm(self) -> Any:
         """The masked LM; its output projection passes hidden states through (see `_defer_projection`)."""
         return self.transformer.model
 
@@ -129,15 +135,15 @@ class NeuralSparseEncoder(SparseEncoder):
 
     @property
     def query_table(self) -> SparseStaticEmbedding:
-        return self.router.sub_modules["query"][0]
+        return self.routes["query"][0]
 
     @property
     def activation(self) -> Activation:
-        name = self.router.sub_modules["document"][1].activation_function
+        name = self.routes["document"][1].activation_function
         return next(ours for ours, theirs in SPLADE_POOLING_NAMES.items() if theirs == name)
 
     @property
-    def tokenizer(self) -> Any:
+    def tokenizer(self) -> Any:  # type: ignore[override]
         return self.transformer.tokenizer
 
     @property
@@ -146,7 +152,7 @@ class NeuralSparseEncoder(SparseEncoder):
 
     @property
     def max_length(self) -> int:
-        return self.transformer.max_seq_length
+        return int(self.transformer.max_seq_length or DEFAULT_MAX_LENGTH)
 
     @property
     def query_weights(self) -> Tensor:
@@ -191,7 +197,7 @@ class NeuralSparseEncoder(SparseEncoder):
         if not isinstance(input, Mapping):
             raise TypeError("forward() needs input_ids and attention_mask, or a dictionary of features")
         if (kwargs.get("task") or input.get("task") or "document") == "query":
-            return super().forward(input, **kwargs)
+            return super().forward(dict(input), **kwargs)
         if "offsets" in input:
             vectors = self._packed_documents(input["input_ids"], input["offsets"])
         else:
@@ -224,10 +230,15 @@ class NeuralSparseEncoder(SparseEncoder):
     # --- encoding ----------------------------------------------------------------------------------
 
     def encode_documents(
-        self, texts: Sequence[str], *, tokens_per_batch: int | None = None, show_progress: bool = False
+        self,
+        texts: Sequence[str],
+        *,
+        tokens_per_batch: int | None = None,
+        show_progress: bool = False,
+        bf16: bool = False,
     ) -> sp.csr_matrix:
-        """Document vectors, csr float32 [documents, vocabulary]."""
-        return encode_documents(self, texts, tokens_per_batch, show_progress)
+        """Document vectors, csr float32 [documents, vocabulary]; see `model.encoding.encode_documents`."""
+        return encode_documents(self, texts, tokens_per_batch, show_progress, bf16)
 
     def encode_queries(self, texts: Sequence[str]) -> sp.csr_matrix:
         """Query vectors, csr float32 [queries, vocabulary]: each known token's weight, once."""
@@ -244,7 +255,10 @@ class NeuralSparseEncoder(SparseEncoder):
     def text_tokens(self, text: str) -> set[str]:
         """The tokens of a document's own text, as far as the model reads it."""
         names = vocabulary(self.tokenizer)
-        return {names[token] for token in tokenize([text], self.tokenizer, self.max_length, special_tokens=True).ids}
+        return {
+            names[token]
+            for token in tokenize([text], self.tokenizer, self.max_length, special_tokens=True).ids
+        }
 
 
 def _load_modules(
@@ -253,7 +267,7 @@ def _load_modules(
     """The query table, if the model has one, the transformer and the pooling."""
     kwargs: dict[str, Any] = {"use_safetensors": True, "dtype": torch.float32}
     try:
-        modules = list(
+        modules: list[Any] = list(
             SparseEncoder(
                 location,
                 device="cpu",
@@ -266,7 +280,7 @@ def _load_modules(
         raise model_not_found(location, error) from error
     query = None
     if isinstance(modules[0], Router):
-        routes = modules[0].sub_modules
+        routes: Any = modules[0].sub_modules
         if not {"query", "document"} <= set(routes):
             raise InputError(f"{location}: its router has {sorted(routes)}, not a query and a document side")
         if isinstance(routes["query"][0], SparseStaticEmbedding):
@@ -292,7 +306,9 @@ def fit_vocabulary(mlm: Any, tokenizer: Any) -> None:
     """
     size, known = mlm.get_output_embeddings().out_features, len(vocabulary(tokenizer))
     if known > size or size - known > MAX_VOCABULARY_PADDING:
-        raise InputError(f"the tokenizer has {known:,} tokens but the model {size:,}: they do not belong together")
+        raise InputError(
+            f"the tokenizer has {known:,} tokens but the model {size:,}: they do not belong together"
+        )
     if known < size:
         logger.info("dropping %d padding rows of the vocabulary", size - known)
         mlm.resize_token_embeddings(known)
@@ -337,4 +353,6 @@ def _defer_projection(mlm: Any) -> None:
         hidden = mlm(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
         actual = nn.functional.linear(hidden, projection.weight, projection.bias)
     if actual.shape != expected.shape or not torch.allclose(actual, expected, atol=1e-3, rtol=1e-3):
-        raise InputError(f"{type(mlm).__name__}: its logits are more than a projection of hidden states; not supported")
+        raise InputError(
+            f"{type(mlm).__name__}: its logits are more than a projection of hidden states; not supported"
+        )

