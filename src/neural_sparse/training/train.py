@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from neural_sparse.config import Recipe, TeacherConfig, recipe_to_dict
 from neural_sparse.data.training_set import TrainingSet, load_training_set
 from neural_sparse.errors import InputError
-from neural_sparse.files import read_json, write_json
+from neural_sparse.files import read_json, replacing_folder, write_json
 from neural_sparse.idf import IdfWeights, compute_idf_weights, idf_weights, save_idf_weights
 from neural_sparse.losses.idf_aware import IDFAwareLoss
 from neural_sparse.mining.candidates import hard_negatives
@@ -99,7 +100,6 @@ def train(
         ) from error
     history = loss_history(trainer.state.log_history)
     model.eval()
-    model.save_pretrained(str(output / "final_model"))
     plot_losses(history, output / "training_losses.png")
     metrics = {
         "steps": trainer.state.global_step,
@@ -107,6 +107,8 @@ def train(
         "history": history,
     }
     write_json(output / "metrics.json", metrics)
+    with replacing_folder(output / "final_model") as folder:  # last, for it says that the run is finished
+        model.save_pretrained(str(folder))
     return output / "final_model"
 
 
@@ -128,6 +130,9 @@ def _claim(output: Path, recipe: Recipe, overwrite: bool) -> Path | None:
         if saved := checkpoints(output):
             logger.info("going on from %s", saved[-1])
             return saved[-1]
+    if overwrite:
+        for old in (output / "final_model", *output.glob("checkpoint-*")):
+            shutil.rmtree(old, ignore_errors=True)
     write_json(config, recipe_to_dict(recipe))
     return None
 
