@@ -105,6 +105,9 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
         self.model.save_pretrained(str(output_dir or self.args.output_dir))
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        # A finite loss can have a gradient that is not; the next step would notice, after this one was saved.
+        if not all(bool(parameter.isfinite().all()) for parameter in self.loss.parameters()):
+            raise InputError(_diverged(self.state.global_step, self.args, {"weights": torch.tensor(torch.nan)}))
         super()._save_checkpoint(*args, **kwargs)
         if self.is_world_process_zero():
             folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
