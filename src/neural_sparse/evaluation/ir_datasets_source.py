@@ -27,7 +27,7 @@ def load_from_ir_datasets(name: str, split: str = "test") -> Collection | None:
     except ImportError as error:
         if asked or "/" in name:
             raise InputError(
-                f"{name}: no such folder; names of ir_datasets need `pip install ir-datasets`"
+                f"{name}: no such folder; names of ir_datasets need `pip install 'neural-sparse[collections]'`"
             ) from error
         return None
     for candidate in (name, f"{name}/{split}"):

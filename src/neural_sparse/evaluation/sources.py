@@ -87,5 +87,5 @@ def load_collection(name: str, split: str = "test") -> Collection:
         f"{name}: no such folder, and no collection of that name"
         + (f" (did you mean {', '.join(near)}?)" if near else "")
         + f". Known are folders in BEIR layout, {', '.join(BENCHMARKS)}, {', '.join(BEIR)}, the NanoBEIR "
-        "names and, with `pip install ir-datasets`, every name of ir_datasets"
+        "names and, with `pip install 'neural-sparse[collections]'`, every name of ir_datasets"
     )
