@@ -52,14 +52,15 @@ def encode(
 
     from rich.console import Console
 
-    from neural_sparse.data.collection import read_corpus
     from neural_sparse.errors import InputError
     from neural_sparse.model.encoder import NeuralSparseEncoder
     from neural_sparse.search.encoded import MANIFEST, EncodedCollection
 
+    if output.is_file():
+        raise InputError(f"{output} is a file; --output is a folder")
     if output.exists() and any(output.iterdir()) and not (output / MANIFEST).is_file():
         raise InputError(f"{output} exists and holds something else; choose an empty folder")
-    doc_ids, texts = read_corpus(corpus_file(corpus))
+    doc_ids, texts = _read(corpus)
     encoder = NeuralSparseEncoder(model, max_length)
     started = time.perf_counter()
     vectors = encoder.encode_documents(texts, show_progress=True)
@@ -72,6 +73,33 @@ def encode(
         f"{stats['avg_nonzero_terms']:.1f} terms per document"
     )
     console.print(f"search them: neural-sparse search {output}")
+
+
+def _read(corpus: Path) -> tuple[list[str], list[str]]:
+    """Ids and texts; a line of plain text has its number as id."""
+    from neural_sparse.data.collection import read_corpus
+    from neural_sparse.errors import InputError
+
+    file = corpus_file(corpus)
+    if file.suffix != ".txt":
+        return read_corpus(file)
+    lines = list(_lines(file))
+    if not lines:
+        raise InputError(f"{file}: the corpus is empty")
+    return [str(number) for number, _ in lines], [text for _, text in lines]
+
+
+def _lines(file: Path) -> Iterator[tuple[int, str]]:
+    """Number and text of each line that is not blank."""
+    from neural_sparse.errors import InputError
+
+    if not file.is_file():
+        raise InputError(f"{file}: no such file")
+    with file.open(encoding="utf-8") as lines:
+        try:
+            yield from ((number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip())
+        except UnicodeDecodeError as error:
+            raise InputError(f"{file}: not UTF-8 ({error})") from error
 
 
 def corpus_file(corpus: Path) -> Path:
@@ -89,8 +117,7 @@ def stream_texts(corpus: Path) -> Iterator[str]:
     if not file.is_file():
         raise InputError(f"{file}: no such file")
     if file.suffix == ".txt":
-        with file.open(encoding="utf-8") as lines:
-            yield from (line.strip() for line in lines if line.strip())
+        yield from (text for _, text in _lines(file))
         return
     for row in read_jsonl(file, required=("text",)):
         yield with_title(row.get("title"), row["text"])
