@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import warnings
 
 import typer
 
@@ -38,13 +39,8 @@ def settings(
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("neural_sparse").setLevel(logging.DEBUG if verbose else logging.INFO)
     logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
-    if "transformers" in sys.modules or not verbose:
-        _quiet_weight_bars()
-
-
-def _quiet_weight_bars() -> None:
-    """transformers draws a bar for each model it loads, however small; ours are for long work only."""
-    os.environ.setdefault("HF_DISABLE_PROGRESS_BARS", "1")
+    logging.getLogger("bm25s").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning)  # of libraries, to their own developers
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from neural_sparse.data.collection import Collection
 # Letters and digits; scripts written without spaces are taken character by character.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+")
 _SHOWN = 5
+_SAMPLE = 20_000
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,9 @@ class Soundness:
             double takes its place in the ranking without being judged.
         duplicate_queries: as above, for queries.
         relevant_empty: relevant documents without text: no system can find them.
-        truncated_documents: documents longer than the model reads; None without a tokenizer.
+        truncated_documents: share of documents longer than the model reads; None without a tokenizer.
         truncated_tokens: share of all document tokens that the model never sees; None without a tokenizer.
+            Both are estimated from `_SAMPLE` documents where there are more.
     """
 
     documents: int
@@ -36,7 +38,7 @@ class Soundness:
     duplicate_documents: int
     duplicate_queries: int
     relevant_empty: int
-    truncated_documents: int | None = None
+    truncated_documents: float | None = None
     truncated_tokens: float | None = None
     examples: dict[str, list[str]] = field(default_factory=dict)
 
@@ -63,7 +65,7 @@ class Soundness:
         ]
         if self.truncated_documents:
             said.append(
-                f"{self.truncated_documents / self.documents:.0%} of the documents are longer than the model "
+                f"{self.truncated_documents:.0%} of the documents are longer than the model "
                 f"reads: {self.truncated_tokens or 0:.0%} of all tokens are never seen"
             )
         return said
@@ -100,10 +102,12 @@ def check_collection(
         "duplicate_queries": _repeated(list(queries), list(queries.values())),
         "relevant_empty": [doc_id for doc_id in collection.doc_ids if doc_id in without_text & relevant],
     }
-    truncated: int | None = None
+    truncated: float | None = None
     unseen: float | None = None
     if tokenizer is not None and max_length is not None:
-        truncated, unseen = _truncation(collection.texts, tokenizer, max_length)
+        truncated, unseen = _truncation(
+            collection.texts[:: max(1, -(-len(documents) // _SAMPLE))], tokenizer, max_length
+        )
     return Soundness(
         len(documents),
         len(queries),
@@ -124,7 +128,7 @@ def _repeated(ids: Sequence[str], texts: Sequence[str]) -> list[str]:
     return repeated
 
 
-def _truncation(texts: Sequence[str], tokenizer: Any, max_length: int) -> tuple[int, float]:
+def _truncation(texts: Sequence[str], tokenizer: Any, max_length: int) -> tuple[float, float]:
     limit = max_length - tokenizer.num_special_tokens_to_add()
     truncated = total = unseen = 0
     for start in range(0, len(texts), 1000):
@@ -136,4 +140,4 @@ def _truncation(texts: Sequence[str], tokenizer: Any, max_length: int) -> tuple[
             total += len(tokens)
             unseen += max(0, len(tokens) - limit)
             truncated += len(tokens) > limit
-    return truncated, unseen / max(total, 1)
+    return truncated / max(len(texts), 1), unseen / max(total, 1)

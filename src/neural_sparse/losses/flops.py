@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -30,7 +31,13 @@ def quadratic_ramp(step: int, ramp_steps: int) -> float:
     return 1.0 if ramp_steps <= 0 else min(1.0, step / ramp_steps) ** 2
 
 
+FREQUENT_PRESSURE = 10.0
+
+
 def document_frequency_weights(idf: Tensor) -> Tensor:
-    """Per-token FLOPS weights [vocabulary] that press frequent tokens harder: 1 / (1 + idf), scaled to mean 1."""
-    weights = 1 / (1 + idf)
-    return weights / weights.mean()
+    """Per-token FLOPS weights [vocabulary] that press frequent tokens harder: 1 + 10 * df / N.
+
+    df / N is e^-idf up to half a document, so a rare token weighs 1 and one that is everywhere 11: what a
+    query pays for it is the length of its postings (the thought behind DF-FLOPS, arXiv 2505.15070).
+    """
+    return 1 + FREQUENT_PRESSURE * torch.exp(-idf)

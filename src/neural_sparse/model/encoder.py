@@ -143,7 +143,7 @@ class NeuralSparseEncoder(SparseEncoder):
         return next(ours for ours, theirs in SPLADE_POOLING_NAMES.items() if theirs == name)
 
     @property
-    def tokenizer(self) -> Any:  # type: ignore[override]
+    def tokenizer(self) -> Any:  # type: ignore[override,misc]
         return self.transformer.tokenizer
 
     @property

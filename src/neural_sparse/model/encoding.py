@@ -38,7 +38,7 @@ def encode_documents(
     """
     device = model.device
     tokens = tokenize(texts, model.tokenizer, model.max_length, special_tokens=True)
-    if tokens.truncated:
+    if tokens.truncated and show_progress:
         logger.info("%d of %d texts were cut at %d tokens", tokens.truncated, len(tokens), model.max_length)
     budget = tokens_per_batch or TOKENS_PER_BATCH.get(device.type, 16384)
     groups = length_groups(tokens.lengths, max_tokens=budget, min_tokens=budget // 2)
@@ -58,7 +58,7 @@ def encode_documents(
             progress.update(len(rows))
     model.train(was_training)
     if not parts:
-        return sp.csr_matrix((0, model.vocab_size), dtype=np.float32)
+        return sp.csr_matrix(np.empty((0, model.vocab_size), np.float32))
     matrix = sp.vstack(parts, format="csr")
     return matrix[np.argsort(np.concatenate(groups))]
 

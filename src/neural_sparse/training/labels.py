@@ -38,7 +38,7 @@ def place_labels(axes: Axes, labels: Sequence[tuple[str, float | None, float]]) 
     to it. Scales, limits and legend have to be set before.
     """
     figure = axes.figure
-    figure.draw_without_rendering()  # settles the layout, so that extents are those of the saved picture
+    figure.draw_without_rendering()  # type: ignore[union-attr]  # settles the layout, so that extents are those of the saved picture
     pixel = figure.dpi / 72
     frame = axes.get_window_extent()
     points = [axes.transData.transform((x, y)) for _, x, y in labels if x is not None]

@@ -228,7 +228,6 @@ def _trainer(
         lr_scheduler_type="linear",
         bf16=bf16,
         use_cpu=model.device.type == "cpu",
-        gradient_checkpointing=recipe.gradient_checkpointing,
         seed=recipe.seed,
         save_strategy="steps",
         save_steps=recipe.save_steps or max(1, recipe.num_steps // 10),
@@ -237,6 +236,8 @@ def _trainer(
         report_to="none",
         disable_tqdm=True,
     )
+    if recipe.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
     per_step = recipe.batch_size * recipe.gradient_accumulation_steps * args.world_size
     schedule = Schedule(data, recipe.num_steps * per_step, recipe.num_hard_negatives, recipe.seed)
     collator = Collator(data, model.tokenizer, model.max_length, teachers if loss.needs_teacher else None)

@@ -107,7 +107,9 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         # A finite loss can have a gradient that is not; the next step would notice, after this one was saved.
         if not all(bool(parameter.isfinite().all()) for parameter in self.loss.parameters()):
-            raise InputError(_diverged(self.state.global_step, self.args, {"weights": torch.tensor(torch.nan)}))
+            raise InputError(
+                _diverged(self.state.global_step, self.args, {"weights": torch.tensor(torch.nan)})
+            )
         super()._save_checkpoint(*args, **kwargs)
         if self.is_world_process_zero():
             folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
