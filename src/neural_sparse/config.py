@@ -62,7 +62,9 @@ class Recipe:
             the start model's.
         dev: BEIR folder judged at each checkpoint, None for none.
         dev_split: its split.
-        max_length: tokens per document.
+        max_length: tokens per document in training.
+        encode_max_length: tokens per document of the finished model; max_length if None. Training on
+            shorter texts than are encoded saves time.
         activation: "log1p" or "double_log1p"; the start model's if None.
         teachers: the ensemble.
         scale_constant: S of equation 9.
@@ -96,6 +98,7 @@ class Recipe:
     dev: str | None = None
     dev_split: str = "dev"
     max_length: int = 256
+    encode_max_length: int | None = None
     activation: str | None = None
     teachers: tuple[TeacherConfig, ...] = ()
     scale_constant: float = 30.0

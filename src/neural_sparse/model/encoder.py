@@ -98,11 +98,8 @@ class NeuralSparseEncoder(SparseEncoder):
         # sentence-transformers cuts queries here, where documents end otherwise.
         queries: Any = query.tokenizer
         queries.model_max_length = query.max_seq_length = MAX_QUERY_LENGTH
-        limit = getattr(mlm.config, "max_position_embeddings", None)
         own_limit = transformer.max_seq_length if (Path(location) / "modules.json").is_file() else None
-        transformer.max_seq_length = _document_length(
-            max_length or own_limit or DEFAULT_MAX_LENGTH, limit, mlm
-        )
+        transformer.max_seq_length = _document_length(max_length or own_limit or DEFAULT_MAX_LENGTH, mlm)
         router = Router.for_query_document([query], [transformer, pooling], default_route="document")
         super().__init__(
             modules=[router], device=str(device) if device is not None else None, similarity_fn_name="dot"
@@ -142,8 +139,8 @@ class NeuralSparseEncoder(SparseEncoder):
         name = self.routes["document"][1].activation_function
         return next(ours for ours, theirs in SPLADE_POOLING_NAMES.items() if theirs == name)
 
-    @property
-    def tokenizer(self) -> Any:  # type: ignore[override,misc]
+    @property  # type: ignore[override,misc]
+    def tokenizer(self) -> Any:
         return self.transformer.tokenizer
 
     @property
@@ -152,7 +149,11 @@ class NeuralSparseEncoder(SparseEncoder):
 
     @property
     def max_length(self) -> int:
+        """Tokens per document, special ones included; more than the model's positions is cut to those."""
         return int(self.transformer.max_seq_length or DEFAULT_MAX_LENGTH)
+
+    def set_max_length(self, max_length: int) -> None:
+        self.transformer.max_seq_length = _document_length(max_length, self.mlm)
 
     @property
     def query_weights(self) -> Tensor:
@@ -322,7 +323,8 @@ def silence_special_tokens(mlm: Any, tokenizer: Any) -> None:
             bias[tokenizer.all_special_ids] = SILENT
 
 
-def _document_length(wanted: int, limit: int | None, mlm: Any) -> int:
+def _document_length(wanted: int, mlm: Any) -> int:
+    limit = getattr(mlm.config, "max_position_embeddings", None)
     if limit is None:
         return wanted
     # RoBERTa counts positions from padding_idx + 1.

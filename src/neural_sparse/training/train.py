@@ -107,6 +107,8 @@ def train(
         "history": history,
     }
     write_json(output / "metrics.json", metrics)
+    if recipe.encode_max_length:
+        model.set_max_length(recipe.encode_max_length)
     with replacing_folder(output / "final_model") as folder:  # last, for it says that the run is finished
         model.save_pretrained(str(folder))
     return output / "final_model"

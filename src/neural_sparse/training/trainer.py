@@ -106,7 +106,7 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         # A finite loss can have a gradient that is not; the next step would notice, after this one was saved.
-        if not all(bool(parameter.isfinite().all()) for parameter in self.loss.parameters()):
+        if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
             raise InputError(
                 _diverged(self.state.global_step, self.args, {"weights": torch.tensor(torch.nan)})
             )
