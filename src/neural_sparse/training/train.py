@@ -114,18 +114,29 @@ def train(
     return output / "final_model"
 
 
+def finished_model(recipe: Recipe) -> Path | None:
+    """The model of a finished run of just this recipe in its output folder, if there is one."""
+    model = Path(recipe.output) / "final_model"
+    same = (Path(recipe.output) / CONFIG_FILE).is_file() and not _changes(recipe)
+    return model if same and (model / "modules.json").is_file() else None
+
+
+def _changes(recipe: Recipe) -> str:
+    """What differs between a recipe and the one its output folder was made with."""
+    before, now = read_json(Path(recipe.output) / CONFIG_FILE), recipe_to_dict(recipe)
+    changed = sorted(key for key in now if key not in FREE_KEYS and before.get(key) != _plain(now[key]))
+    return "; ".join(f"{key}: {before.get(key)!r} -> {_plain(now[key])!r}" for key in changed)
+
+
 def _claim(output: Path, recipe: Recipe, overwrite: bool) -> Path | None:
     """Make `output` this run's folder; returns the checkpoint to go on from."""
     config = output / CONFIG_FILE
     if config.is_file() and not overwrite:
-        before, now = read_json(config), recipe_to_dict(recipe)
-        changed = sorted(key for key in now if key not in FREE_KEYS and before.get(key) != _plain(now[key]))
-        if changed:
-            listed = "; ".join(f"{key}: {before.get(key)!r} -> {_plain(now[key])!r}" for key in changed)
+        if changed := _changes(recipe):
             raise InputError(
-                f"{output} holds a run of another recipe ({listed}); choose another output=, or overwrite it"
+                f"{output} holds a run of another recipe ({changed}); choose another output=, or overwrite it"
             )
-        if (output / "final_model" / "modules.json").is_file():
+        if finished_model(recipe):
             raise InputError(
                 f"{output} holds the finished run of this recipe; choose another output=, or overwrite it"
             )
@@ -145,7 +156,7 @@ def _plain(value: Any) -> Any:
 
 def _idf(recipe: Recipe, model: NeuralSparseEncoder, data: TrainingSet) -> IdfWeights:
     if recipe.idf is None:
-        return compute_idf_weights(data.documents, model.tokenizer)
+        return compute_idf_weights(data.documents, model.tokenizer, show_progress=False)
     return model.idf_table() if recipe.idf == "init" else idf_weights(recipe.idf, model.tokenizer)
 
 
