@@ -245,7 +245,7 @@ def _trainer(
         save_strategy="steps",
         save_steps=recipe.save_steps or max(1, recipe.num_steps // 10),
         save_total_limit=recipe.save_total_limit,
-        logging_steps=recipe.logging_steps,
+        logging_steps=min(recipe.logging_steps, recipe.num_steps),
         report_to="none",
         disable_tqdm=True,
     )
