@@ -62,8 +62,7 @@ def test_idf(corpus: Path, tmp_path: Path) -> None:
     output = tmp_path / "idf.json"
     done = run("idf", corpus, "--model", MODEL, "--output", output)
     assert done.returncode == 0, done.stderr
-    assert "IDF range: " in done.stdout
-    assert "IDF mean: " in done.stdout
+    assert "IDF of 5 documents: range " in done.stdout
     table = read_json(output)
     assert len(table) == 30_522
     assert table["a"] < table["list"] < table["json"]
@@ -95,7 +94,7 @@ def test_search_once(encoded: Path) -> None:
     done = run("search", encoded, "parse", "json", "--k", "2")  # words need no quotes
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("1. json.loads")
-    assert done.stdout.count("\n   ") == 2
+    assert DOCUMENTS["json.loads"] in done.stdout
     assert " ms" in done.stdout
 
 
@@ -129,13 +128,10 @@ def test_explain() -> None:
     done = run("explain", MODEL, DOCUMENTS["sorted"], "--query", "sort a list", "--top", "400")
     assert done.returncode == 0, done.stderr
     assert "added by the model" in done.stdout
-    lines = [line.split() for line in done.stdout.splitlines()]
-    weights = {
-        cells[0]: cells[1] for cells in lines if len(cells) >= 3 and cells[1].replace(".", "").isdigit()
-    }
     model = NeuralSparseEncoder(MODEL)
     terms = dict(model.top_terms(model.encode_documents([DOCUMENTS["sorted"]])))
-    assert weights["sorted"] == f"{terms['sorted']:.3f}"
+    for token, weight in list(terms.items())[:20]:
+        assert any(token in line and f"{weight:.3f}" in line for line in done.stdout.splitlines()), token
 
 
 def test_train_from_a_shipped_recipe(tmp_path: Path) -> None:
