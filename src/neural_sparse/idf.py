@@ -51,6 +51,8 @@ def compute_idf_weights(
     Raises:
         InputError: no documents, or an entry that is no string.
     """
+    if save_path is not None and Path(save_path).is_dir():
+        raise InputError(f"cannot write {save_path}: it is a folder")
     counts, n_documents = document_frequencies(documents, tokenizer, batch_size, show_progress)
     if n_documents == 0:
         raise InputError("cannot compute IDF: the corpus is empty")
@@ -61,12 +63,12 @@ def compute_idf_weights(
     seen = idf[counts > 0]
     if len(seen) == 0:
         raise InputError(f"cannot compute IDF: none of the {n_documents} documents has a token")
+    if save_path is not None:
+        save_idf_weights(weights, save_path)
     if show_progress:
         print(f"IDF range: {idf.min():.2f} ~ {idf.max():.2f}")
         print(f"IDF mean: {idf.mean():.2f}")
-        print(f"{len(seen):,} of {len(idf):,} tokens occur in {n_documents:,} documents; the others weigh {default_idf:g}")
-    if save_path is not None:
-        save_idf_weights(weights, save_path)
+        print(f"{len(seen):,} of {len(idf):,} tokens occur in {n_documents:,} documents")
     return weights
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import logging
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -125,11 +124,14 @@ def test_special_tokens_weigh_nothing_in_queries(bert_tokenizer: Any) -> None:
     assert min(weights.values()) > 0  # the file itself holds what Lucene accepts
 
 
-def test_says_range_and_mean(bert_tokenizer: Any, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, logger="neural_sparse"):
-        compute_idf_weights(["list", "list the"], bert_tokenizer)
-    assert "IDF of 2 documents: range 0.18 ~ 0.69" in caplog.text
-    assert "2 of 133 tokens occur" in caplog.text
+def test_says_range_and_mean(bert_tokenizer: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = compute_idf_weights(["list", "list the"], bert_tokenizer)
+    said = capsys.readouterr().out
+    assert "IDF range: 0.18 ~ 1.00" in said
+    assert f"IDF mean: {np.mean(list(weights.values())):.2f}" in said
+    assert "2 of 133 tokens occur in 2 documents" in said
+    compute_idf_weights(["list"], bert_tokenizer, show_progress=False)
+    assert capsys.readouterr().out == ""
 
 
 def test_saved_table_comes_back(bert_tokenizer: Any, texts: list[str], tmp_path: Path) -> None:

@@ -39,7 +39,6 @@ def settings(
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("neural_sparse").setLevel(logging.DEBUG if verbose else logging.INFO)
     logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
-    logging.getLogger("bm25s").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning)  # of libraries, to their own developers
 
 

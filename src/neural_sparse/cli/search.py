@@ -65,7 +65,7 @@ def _show(collection: EncodedCollection, query: str, k: int, why: bool, console:
     if why:
         names = vocabulary(collection.tokenizer)
         max_length = collection.about["max_length"]
-        documents = collection.index.vectors()[rows]
+        documents = collection.index.vectors(rows)
         explained = []
         for place, row in enumerate(rows):
             text = collection.text(row)
