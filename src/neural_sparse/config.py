@@ -60,8 +60,6 @@ class Recipe:
         corpus: a corpus.jsonl whose documents join the training documents, for IDF and negatives.
         idf: table {token: weight} to use; computed from the training documents if None; "init" keeps
             the start model's.
-        dev: BEIR folder judged at each checkpoint, None for none.
-        dev_split: its split.
         max_length: tokens per document in training.
         encode_max_length: tokens per document of the finished model; max_length if None. Training on
             shorter texts than are encoded saves time.
@@ -95,8 +93,6 @@ class Recipe:
     output: str = "outputs/run"
     corpus: str | None = None
     idf: str | None = None
-    dev: str | None = None
-    dev_split: str = "dev"
     max_length: int = 256
     encode_max_length: int | None = None
     activation: str | None = None

@@ -58,7 +58,7 @@ def test_overrides(tmp_path: Path) -> None:
     file = recipe_file(tmp_path, "init: model\ntrain: [a.jsonl]\nnum_steps: 5\nranking: info_nce\n")
     recipe = read_recipe(
         file,
-        ["num_steps=7", "learning_rate=2e-5", "bf16=true", "train=[x.jsonl, y]", "l0_threshold=150", "dev=null",
+        ["num_steps=7", "learning_rate=2e-5", "bf16=true", "train=[x.jsonl, y]", "l0_threshold=150", "activation=null",
          "teachers=[{kind: bm25}, {kind: dense, name: m, weight: 2}]", "ranking={kl: 1, info_nce: 0.1}"],
     )  # fmt: skip
     assert (recipe.num_steps, recipe.learning_rate, recipe.bf16, recipe.l0_threshold) == (7, 2e-5, True, 150)

@@ -33,7 +33,6 @@ class IDFAwareLoss(nn.Module):
         l0_threshold: press only documents with more non-zero terms (arXiv 2504.14839).
         frequency_weighted_flops: press frequent tokens harder (in the spirit of arXiv 2505.15070).
         idf_in_matching: False scores without IDF, for comparison.
-        trainable_idf: learn the query weights, starting from IDF.
 
     Attributes:
         step: optimiser steps so far; whoever owns the optimiser sets it.
@@ -58,7 +57,6 @@ class IDFAwareLoss(nn.Module):
         l0_threshold: int | None = None,
         frequency_weighted_flops: bool = False,
         idf_in_matching: bool = True,
-        trainable_idf: bool = False,
     ) -> None:
         super().__init__()
         vector = _vector(idf_weights, default_idf, tokenizer)
@@ -77,10 +75,7 @@ class IDFAwareLoss(nn.Module):
         )
         if not idf_in_matching:
             vector = (vector > 0).float()
-        if trainable_idf:
-            self.idf = nn.Parameter(vector)
-        else:
-            self.register_buffer("idf", vector)
+        self.register_buffer("idf", vector)
         self.ranking = weights
         self.needs_teacher = bool(NEEDS_TEACHER & set(weights))
         self.lambda_flops = lambda_flops
@@ -101,6 +96,7 @@ class IDFAwareLoss(nn.Module):
         teacher_scores: Tensor | None = None,
         known: Tensor | None = None,
         positive: Tensor | None = None,
+        also_relevant: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Named components.
 
@@ -111,6 +107,8 @@ class IDFAwareLoss(nn.Module):
             known: bool, same shape: which targets are known; all if None.
             positive: int64 [queries], column of each query's own document; the diagonal of equal groups
                 (document i * documents / queries) if None.
+            also_relevant: bool [queries, documents], other documents known to be relevant to a query: no
+                negatives of "info_nce".
 
         Returns:
             "loss" (ranking + lambda * flops), "ranking", "flops" (before lambda), scalars; and "scores".
@@ -123,7 +121,10 @@ class IDFAwareLoss(nn.Module):
             positive = torch.arange(len(scores), device=scores.device) * group
         ranking = scores.new_zeros(())
         for name, weight in self.ranking.items():
-            ranking = ranking + weight * RANKING_LOSSES[name](scores, teacher_scores, known, positive)
+            judged = scores
+            if name == "info_nce" and also_relevant is not None:
+                judged = scores.masked_fill(also_relevant, -torch.inf)
+            ranking = ranking + weight * RANKING_LOSSES[name](judged, teacher_scores, known, positive)
         flops = flops_loss(documents.float(), self.flops_weights, self.l0_threshold)
         return {
             "loss": ranking + self.current_lambda * flops,

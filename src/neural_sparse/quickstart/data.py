@@ -36,7 +36,8 @@ def quickstart_data(folder: str | Path | None, seed: int = 0) -> QuickstartData:
     """The embedded corpus, or a folder in BEIR layout.
 
     A folder's training queries come from qrels/train.tsv; if it has none, from its titles (title to body);
-    if it has none of those either, from first sentences (sentence to the rest).
+    if it has none of those either, from first sentences (sentence to the rest). Held-out queries are never
+    among them.
 
     Raises:
         InputError: what `Collection.load` refuses, or too few documents to train on.
@@ -89,6 +90,8 @@ def _from_documents(folder: Path, collection: Collection, seed: int) -> Quicksta
 def _data(
     collection: Collection, documents: list[str], pairs: list[tuple[str, int]], seed: int, origin: str
 ) -> QuickstartData:
+    held_out = {query.strip().lower() for query in collection.queries.values()}
+    pairs = [pair for pair in pairs if pair[0].strip().lower() not in held_out]
     if len(pairs) < 32:
         raise InputError(
             f"{collection.name}: only {len(pairs)} training queries could be made; at least 32 are needed"

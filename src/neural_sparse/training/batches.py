@@ -86,6 +86,7 @@ class Collator:
             input_ids [tokens], offsets [documents + 1]: the batch's documents, each once;
             query_ids, query_mask [queries, tokens];
             positive [queries]: column of each query's relevant document;
+            also_relevant [queries, documents]: other documents known to be relevant to a query;
             targets, known [queries, documents]: teachers' scores (absent without teachers).
         """
         query_rows = np.array([example for example, _ in examples], np.int64)
@@ -96,6 +97,9 @@ class Collator:
         own[np.arange(len(examples)), positive] = True
         for row, (_, negatives) in enumerate(examples):
             own[row, np.searchsorted(doc_rows, negatives)] = True
+
+        also_relevant = np.array([np.isin(doc_rows, list(self.data.relevant[row])) for row in query_rows])
+        also_relevant[np.arange(len(examples)), positive] = False
 
         documents = tokenize(
             [self.data.documents[row] for row in doc_rows],
@@ -111,6 +115,7 @@ class Collator:
             "query_ids": query_ids,
             "query_mask": query_mask,
             "positive": torch.from_numpy(positive),
+            "also_relevant": torch.from_numpy(also_relevant),
         }
         if self.teachers is not None:
             targets, known = self.teachers.scores(query_rows, doc_rows, own)

@@ -46,9 +46,7 @@ logger = logging.getLogger(__name__)
 CONFIG_FILE = "training_config.json"
 TEACHER_MAX_LENGTH = 512
 # Keys that may differ between a run and its resumption: they change no weight.
-FREE_KEYS = frozenset(
-    {"output", "teacher_cache", "logging_steps", "save_steps", "save_total_limit", "dev", "dev_split"}
-)
+FREE_KEYS = frozenset({"output", "teacher_cache", "logging_steps", "save_steps", "save_total_limit"})
 
 
 def train(

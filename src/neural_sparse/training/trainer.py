@@ -35,7 +35,13 @@ class Objective(nn.Module):
         documents = self.model(features)["sentence_embedding"]
         targets, known = batch.get("targets"), batch.get("known")
         parts = self.loss(
-            batch["query_ids"], batch["query_mask"], documents, targets, known, batch["positive"]
+            batch["query_ids"],
+            batch["query_mask"],
+            documents,
+            targets,
+            known,
+            batch["positive"],
+            batch["also_relevant"],
         )
         scores = parts.pop("scores")
         parts["nonzero_terms"] = (documents.detach() != 0).sum(1).float().mean()

@@ -116,13 +116,19 @@ def test_idf_can_be_left_out_of_matching() -> None:
     ).all()
 
 
-def test_trainable_idf_gets_a_gradient() -> None:
+def test_other_relevant_documents_are_no_negatives() -> None:
     given = batch()
-    assert not list(IDFAwareLoss(IDF, 20, 0.1).parameters())
-    loss = IDFAwareLoss(IDF, 20, 0.1, trainable_idf=True)
-    loss(**given)["loss"].backward()
-    assert loss.idf.grad is not None
-    assert loss.idf.grad.abs().sum() > 0
+    given["documents"] = given["documents"].detach()
+    also = torch.zeros(3, 6, dtype=torch.bool)
+    also[0, 5] = also[2, 1] = True
+    loss = IDFAwareLoss(IDF, 20, 0.0, ranking="info_nce")
+    scores = loss(**given)["scores"]
+    expected = 0.0
+    for query, positive in enumerate((0, 2, 4)):
+        kept = [scores[query, column] for column in range(6) if not also[query, column]]
+        expected += float(torch.stack(kept).logsumexp(0) - scores[query, positive]) / 3
+    assert loss(**given, also_relevant=also)["ranking"].item() == pytest.approx(expected, rel=1e-5)
+    assert loss(**given)["ranking"].item() > expected
 
 
 def test_frequent_tokens_can_be_pressed_harder() -> None:
