@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from neural_sparse.data.collection import Collection
+from neural_sparse.data.words import normalised
 
-# Letters and digits; scripts written without spaces are taken character by character.
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+")
 _SHOWN = 5
 _SAMPLE = 20_000
 
@@ -69,16 +66,6 @@ class Soundness:
                 f"reads: {self.truncated_tokens or 0:.0%} of all tokens are never seen"
             )
         return said
-
-
-def normalised(text: str) -> str:
-    """Lower-cased words parted by single spaces; case, punctuation, spacing and character forms are gone."""
-    return " ".join(words(text))
-
-
-def words(text: str) -> list[str]:
-    """Words of the text in comparable form (NFKC, lower case)."""
-    return _WORD.findall(unicodedata.normalize("NFKC", text).lower())
 
 
 def check_collection(

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from neural_sparse.data.collection import Collection
+from neural_sparse.data.words import ngram_hashes, words
 from neural_sparse.errors import InputError
-from neural_sparse.evaluation.checks import words
 from neural_sparse.files import read_jsonl
 
 QUERY_GRAM, DOCUMENT_GRAM = 4, 8
 CONTAINED = 0.8
 _SHOWN = 10
 _BATCH = 2000
-_BASE = np.uint64(1_099_511_628_211)
 
 
 @dataclass(frozen=True)
@@ -146,7 +143,7 @@ class _Sought:
         for row, found in enumerate(split):
             if found:
                 self.rows.setdefault(" ".join(found), []).append(row)
-        grams, owners = _grams(split, size)
+        grams, owners = ngram_hashes(split, size)
         pairs = np.unique(np.stack([grams, owners.astype(np.uint64)], axis=1), axis=0) if len(grams) else None
         self.grams = pairs[:, 0] if pairs is not None else grams
         self.owners = pairs[:, 1].astype(np.int64) if pairs is not None else owners
@@ -156,7 +153,7 @@ class _Sought:
         for text, found in zip(texts, split, strict=True):
             for row in self.rows.get(" ".join(found), ()):
                 self.exact.setdefault(row, text)
-        grams, owners = _grams(split, self.size)
+        grams, owners = ngram_hashes(split, self.size)
         if not len(grams) or not len(self.grams):
             return
         # each n-gram once per training text, then every test text that has it
@@ -193,20 +190,3 @@ def _look(texts: list[str], *kinds: _Sought) -> int:
     for kind in kinds:
         kind.look(texts, split)
     return len(texts)
-
-
-def _grams(split: list[list[str]], size: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
-    """Hashes of all word n-grams and the text each is from; none for texts shorter than `size` words."""
-    lengths = np.array([len(found) for found in split], dtype=np.int64)
-    hashed = np.fromiter(
-        (zlib.crc32(word.encode()) for found in split for word in found), np.uint64, lengths.sum()
-    )
-    owners = np.repeat(np.arange(len(split)), lengths)
-    if len(hashed) < size:
-        return np.zeros(0, np.uint64), np.zeros(0, np.int64)
-    count = len(hashed) - size + 1
-    grams = np.zeros(count, np.uint64)
-    for place in range(size):  # overflow is what makes it a hash
-        grams = grams * _BASE + hashed[place : place + count] + np.uint64(1)
-    inside = owners[:count] == owners[size - 1 :]
-    return grams[inside], owners[:count][inside]
