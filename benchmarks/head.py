@@ -3,39 +3,25 @@
     python benchmarks/head.py                        # the table in docs/performance.md
     python benchmarks/head.py --widths 384 --vocabularies 30522 --lengths full --repeats 3
 
-Each arm is a process of its own, so that its peak memory is its own; the two take turns, one repeat each,
-on the same tensors. Both have an allocator that keeps freed memory, else mapping and clearing pages would
-dominate the arm that needs most. The head's bias is set so that `--active` of the pooled values are positive.
+The arms take turns on the same tensors (see arms.py). The head's bias is set so that `--active` of the
+pooled values are positive.
 """
 
 import argparse
 import json
 import os
-import platform
-import resource
-import statistics
-import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from arms import answer, cell, lengths, machine, peak_mib, ratio, take_turns
 
 from neural_sparse.files import write_json
 
 ARMS = ("naive", "fused")
 COLUMNS = ["width", "vocabulary", "texts", "dtype", "active", "naive", "fused", "ratio", "CPU time"]
 COLUMNS += ["naive MiB", "fused MiB"]
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(1 << 36), "MALLOC_TRIM_THRESHOLD_": str(1 << 36)}
-
-
-def lengths(kind: str, texts: int) -> list[int]:
-    """Tokens per text: 128 each, or log-normal with median 60, between 5 and 256."""
-    import numpy as np
-
-    if kind == "full":
-        return [128] * texts
-    drawn = np.random.default_rng(0).lognormal(np.log(60), 0.6, texts)
-    return [int(n) for n in drawn.clip(5, 256)]
 
 
 def arm(settings: dict[str, Any]) -> None:
@@ -74,92 +60,48 @@ def arm(settings: dict[str, Any]) -> None:
         )
     with half:
         head(hidden[:1], mask[:1]).sum().backward()  # compiles the kernels
-    start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps({"ready": True}), flush=True)
-    for _ in sys.stdin:
+
+    def step() -> Callable[[], dict[str, Any]]:
         hidden.grad = decoder.weight.grad = decoder.bias.grad = None
-        wall, cpu = time.perf_counter(), time.process_time()
         with half:
             out = head(hidden, mask)
-        forward = time.perf_counter()
         (out * upstream).sum().backward()
-        done = time.perf_counter()
-        step = {
-            "seconds": done - wall,
-            "forward": forward - wall,
-            "backward": done - forward,
-            "cpu_seconds": time.process_time() - cpu,
-            "peak_mib": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start) / 1024,
+        results = (out, hidden.grad, decoder.weight.grad, decoder.bias.grad)
+        return lambda: {
             "active": (out > 0).float().mean().item(),
-            "checks": [
-                t.double().norm().item() for t in (out, hidden.grad, decoder.weight.grad, decoder.bias.grad)
-            ],
+            "checks": [t.double().norm().item() for t in results if t is not None],
         }
-        print(json.dumps(step), flush=True)
+
+    answer(step, peak_mib())
 
 
 def compare(settings: dict[str, Any], repeats: int, arms: tuple[str, ...]) -> dict[str, Any]:
-    """Medians of both arms over alternating repeats, after one untimed step each."""
-    running = {}
-    for name in arms:
-        command = [sys.executable, __file__, "--arm", json.dumps({**settings, "arm": name})]
-        running[name] = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **ALLOCATOR}
-        )
-    steps: dict[str, list[dict[str, Any]]] = {name: [] for name in arms}
-    for name in arms:
-        running[name].stdout.readline()
-    for repeat in range(repeats + 1):
-        for name in arms:
-            running[name].stdin.write("\n")
-            running[name].stdin.flush()
-            step = json.loads(running[name].stdout.readline())
-            if repeat:
-                steps[name].append(step)
-    for process in running.values():
-        process.stdin.close()
-        process.wait()
-    result: dict[str, Any] = dict(settings)
-    for name, taken in steps.items():
-        keys = ("seconds", "forward", "backward", "cpu_seconds", "peak_mib", "active")
-        result[name] = {key: statistics.median(step[key] for step in taken) for key in keys}
-    if len(arms) == 2:
-        both = list(zip(steps["naive"], steps["fused"], strict=True))
-        for key, name in (("seconds", "speedup"), ("cpu_seconds", "cpu_speedup")):
-            result[name] = statistics.median(naive[key] / fused[key] for naive, fused in both)
-        result["largest_relative_difference"] = max(
+    """Medians of the arms, and how far they differ."""
+    results = take_turns(__file__, settings, arms, repeats)
+    steps = results.pop("steps") if len(arms) < 2 else results["steps"]
+    summary: dict[str, Any] = {**settings, **{name: results[name] for name in arms}}
+    if len(arms) == 2 and all(results[name] for name in arms):
+        summary["speedup"] = ratio(results, *ARMS)
+        summary["cpu_speedup"] = ratio(results, *ARMS, "cpu_seconds")
+        summary["largest_relative_difference"] = max(
             abs(a - b) / max(abs(a), 1e-30)
-            for a, b in zip(both[0][0]["checks"], both[0][1]["checks"], strict=True)
+            for a, b in zip(steps[ARMS[0]][0]["checks"], steps[ARMS[1]][0]["checks"], strict=True)
         )
-    return result
-
-
-def machine(threads: int) -> str:
-    """Processor, threads and versions, as a report states them."""
-    import torch
-
-    names = [
-        line.split(":")[1].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if "model name" in line
-    ]
-    name = names[0] if names else platform.machine()
-    return f"{name}, {threads} of {os.cpu_count()} cores, no GPU, torch {torch.__version__}"
+    return summary
 
 
 def row(result: dict[str, Any]) -> str:
+    fused = result.get("fused")
     parts = [
         str(result["width"]),
         f"{result['vocabulary']:,}",
         f"{result['texts']} {result['lengths']}",
         result["dtype"],
+        cell(fused and fused["active"], "{:.1%}"),
     ]
-    parts.append(f"{result['fused']['active']:.1%}")
-    for name in ARMS:
-        parts.append(f"{result[name]['seconds']:.2f} s" if name in result else "-")
-    parts += [f"{result[key]:.1f}x" if key in result else "-" for key in ("speedup", "cpu_speedup")]
-    for name in ARMS:
-        parts.append(f"{result[name]['peak_mib']:,.0f}" if name in result else "-")
+    parts += [cell((result.get(name) or {}).get("seconds"), "{:.2f} s") for name in ARMS]
+    parts += [cell(result.get(key), "{:.1f}x") for key in ("speedup", "cpu_speedup")]
+    parts += [cell((result.get(name) or {}).get("peak_mib"), "{:,.0f}") for name in ARMS]
     return "| " + " | ".join(parts) + " |"
 
 

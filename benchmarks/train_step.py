@@ -1,0 +1,190 @@
+"""A training step against sentence-transformers doing the same work.
+
+    python benchmarks/train_step.py                             # the table in docs/performance.md
+    python benchmarks/train_step.py --shapes 4.4M --lengths full --repeats 3
+
+Both arms load the same model folder, take the same documents and compute the same loss (KL to given teacher
+scores, plus FLOPS) and AdamW step with clipping; "sentence-transformers" runs its own SparseEncoder
+(Transformer and SpladePooling) on a padded batch, "neural-sparse" the same weights through
+NeuralSparseEncoder on packed documents. Two more arms, the transformer alone on padded and on packed
+documents, give the memory that remains without any head. See arms.py for how the arms take turns.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from arms import answer, cell, machine, peak_mib, ratio, take_turns
+from models import folder_of, token_batch
+
+from neural_sparse.files import write_json
+
+ARMS = ("sentence-transformers", "neural-sparse", "padded encoder", "packed encoder")
+COLUMNS = ["model", "vocabulary", "texts", "dtype", "sentence-transformers", "neural-sparse", "ratio"]
+COLUMNS += ["CPU time", "ST MiB above encoder", "ours above encoder", "share"]
+GROUP = 4  # documents per query
+
+
+def arm(settings: dict[str, Any]) -> None:
+    """One arm: loads its model, then answers each line on stdin with one timed step."""
+    import torch
+    from sentence_transformers import SparseEncoder
+
+    from neural_sparse.losses.idf_aware import IDFAwareLoss
+    from neural_sparse.model.encoder import NeuralSparseEncoder
+    from neural_sparse.model.head import pack
+    from neural_sparse.model.microbatch import split_by_length
+
+    device = torch.device(settings["device"])
+    if device.type == "cpu":
+        torch.set_num_threads(settings["threads"])
+    if limit := settings["limit_gib"]:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (limit << 30, limit << 30))
+    ids, mask = token_batch(settings["lengths"], settings["texts"], settings["vocabulary"])
+    ids, mask = ids.to(device), mask.to(device)
+    queries = settings["texts"] // GROUP
+    torch.manual_seed(2)
+    query_ids = torch.randint(1000, 30000, (queries, 8), device=device)
+    teacher = torch.rand(queries, settings["texts"], device=device) * 30
+    loss = IDFAwareLoss(torch.rand(settings["vocabulary"]) * 10, settings["vocabulary"], 0.02, device=device)
+    loss.step = 1000
+    name = settings["arm"]
+    model: Any
+    if name == "sentence-transformers":
+        model = SparseEncoder(settings["folder"], device=str(device))
+    else:
+        model = NeuralSparseEncoder(settings["folder"], 256, device=device)
+    # Dropout would draw different numbers for different layouts; without it the losses can be compared.
+    model.eval()
+    if name == "sentence-transformers":
+        model[1].train()  # in eval mode its pooling works in place, which has no gradient
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+    half = torch.autocast(device.type, torch.bfloat16, enabled=settings["dtype"] == "bfloat16")
+    if name in ("neural-sparse", "packed encoder"):
+        lengths = mask.sum(1)
+        offsets = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]).cpu()
+        features = {"input_ids": ids[mask.bool()], "offsets": offsets}
+    else:
+        features = {"input_ids": ids, "attention_mask": mask}
+
+    def step() -> Callable[[], dict[str, Any]]:
+        optimizer.zero_grad(set_to_none=True)
+        with half:
+            if name == "padded encoder":
+                value = pack(model._hidden(ids, mask), mask)[0].float().square().mean()
+            elif name == "packed encoder":
+                groups = split_by_length(features["input_ids"], features["offsets"], 0)
+                hidden = [pack(model._hidden(padded, real), real)[0] for _, padded, real in groups]
+                value = torch.cat(hidden).float().square().mean()
+            else:
+                vectors = model(dict(features))["sentence_embedding"]
+                value = loss(query_ids, torch.ones_like(query_ids), vectors, teacher)["loss"]
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        return lambda: {"checks": [value.item()], **_memory(device)}
+
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    answer(step, peak_mib())
+
+
+def _memory(device: Any) -> dict[str, float]:
+    if device.type != "cuda":
+        return {}
+    import torch
+
+    return {"peak_mib": torch.cuda.max_memory_allocated() / 2**20}
+
+
+def compare(settings: dict[str, Any], repeats: int, arms: tuple[str, ...]) -> dict[str, Any]:
+    results = take_turns(__file__, settings, arms, repeats)
+    summary: dict[str, Any] = {**settings, **{name: results[name] for name in arms}}
+    summary["ratio"] = ratio(results, *ARMS[:2])
+    summary["cpu_ratio"] = ratio(results, *ARMS[:2], "cpu_seconds")
+    for name, alone in zip(ARMS[:2], ARMS[2:], strict=True):
+        if summary.get(name) and summary.get(alone):
+            summary[f"{name} above"] = max(0.0, summary[name]["peak_mib"] - summary[alone]["peak_mib"])
+    above = [summary.get(f"{name} above") for name in ARMS[:2]]
+    summary["share"] = above[1] / above[0] if above[0] and above[1] is not None else None
+    if summary["ratio"]:
+        a, b = (results["steps"][name][0]["checks"][0] for name in ARMS[:2])
+        summary["loss_difference"] = abs(a - b) / abs(a)
+    return summary
+
+
+def row(result: dict[str, Any]) -> str:
+    def of(name: str, key: str) -> float | None:
+        return (result.get(name) or {}).get(key)
+
+    parts = [
+        result["shape"],
+        f"{result['vocabulary']:,}",
+        f"{result['texts']} {result['lengths']}",
+        result["dtype"],
+        *(cell(of(name, "seconds"), "{:.2f} s") if result.get(name) else "does not fit" for name in ARMS[:2]),
+        cell(result["ratio"], "{:.1f}x"),
+        cell(result["cpu_ratio"], "{:.1f}x"),
+        *(cell(result.get(f"{name} above"), "{:,.0f}") for name in ARMS[:2]),
+        cell(result.get("share"), "{:.1%}"),
+    ]
+    return "| " + " | ".join(parts) + " |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--shapes", nargs="+", default=["4.4M", "minilm", "distilbert"])
+    parser.add_argument("--vocabularies", type=int, nargs="+", default=[30522, 105879])
+    parser.add_argument("--lengths", nargs="+", choices=("full", "realistic"), default=["full", "realistic"])
+    parser.add_argument("--texts", type=int, help="documents in a batch (default 64, or 16 above 60,000)")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--limit-gib", type=int, default=0, help="address space of each arm; 0 for no limit")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
+    parser.add_argument("--output", type=Path, help="write all figures as JSON")
+    parser.add_argument("--arm", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.arm:
+        import json
+
+        return arm(json.loads(arguments.arm))
+    print(machine(arguments.threads))
+    print("| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")
+    cache = Path(tempfile.gettempdir()) / "neural-sparse-benchmark-models"
+    results = []
+    for vocabulary in arguments.vocabularies:
+        for shape in arguments.shapes:
+            for kind in arguments.lengths:
+                settings = {
+                    "shape": shape,
+                    "vocabulary": vocabulary,
+                    "folder": folder_of(shape, vocabulary, cache),
+                    "lengths": kind,
+                    "texts": arguments.texts or (64 if vocabulary <= 60_000 else 16),
+                    "dtype": arguments.dtype,
+                    "device": arguments.device,
+                    "threads": arguments.threads,
+                    "limit_gib": arguments.limit_gib,
+                }
+                results.append(compare(settings, arguments.repeats, tuple(arguments.arms)))
+                print(row(results[-1]), flush=True)
+    if arguments.output:
+        report = {"machine": machine(arguments.threads), "command": sys.argv[1:], "results": results}
+        write_json(arguments.output, report)
+    return None
+
+
+if __name__ == "__main__":
+    main()
