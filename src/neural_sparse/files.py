@@ -76,31 +76,68 @@ def read_json(path: str | Path) -> Any:
         raise InputError(f"{path}: not valid JSON ({error})") from error
 
 
-def read_jsonl(path: str | Path, required: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
+def read_jsonl(
+    path: str | Path, required: tuple[str, ...] = (), start: int = 0, end: int | None = None
+) -> Iterator[dict[str, Any]]:
     """Yield one object per non-blank line.
+
+    Args:
+        required: keys that every object must have.
+        start, end: only the lines whose first byte is in this range of the file.
 
     Raises:
         InputError: a missing file, a line that is no JSON object, or one that lacks a `required` key;
             the message names the file and the line.
     """
     path = Path(path)
+    for offset, line in lines_between(path, start, end):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}, line {line_number(path, offset)}: not valid JSON ({error})") from error
+        if not isinstance(row, dict):
+            raise InputError(
+                f"{path}, line {line_number(path, offset)}: expected a JSON object, found {type(row).__name__}"
+            )
+        if missing := [key for key in required if key not in row]:
+            raise InputError(
+                f"{path}, line {line_number(path, offset)}: lacks {', '.join(map(repr, missing))} "
+                f"(has {', '.join(map(repr, row))})"
+            )
+        yield row
+
+
+def lines_between(path: str | Path, start: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:
+    """Offset and bytes of each line whose first byte is in [start, end): ranges that meet share no line.
+
+    Raises:
+        InputError: no such file.
+    """
+    path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file")
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (json.JSONDecodeError, UnicodeDecodeError) as error:
-                raise InputError(f"{path}, line {number}: not valid JSON ({error})") from error
-            if not isinstance(row, dict):
-                raise InputError(f"{path}, line {number}: expected a JSON object, found {type(row).__name__}")
-            if missing := [key for key in required if key not in row]:
-                raise InputError(
-                    f"{path}, line {number}: lacks {', '.join(map(repr, missing))} (has {', '.join(map(repr, row))})"
-                )
-            yield row
+    with path.open("rb") as file:
+        offset = start
+        if start:  # the line that holds the byte before began in an earlier range
+            file.seek(start - 1)
+            offset += len(file.readline()) - 1
+        for line in file:
+            if end is not None and offset >= end:
+                return
+            yield offset, line
+            offset += len(line)
+
+
+def line_number(path: str | Path, offset: int) -> int:
+    """Number, from 1, of the line at a byte offset; reads the file up to there."""
+    with Path(path).open("rb") as file:
+        lines = 1
+        while offset > 0 and (block := file.read(min(offset, 1 << 20))):
+            lines += block.count(b"\n")
+            offset -= len(block)
+        return lines
 
 
 def sha256_file(path: str | Path) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -119,6 +121,43 @@ def special_token_template(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, 
             return tuple(framed[:start]), tuple(framed[start + len(bare) :])
     raise InputError(
         f"{type(tokenizer).__name__} does not put its special tokens around the text; not supported"
+    )
+
+
+def fingerprint(tokenizer: Any) -> str:
+    """Hex sha256 of all that decides a tokenizer's ids: vocabulary, normalisation, splitting, added tokens."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        content: Any = [type(tokenizer).__name__, vocabulary(tokenizer)]
+    else:
+        content = json.loads(backend.to_str())
+        for irrelevant in ("truncation", "padding", "post_processor", "decoder"):
+            content.pop(irrelevant, None)
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+# Each of these works within words: no character beyond a space decides what becomes of one.
+_WORD_NORMALIZERS = {"BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "StripAccents"}
+_WORD_SPLITTERS = {"BertPreTokenizer", "Whitespace", "WhitespaceSplit"}
+
+
+def tokenizes_words_apart(tokenizer: Any) -> bool:
+    """Whether the tokens of a text are those of its words (what is between spaces), one after the other.
+
+    True for BERT's kind of tokenizer; False where it is not certain.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return False
+    plan = json.loads(backend.to_str())
+    if (plan["pre_tokenizer"] or {}).get("type") not in _WORD_SPLITTERS:
+        return False
+    normalizer = plan["normalizer"] or {"type": "Lowercase"}
+    steps = normalizer["normalizers"] if normalizer["type"] == "Sequence" else [normalizer]
+    if any(step["type"] not in _WORD_NORMALIZERS for step in steps):
+        return False
+    return not any(
+        any(map(str.isspace, token["content"])) or token["normalized"] for token in plan["added_tokens"]
     )
 
 

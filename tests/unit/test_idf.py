@@ -47,9 +47,9 @@ def test_counts_equal_a_plain_count(bert_tokenizer: Any, texts: list[str], batch
     for text in documents:
         for token in set(bert_tokenizer(text, add_special_tokens=False)["input_ids"]):
             expected[token] += 1
-    counts, n_documents = document_frequencies(documents, bert_tokenizer, batch_size)
-    np.testing.assert_array_equal(counts, expected)
-    assert n_documents == len(documents)
+    found = document_frequencies(documents, bert_tokenizer, batch_size)
+    np.testing.assert_array_equal(found.counts, expected)
+    assert found.documents == len(documents)
 
 
 def test_the_rarest_token_of_ms_marco() -> None:

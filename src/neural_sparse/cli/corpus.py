@@ -1,4 +1,4 @@
-"""`neural-sparse idf` and `neural-sparse encode`."""
+"""`neural-sparse encode`."""
 
 from __future__ import annotations
 
@@ -10,25 +10,6 @@ import typer
 CORPUS_HELP = (
     "A corpus.jsonl ({_id, title?, text} per line), a folder that holds one, or a .txt (a text per line)."
 )
-
-
-def idf(
-    corpus: Path = typer.Argument(help=CORPUS_HELP),
-    model: str = typer.Option(
-        help="Model whose tokenizer counts: hub id, folder, or folder inside a package."
-    ),
-    output: Path = typer.Option(Path("idf.json"), help="Where to write {token: weight}."),
-) -> None:
-    """Compute the inverse document frequency of every token: the query side of a retriever.
-
-    ln(1 + (N - df + 0.5) / (df + 0.5)), documents counted once per token; unseen tokens weigh 1.
-    """
-    from neural_sparse.idf import compute_idf_weights
-    from neural_sparse.model.location import load_tokenizer
-
-    weights = compute_idf_weights(stream_texts(corpus), load_tokenizer(model), output)
-    print(f"lightest: {' '.join(sorted(weights, key=weights.__getitem__)[:8])}")
-    print(f"written to {output}")
 
 
 def encode(
@@ -70,6 +51,7 @@ def encode(
 def _read(corpus: Path) -> tuple[list[str], list[str]]:
     """Ids and texts; a line of plain text has its number as id."""
     from neural_sparse.data.collection import read_corpus
+    from neural_sparse.data.corpus_file import corpus_file
     from neural_sparse.errors import InputError
 
     file = corpus_file(corpus)
@@ -92,24 +74,3 @@ def _lines(file: Path) -> Iterator[tuple[int, str]]:
             yield from ((number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip())
         except UnicodeDecodeError as error:
             raise InputError(f"{file}: not UTF-8 ({error})") from error
-
-
-def corpus_file(corpus: Path) -> Path:
-    """The corpus.jsonl that a path means."""
-    return corpus / "corpus.jsonl" if corpus.is_dir() else corpus
-
-
-def stream_texts(corpus: Path) -> Iterator[str]:
-    """Texts of a corpus, one after another, never all in memory."""
-    from neural_sparse.data.collection import with_title
-    from neural_sparse.errors import InputError
-    from neural_sparse.files import read_jsonl
-
-    file = corpus_file(corpus)
-    if not file.is_file():
-        raise InputError(f"{file}: no such file")
-    if file.suffix == ".txt":
-        yield from (text for _, text in _lines(file))
-        return
-    for row in read_jsonl(file, required=("text",)):
-        yield with_title(row.get("title"), row["text"])

@@ -1,20 +1,19 @@
-"""Inverse document frequency of a corpus on a model's own tokenizer: the query side of the retriever."""
+"""The weight table: the formula, its file, and a table laid over a tokenizer's vocabulary."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sized
-from itertools import islice
+from collections.abc import Iterable, Mapping
 from numbers import Real
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
-from tqdm import tqdm
 
 from neural_sparse.errors import InputError
 from neural_sparse.files import read_json, write_json
-from neural_sparse.tokens import tokenize, vocabulary
+from neural_sparse.idf.counting import BATCH, document_frequencies
+from neural_sparse.idf.frequencies import DocumentFrequencies
+from neural_sparse.tokens import fingerprint, vocabulary
 
 DEFAULT_IDF = 1.0  # of a token that occurs in no document, as in the published tables
 
@@ -37,7 +36,7 @@ def compute_idf_weights(
     save_path: str | Path | None = None,
     *,
     default_idf: float = DEFAULT_IDF,
-    batch_size: int = 8192,
+    batch_size: int = BATCH,
     show_progress: bool = True,
 ) -> IdfWeights:
     """Inverse document frequencies, the formula of `idf_from_counts`, of every token of the vocabulary.
@@ -53,62 +52,44 @@ def compute_idf_weights(
     """
     if save_path is not None and Path(save_path).is_dir():
         raise InputError(f"cannot write {save_path}: it is a folder")
-    counts, n_documents = document_frequencies(documents, tokenizer, batch_size, show_progress)
-    if n_documents == 0:
-        raise InputError("cannot compute IDF: the corpus is empty")
-    idf = idf_from_counts(counts, n_documents)
-    idf[counts == 0] = default_idf
-    names = vocabulary(tokenizer)
-    weights = idf_weights(dict(zip(names, idf.tolist(), strict=True)), tokenizer)
-    seen = idf[counts > 0]
-    if len(seen) == 0:
-        raise InputError(f"cannot compute IDF: none of the {n_documents} documents has a token")
+    frequencies = document_frequencies(documents, tokenizer, batch_size, show_progress)
+    weights = weights_of(frequencies, tokenizer, default_idf)
     if save_path is not None:
         save_idf_weights(weights, save_path)
     if show_progress:
-        print(f"IDF range: {idf.min():.2f} ~ {idf.max():.2f}")
-        print(f"IDF mean: {idf.mean():.2f}")
-        print(f"{len(seen):,} of {len(idf):,} tokens occur in {n_documents:,} documents")
+        print(describe(weights, frequencies))
     return weights
 
 
-def document_frequencies(
-    documents: Iterable[str], tokenizer: Any, batch_size: int = 8192, show_progress: bool = True
-) -> tuple[np.ndarray, int]:
-    """In how many documents each token occurs, int64 [vocabulary], and the number of documents."""
-    counts = np.zeros(len(vocabulary(tokenizer)), np.int64)
-    last_document = np.full(len(counts), -1, np.int64)
-    n_documents = 0
-    total = len(documents) if isinstance(documents, Sized) else None
-    with tqdm(total=total, desc="IDF", unit="doc", disable=None if show_progress else True) as progress:
-        for batch in _batches(documents, batch_size):
-            tokens = tokenize(batch, tokenizer)
-            if len(tokens.ids) and tokens.ids.max() >= len(counts):
-                raise InputError("the tokenizer gives ids beyond its own vocabulary")
-            _count_once_per_document(tokens.ids, tokens.offsets, n_documents, counts, last_document)
-            n_documents += len(batch)
-            progress.update(len(batch))
-    return counts, n_documents
+def weights_of(
+    frequencies: DocumentFrequencies, tokenizer: Any, default_idf: float = DEFAULT_IDF
+) -> IdfWeights:
+    """The table that document frequencies give.
+
+    Raises:
+        InputError: no document, no token in any of them, or counts of another tokenizer.
+    """
+    counts, documents = frequencies.counts, frequencies.documents
+    if frequencies.tokenizer != fingerprint(tokenizer):
+        raise InputError("the counts belong to another tokenizer than the model's; count with the same model")
+    if documents == 0:
+        raise InputError("cannot compute IDF: the corpus is empty")
+    if not counts.any():
+        raise InputError(f"cannot compute IDF: none of the {documents} documents has a token")
+    idf = idf_from_counts(counts, documents)
+    idf[counts == 0] = default_idf
+    return idf_weights(dict(zip(vocabulary(tokenizer), idf.tolist(), strict=True)), tokenizer)
 
 
-def _batches(documents: Iterable[str], size: int) -> Iterator[list[str]]:
-    if isinstance(documents, str):
-        raise InputError("documents must be an iterable of texts, not one string")
-    iterator = iter(documents)
-    while batch := list(islice(iterator, size)):
-        yield batch
-
-
-@numba.njit(cache=True, nogil=True)
-def _count_once_per_document(
-    ids: np.ndarray, offsets: np.ndarray, first_document: int, counts: np.ndarray, last_document: np.ndarray
-) -> None:
-    for row in range(len(offsets) - 1):
-        for position in range(offsets[row], offsets[row + 1]):
-            token = ids[position]
-            if last_document[token] != first_document + row:
-                last_document[token] = first_document + row
-                counts[token] += 1
+def describe(weights: Mapping[str, float], frequencies: DocumentFrequencies) -> str:
+    """Range and mean as the training guide prints them, and how much of the vocabulary was seen."""
+    values = np.fromiter(weights.values(), np.float64, len(weights))
+    seen = np.count_nonzero(frequencies.counts)
+    return (
+        f"IDF range: {values.min():.2f} ~ {values.max():.2f}\n"
+        f"IDF mean: {values.mean():.2f}\n"
+        f"{seen:,} of {len(values):,} tokens occur in {frequencies.documents:,} documents"
+    )
 
 
 def idf_from_counts(counts: np.ndarray, n_documents: int) -> np.ndarray:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from neural_sparse.cli import main as command_line
 from neural_sparse.cli.main import app
 
-COMMANDS = [command.callback.__name__ for command in app.registered_commands if command.callback]
+COMMANDS = list(get_command(app).commands)
 Run = Callable[..., tuple[int, str, str]]
 
 

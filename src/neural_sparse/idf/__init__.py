@@ -1,0 +1,27 @@
+"""Inverse document frequency: the query side of the retriever, from a list of texts or from millions."""
+
+from neural_sparse.idf.counting import DocumentCounter, document_frequencies
+from neural_sparse.idf.frequencies import DocumentFrequencies, merge
+from neural_sparse.idf.weights import (
+    DEFAULT_IDF,
+    IdfWeights,
+    compute_idf_weights,
+    idf_from_counts,
+    idf_weights,
+    save_idf_weights,
+    weights_of,
+)
+
+__all__ = [
+    "DEFAULT_IDF",
+    "DocumentCounter",
+    "DocumentFrequencies",
+    "IdfWeights",
+    "compute_idf_weights",
+    "document_frequencies",
+    "idf_from_counts",
+    "idf_weights",
+    "merge",
+    "save_idf_weights",
+    "weights_of",
+]
