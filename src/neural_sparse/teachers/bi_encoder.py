@@ -51,13 +51,13 @@ class PreparedVectors:
         documents = self._documents.gather(self._document_rows[doc_rows])
         return dot(queries, documents), np.ones((len(query_rows), len(doc_rows)), dtype=np.bool_)
 
-    def query_vectors(self) -> Matrix:
-        """float32 [queries, width]: an array (dense teacher) or a csr_matrix (sparse teacher)."""
-        return self._queries.gather(self._query_rows)
+    def query_vectors(self, rows: NDArray[np.int64] | None = None) -> Matrix:
+        """float32 [queries, width], of all or of some rows: an array (dense teacher) or a csr_matrix (sparse)."""
+        return self._queries.gather(self._query_rows if rows is None else self._query_rows[rows])
 
-    def document_vectors(self) -> Matrix:
-        """float32 [documents, width]: an array (dense teacher) or a csr_matrix (sparse teacher)."""
-        return self._documents.gather(self._document_rows)
+    def document_vectors(self, rows: NDArray[np.int64] | None = None) -> Matrix:
+        """float32 [documents, width]: as `query_vectors`."""
+        return self._documents.gather(self._document_rows if rows is None else self._document_rows[rows])
 
 
 class BiEncoderTeacher(ABC):

@@ -46,6 +46,10 @@ class SparseTeacher(BiEncoderTeacher):
         vectors.eliminate_zeros()
         return vectors
 
+    @property
+    def model(self) -> NeuralSparseEncoder | SparseEncoder:
+        return self._plain if self._fast is None else self._fast
+
     @cached_property
     def _fast(self) -> NeuralSparseEncoder | None:
         """The model behind the fused head, or None for architectures that it does not cover."""

@@ -1,0 +1,163 @@
+"""`neural-sparse mine`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def mine(
+    data: list[Path] = typer.Argument(
+        help="Training data: JSONL files ({query, pos} per line) or folders in BEIR layout with qrels/train.tsv."
+    ),
+    output: Path = typer.Option(..., "--output", "-o", help="JSONL file to write: {query, pos, negs}."),
+    corpus: Path | None = typer.Option(None, help="corpus.jsonl whose documents may be negatives, too."),
+    source: list[str] = typer.Option(
+        ["bm25"],
+        "--source",
+        "-s",
+        help="Where candidates come from: bm25, dense:NAME, sparse:NAME or student:FOLDER. Repeat for a union "
+        "by rank.",
+    ),
+    negatives: int = typer.Option(30, "--negatives", "-n", min=1, help="Negatives per query."),
+    ranks: str = typer.Option(
+        "1-100", help="Ranks to choose from, relevant documents not counted (e.g. 10-100)."
+    ),
+    top: bool = typer.Option(False, "--top", help="Take the best of the ranks instead of drawing from them."),
+    teacher: str | None = typer.Option(
+        None,
+        help="What the margins compare: a source, or cross-encoder:NAME.",
+        show_default="the first dense or sparse source, else BM25",
+    ),
+    absolute_margin: float | None = typer.Option(
+        None, min=0, help="A negative scores at least this much below the positive."
+    ),
+    relative_margin: float | None = typer.Option(
+        None,
+        min=0,
+        help="A negative scores at least this share below the positive (0.05: at most 95 % of it).",
+    ),
+    max_score: float | None = typer.Option(None, help="A negative scores at most this."),
+    cross_encoder: str | None = typer.Option(
+        None, help="A cross-encoder that has the last word on what was chosen."
+    ),
+    max_cross_encoder_score: float | None = typer.Option(
+        None, help="Its raw output above which a candidate is dropped."
+    ),
+    jaccard: float = typer.Option(
+        0.8, min=0, max=1, help="Shared part of both texts from which they are near-duplicates; 0: off."
+    ),
+    containment: float = typer.Option(
+        0.9, min=0, max=1, help="Part of the positive that makes a candidate a near-duplicate; 0: off."
+    ),
+    scores: bool = typer.Option(False, "--scores", help="Write {query, docs, scores}, the positive first."),
+    teacher_cache: Path = typer.Option(
+        Path("outputs/teacher_cache"), help="Folder of the teachers' vectors, shared with training."
+    ),
+    max_length: int | None = typer.Option(
+        None, min=3, help="Tokens a teacher reads of a text.", show_default="512 or its own limit"
+    ),
+    bf16: bool | None = typer.Option(
+        None, help="Encode in bfloat16.", show_default="where the device has it"
+    ),
+    seed: int = typer.Option(42, help="Of the draw."),
+) -> None:
+    """Find hard negatives for training data, and drop those that are probably relevant.
+
+    The same command goes on where it was stopped.
+
+    Examples:
+
+      neural-sparse mine pairs.jsonl --corpus corpus.jsonl -o mined.jsonl
+
+      neural-sparse mine my-collection/ -s bm25 -s dense:BAAI/bge-small-en-v1.5 --relative-margin 0.05 -o mined.jsonl
+    """
+    from rich.console import Console
+
+    from neural_sparse.data.training_set import load_training_set
+    from neural_sparse.errors import InputError
+    from neural_sparse.mining.build import SOURCE_KINDS, Sources, parse_source
+    from neural_sparse.mining.miner import Miner
+    from neural_sparse.mining.options import MiningOptions
+    from neural_sparse.mining.run import mine_to_file
+    from neural_sparse.teachers.build import precision_of
+    from neural_sparse.teachers.cache import TeacherCache
+
+    # Everything that can be wrong on the command line, before hours of encoding.
+    if not (window := re.fullmatch(r"(\d+)-(\d+)", ranks)):
+        raise InputError(f"--ranks {ranks}: write them as 10-100, counted from 1")
+    options = MiningOptions(
+        num_negatives=negatives,
+        first_rank=int(window[1]),
+        last_rank=int(window[2]),
+        sample=not top,
+        absolute_margin=absolute_margin,
+        relative_margin=relative_margin,
+        max_score=max_score,
+        max_cross_encoder_score=max_cross_encoder_score,
+        jaccard=jaccard or None,
+        containment=containment or None,
+        seed=seed,
+    )
+    for text in source:
+        parse_source(text)
+    if teacher is not None:
+        parse_source(teacher, (*SOURCE_KINDS, "cross-encoder"))
+    elif options.needs_teacher:
+        teacher = next((text for text in source if text != "bm25"), source[0])
+    if cross_encoder is None and max_cross_encoder_score is not None:
+        raise InputError("--max-cross-encoder-score needs --cross-encoder NAME")
+    if scores and teacher is None and cross_encoder is None:
+        raise InputError("--scores are a teacher's: name one with --teacher or --cross-encoder")
+
+    loaded = load_training_set(data, corpus)
+    console = Console()
+    console.print(f"{len(loaded):,} examples, {len(loaded.documents):,} documents")
+    sources = Sources(loaded, TeacherCache(teacher_cache), precision_of(bf16), max_length)
+    miner = Miner(
+        loaded,
+        [sources.source(text) for text in source],
+        options,
+        sources.scorer(teacher) if teacher is not None else None,
+        sources.scorer(f"cross-encoder:{cross_encoder}") if cross_encoder is not None else None,
+    )
+    _print_counts(mine_to_file(miner, output, scores), options.num_negatives, console)
+    console.print(f"written to {output}")
+
+
+def _print_counts(counts: Mapping[str, int], wanted: int, console: Console) -> None:
+    from rich.table import Table
+
+    candidates, queries = counts["candidates"], counts["queries"]
+    rows = {
+        "candidates": candidates,
+        "known to be relevant": counts["known_relevant"],
+        "equal to the positive": counts["equal"],
+        "near-duplicate of the positive": counts["near_duplicate"],
+        "too close by the teacher's score": counts["teacher"],
+        "relevant by the cross-encoder": counts["cross_encoder"],
+        "kept": counts["kept"],
+    }
+    rows["passed, not chosen"] = 2 * candidates - sum(rows.values())
+    table = Table("", "documents", "per query", "share")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, count in rows.items():
+        table.add_row(
+            name, f"{count:,}", f"{count / queries:.1f}", f"{count / candidates:.2%}" if candidates else ""
+        )
+    console.print(table)
+    if counts["fewer"]:
+        console.print(
+            f"{counts['fewer']:,} of {queries:,} queries ({counts['fewer'] / queries:.1%}) have fewer than the "
+            f"{wanted} negatives asked for, {counts['none']:,} of them none: widen --ranks, add a --source or "
+            "loosen the margins",
+            style="yellow",
+        )

@@ -1,0 +1,122 @@
+"""Sources of candidates and scorers by name: "bm25", "dense:NAME", "sparse:NAME", "student:FOLDER"."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from neural_sparse.config import TeacherConfig
+from neural_sparse.data.training_set import TrainingSet
+from neural_sparse.errors import InputError
+from neural_sparse.mining.sources import (
+    CrossEncoderScorer,
+    DenseSource,
+    Scorer,
+    Source,
+    SparseSource,
+    bm25_source,
+)
+from neural_sparse.teachers.bi_encoder import BiEncoderTeacher
+from neural_sparse.teachers.build import build_teacher
+from neural_sparse.teachers.cache import TeacherCache
+from neural_sparse.teachers.cross_encoder import CrossEncoderTeacher
+from neural_sparse.teachers.truncation import warn_if_truncated
+
+if TYPE_CHECKING:
+    from neural_sparse.model.encoder import NeuralSparseEncoder
+
+SOURCE_KINDS = ("bm25", "dense", "sparse", "student")
+
+
+def parse_source(text: str, kinds: Sequence[str] = SOURCE_KINDS) -> tuple[str, str | None]:
+    """Kind and name of "KIND" or "KIND:NAME".
+
+    Raises:
+        InputError: an unknown kind, a missing name.
+    """
+    kind, _, name = text.partition(":")
+    if kind not in kinds:
+        raise InputError(f"{text!r}: unknown kind {kind!r}; write {', '.join(map(_example, kinds))}")
+    if (kind == "bm25") != (not name):
+        raise InputError(f"{text!r}: write {_example(kind)}")
+    return kind, name or None
+
+
+def _example(kind: str) -> str:
+    return kind if kind == "bm25" else f"{kind}:{'FOLDER' if kind == 'student' else 'NAME'}"
+
+
+class Sources:
+    """Makes each source once, however often it is named; texts are encoded through the teacher cache.
+
+    Args:
+        data: whose queries and documents row numbers count.
+        cache: of the teachers' vectors.
+        precision: of the teachers' computation.
+        max_length: tokens that teachers read of a text; the default of recipes if None.
+    """
+
+    def __init__(
+        self,
+        data: TrainingSet,
+        cache: TeacherCache,
+        precision: str = "float32",
+        max_length: int | None = None,
+    ) -> None:
+        self.data = data
+        self.cache = cache
+        self.precision = precision
+        self.max_length = max_length
+        self._made: dict[str, Source] = {}
+
+    def source(self, text: str) -> Source:
+        """The source that `text` names.
+
+        Raises:
+            InputError: as `parse_source`; a model that cannot be found or loaded; vectors with NaN.
+        """
+        kind, name = parse_source(text)
+        key = text.replace("student:", "sparse:")  # a student is a sparse model like any other
+        if key not in self._made:
+            self._made[key] = self._bm25() if name is None else self._bi_encoder(kind, name)
+        return self._made[key]
+
+    def scorer(self, text: str) -> Scorer:
+        """A source, or "cross-encoder:NAME"."""
+        kind, name = parse_source(text, (*SOURCE_KINDS, "cross-encoder"))
+        if kind != "cross-encoder" or name is None:
+            return self.source(text)
+        teacher = cast(
+            CrossEncoderTeacher,
+            build_teacher(TeacherConfig("cross-encoder", name, max_length=self.max_length)),
+        )
+        warn_if_truncated(teacher, self.data.documents)
+        return CrossEncoderScorer(teacher, self.data.queries, self.data.documents, self.cache)
+
+    def _bm25(self) -> Source:
+        return bm25_source(self.data.queries, self.data.documents)
+
+    def _bi_encoder(self, kind: str, name: str) -> Source:
+        config = TeacherConfig("dense" if kind == "dense" else "sparse", name, max_length=self.max_length)
+        teacher = cast(BiEncoderTeacher, build_teacher(config, self.precision))
+        warn_if_truncated(teacher, self.data.documents)
+        prepared = teacher.prepare(self.data.queries, self.data.documents, None, self.cache)
+        identity = {"query": teacher.identity("query"), "document": teacher.identity("document")}
+        documents = prepared.document_vectors()
+        if isinstance(documents, np.ndarray):
+            return DenseSource(name, identity, prepared.query_vectors, documents)  # type: ignore[arg-type]
+        return SparseSource(name, identity, prepared.query_vectors, documents)  # type: ignore[arg-type]
+
+
+def student_source(
+    model: NeuralSparseEncoder, data: TrainingSet, identity: dict[str, object], bf16: bool = False
+) -> SparseSource:
+    """The model being trained, as it is now; its vectors are good for this once and not cached."""
+    return SparseSource(
+        "student",
+        identity,
+        lambda rows: model.encode_queries([data.queries[row] for row in rows.tolist()]),
+        model.encode_documents(data.documents, show_progress=True, bf16=bf16),
+    )

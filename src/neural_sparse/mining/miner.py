@@ -1,0 +1,194 @@
+"""Hard negatives of a training set, block by block."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neural_sparse.data.training_set import TrainingSet
+from neural_sparse.errors import InputError
+from neural_sparse.mining.candidates import Mask, Rows, among, compress, union_by_rank
+from neural_sparse.mining.duplicates import Shingles
+from neural_sparse.mining.filters import pick, rank_window, too_close
+from neural_sparse.mining.mined import COUNTS, Mined
+from neural_sparse.mining.options import MiningOptions
+from neural_sparse.mining.sources import Scorer, Source
+
+logger = logging.getLogger(__name__)
+
+BLOCK = 1024  # examples; part of what the draw depends on
+
+
+@dataclass
+class Miner:
+    """Candidates from several retrievers, filters against false negatives, and a choice of what passes.
+
+    What is mined for a block is a function of the data, the sources, the options and the block's number.
+
+    Args:
+        data: examples; all its documents are candidates.
+        sources: their rankings are united by rank.
+        options: what to choose.
+        teacher: scores positives and candidates for the margins.
+        cross_encoder: scores what the other filters let through.
+
+    Raises:
+        InputError: no source; a margin without a teacher or a threshold without a cross-encoder.
+    """
+
+    data: TrainingSet
+    sources: Sequence[Source]
+    options: MiningOptions
+    teacher: Scorer | None = None
+    cross_encoder: Scorer | None = None
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            raise InputError("name at least one source of candidates, for example bm25")
+        if self.options.needs_teacher and self.teacher is None:
+            raise InputError("a margin or a highest score compares scores of a teacher: name one")
+        if self.options.max_cross_encoder_score is not None and self.cross_encoder is None:
+            raise InputError("a highest cross-encoder score needs a cross-encoder: name one")
+        self._shingles = Shingles(self.data.documents)
+
+    @property
+    def blocks(self) -> int:
+        return -(-len(self.data) // BLOCK)
+
+    @property
+    def scorer(self) -> Scorer | None:
+        """What `Mined.scores` are scores of."""
+        return self.cross_encoder or self.teacher
+
+    def settings(self) -> dict[str, Any]:
+        """All that the result depends on, as JSON values."""
+        return {
+            "data": _digest(self.data),
+            "sources": [source.identity for source in self.sources],
+            "options": asdict(self.options),
+            "teacher": self.teacher and self.teacher.identity,
+            "cross_encoder": self.cross_encoder and self.cross_encoder.identity,
+            "block": BLOCK,
+        }
+
+    def examples(self, block: int) -> Rows:
+        """Rows of the examples of one block."""
+        return np.arange(block * BLOCK, min((block + 1) * BLOCK, len(self.data)))
+
+    def mine(self, block: int) -> Mined:
+        """Negatives of the examples of one block.
+
+        Raises:
+            InputError: a source or teacher gave a score that is not a number.
+        """
+        options = self.options
+        examples = self.examples(block)
+        positives = np.asarray(self.data.positives)[examples].astype(np.int64)
+        relevant = [self.data.relevant[example] for example in examples.tolist()]
+
+        ranked = self._ranked(examples, options.last_rank + max(map(len, relevant)))
+        window, passed_by = rank_window(
+            among(ranked, relevant), ranked >= 0, options.first_rank, options.last_rank
+        )
+        candidates = compress(ranked, window)[:, : options.last_rank - options.first_rank + 1]
+        present = candidates >= 0
+        equal, near = self._shingles.overlap(
+            positives, candidates, present, options.jaccard, options.containment
+        )
+        passing = present & ~equal & ~near
+        scores: NDArray[np.float32] | None = None
+        close = np.zeros_like(present)
+        if self.teacher is not None:
+            scores = self._scores(self.teacher, examples, positives, np.where(passing, candidates, -1))
+            if options.needs_teacher:
+                margins = (options.absolute_margin, options.relative_margin, options.max_score)
+                close = passing & too_close(scores[:, 1:], scores[:, 0], *margins)
+        judged = np.full((len(examples), 1 + candidates.shape[1]), np.nan, np.float32)
+
+        def judge(now: Mask) -> Mask:
+            assert self.cross_encoder is not None
+            judged[:, 1:][now] = self.cross_encoder.pair_scores(examples, np.where(now, candidates, -1))[now]
+            _check(judged[:, 1:], now, self.cross_encoder.name)
+            limit = options.max_cross_encoder_score
+            return judged[:, 1:] > (np.inf if limit is None else limit)
+
+        chosen, doubtful = pick(
+            passing & ~close,
+            self._order(block, candidates.shape),
+            options.num_negatives,
+            judge if self.cross_encoder is not None else None,
+        )
+        if self.cross_encoder is not None:
+            judged[:, :1] = self.cross_encoder.pair_scores(examples, positives[:, None])
+            _check(judged[:, :1], np.ones((len(examples), 1), np.bool_), self.cross_encoder.name)
+            scores = judged
+        kept = chosen.sum(1)
+        counts = dict(zip(COUNTS, (passed_by, equal, near, close, doubtful), strict=True))
+        return Mined(
+            negatives=compress(candidates, chosen)[:, : options.num_negatives],
+            scores=None if scores is None else _chosen_scores(scores, chosen, options.num_negatives),
+            counts={
+                "candidates": int(present.sum() + passed_by.sum()),
+                **{name: int(mask.sum()) for name, mask in counts.items()},
+                "kept": int(kept.sum()),
+                "queries": len(examples),
+                "fewer": int((kept < options.num_negatives).sum()),
+                "none": int((kept == 0).sum()),
+            },
+        )
+
+    def _ranked(self, examples: Rows, depth: int) -> Rows:
+        """The sources' rankings united; a query that several examples share is searched once."""
+        texts = [self.data.queries[example] for example in examples.tolist()]
+        first: dict[str, int] = {}
+        place = np.array([first.setdefault(text, len(first)) for text in texts])
+        searched = examples[np.unique(place, return_index=True)[1]]
+        k = min(depth, len(self.data.documents))
+        return union_by_rank([source.search(searched, k) for source in self.sources])[place]
+
+    def _order(self, block: int, shape: tuple[int, ...]) -> NDArray[np.int64]:
+        """The order in which candidates are taken: by rank, or drawn."""
+        if not self.options.sample:
+            return np.broadcast_to(np.arange(shape[1]), shape)
+        # Drawn for the full window, so that a candidate's chance does not hang on how many there are.
+        width = self.options.last_rank
+        keys = np.random.default_rng((self.options.seed, block)).random((shape[0], width))[:, : shape[1]]
+        return np.argsort(np.argsort(keys, axis=1), axis=1)
+
+    @staticmethod
+    def _scores(scorer: Scorer, examples: Rows, positives: Rows, candidates: Rows) -> NDArray[np.float32]:
+        """Scores of the positive (first column) and the candidates."""
+        rows = np.column_stack([positives, candidates])
+        scores = scorer.pair_scores(examples, rows)
+        _check(scores, rows >= 0, scorer.name)
+        return scores
+
+
+def _check(scores: NDArray[np.float32], asked: Mask, name: str) -> None:
+    if not np.isfinite(scores[asked]).all():
+        raise InputError(f"{name} gave a score that is not a number; its weights may be damaged")
+
+
+def _chosen_scores(scores: NDArray[np.float32], chosen: Mask, count: int) -> NDArray[np.float32]:
+    """Scores [queries, 1 + candidates] of the positive and the chosen ones, NaN behind."""
+    order = np.argsort(~chosen, axis=1, kind="stable")[:, :count]
+    picked = np.where(chosen, scores[:, 1:], np.float32(np.nan))
+    return np.column_stack([scores[:, 0], np.take_along_axis(picked, order, 1)])
+
+
+def _digest(data: TrainingSet) -> str:
+    """sha256 of the texts and of what is known about them."""
+    digest = hashlib.sha256(np.asarray(data.positives, dtype="<i8").tobytes())
+    for texts in (data.queries, data.documents):
+        for text in texts:
+            encoded = text.encode("utf-8", "surrogatepass")
+            digest.update(len(encoded).to_bytes(8, "little") + encoded)
+    for known in data.relevant:
+        digest.update(np.array([len(known), *sorted(known)], dtype="<i8").tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,56 @@
+"""Mining that can be stopped: block by block into a folder beside the output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from neural_sparse.errors import InputError
+from neural_sparse.mining.mined import Mined, write_jsonl
+from neural_sparse.mining.miner import Miner
+from neural_sparse.parts import Parts
+
+
+def mine_to_file(miner: Miner, output: str | Path, with_scores: bool = False) -> dict[str, int]:
+    """Mine all examples and write a JSONL file that `load_training_set` reads.
+
+    Stopped and called again with the same arguments, it goes on where it was and writes the same bytes.
+
+    Args:
+        output: {query, pos, negs} per line, in the order of the examples.
+        with_scores: {query, docs, scores} instead, the positive first, scored by `miner.scorer`.
+
+    Returns:
+        `Mined.counts` over all examples.
+
+    Raises:
+        InputError: scores asked for without a scorer; half-finished work of other settings; a full disk.
+    """
+    output = Path(output)
+    if with_scores and miner.scorer is None:
+        raise InputError("scores are a teacher's: name one that scores the pairs, or leave the scores out")
+    if output.is_dir():
+        raise InputError(f"{output} is a folder; the output is one JSONL file")
+    parts = Parts(output.parent / f".{output.name}.parts", miner.settings(), miner.blocks, "safetensors")
+    with tqdm(total=len(miner.data), desc="mining", unit=" queries", disable=None) as progress:
+        missing = parts.missing()
+        progress.update(len(miner.data) - sum(len(miner.examples(block)) for block in missing))
+        for block in missing:
+            with parts.write(block) as temporary:
+                mined = miner.mine(block)
+                mined.save(temporary)
+            progress.update(len(mined.negatives))
+    counts: dict[str, int] = {}
+
+    def read() -> Iterator[Mined]:
+        for file in parts.files():
+            part = Mined.load(file)
+            for name, count in part.counts.items():
+                counts[name] = counts.get(name, 0) + count
+            yield part
+
+    write_jsonl(output, miner.data, read(), with_scores)
+    parts.remove()
+    return counts

@@ -1,0 +1,209 @@
+"""Where candidates come from, and what scores them: BM25, dense and sparse vectors, cross-encoders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from neural_sparse.errors import InputError
+from neural_sparse.search import BM25Index, DenseRetriever, SparseIndex
+from neural_sparse.search.compiled import compiled
+from neural_sparse.teachers.cache import TeacherCache
+from neural_sparse.teachers.cross_encoder import CrossEncoderTeacher
+
+Rows = NDArray[np.int64]
+Scores = NDArray[np.float32]
+_PAIR_BYTES = 1 << 26  # of dense document vectors gathered at a time
+
+
+class Scorer(Protocol):
+    """Scores given pairs.
+
+    Attributes:
+        name: shown in messages and tables.
+        identity: all that its scores depend on, beside the texts (JSON values).
+    """
+
+    name: str
+    identity: dict[str, Any]
+
+    def pair_scores(self, queries: Rows, documents: Rows) -> Scores:
+        """Scores float32 [queries, candidates] of query rows [queries] with document rows
+        [queries, candidates]; NaN where the document row is -1."""
+        ...
+
+
+class Source(Scorer, Protocol):
+    """Finds documents, too."""
+
+    def search(self, queries: Rows, k: int) -> NDArray[np.int32]:
+        """Rows of the k best documents of each query row, [queries, k], best first; -1 behind."""
+        ...
+
+
+class DenseSource:
+    """Dot products of dense vectors.
+
+    Args:
+        queries: float32 [rows, dimensions] of query rows.
+        documents: float32 [documents, dimensions].
+    """
+
+    def __init__(
+        self,
+        name: str,
+        identity: dict[str, Any],
+        queries: Callable[[Rows], NDArray[np.float32]],
+        documents: NDArray[np.float32],
+    ) -> None:
+        self.name, self.identity = name, identity
+        self._queries = queries
+        self._retriever = DenseRetriever(documents, _row_ids(len(documents)), _no_texts)
+
+    def search(self, queries: Rows, k: int) -> NDArray[np.int32]:
+        return self._retriever.search(self._queries(queries), k).docs
+
+    def pair_scores(self, queries: Rows, documents: Rows) -> Scores:
+        vectors, scores = self._retriever.vectors, np.empty(documents.shape, np.float32)
+        step = max(1, _PAIR_BYTES // max(1, 4 * vectors.shape[1] * documents.shape[1]))
+        for first in range(0, len(queries), step):
+            rows = documents[first : first + step]
+            mine = self._queries(queries[first : first + step])
+            # Not einsum: the sum of a pair must not depend on the pairs beside it.
+            scores[first : first + step] = (vectors[rows] * mine[:, None]).sum(2, dtype=np.float32)
+        return np.where(documents < 0, np.float32(np.nan), scores)
+
+
+class SparseSource:
+    """Dot products of sparse vectors.
+
+    Args:
+        queries: csr float32 [rows, vocabulary] of query rows.
+        documents: csr float32 [documents, vocabulary]; or an index that is already built.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        identity: dict[str, Any],
+        queries: Callable[[Rows], sp.csr_matrix],
+        documents: sp.csr_matrix | SparseIndex,
+    ) -> None:
+        self.name, self.identity = name, identity
+        self._queries = queries
+        if isinstance(documents, SparseIndex):
+            self._index = documents
+        else:
+            self._index = SparseIndex.build(documents, _row_ids(documents.shape[0]))
+            self._documents = documents
+
+    @cached_property
+    def _documents(self) -> sp.csr_matrix:
+        return self._index.vectors()
+
+    def search(self, queries: Rows, k: int) -> NDArray[np.int32]:
+        return self._index.search(self._queries(queries), k).docs
+
+    def pair_scores(self, queries: Rows, documents: Rows) -> Scores:
+        mine, theirs = self._queries(queries), self._documents
+        scores = np.full(documents.shape, np.nan, np.float32)
+        _pair_dots(
+            mine.indptr.astype(np.int64),
+            mine.indices.astype(np.int32, copy=False),
+            mine.data,
+            theirs.indptr.astype(np.int64),
+            theirs.indices.astype(np.int32, copy=False),
+            theirs.data,
+            np.zeros(mine.shape[1], np.float64),
+            documents,
+            scores,
+        )
+        return scores
+
+
+def bm25_source(queries: Sequence[str], documents: Sequence[str]) -> SparseSource:
+    """BM25 over all documents, with the settings of `BM25Teacher`."""
+    index = BM25Index.build(documents, _row_ids(len(documents)))
+    words = index.words
+    return SparseSource(
+        "bm25",
+        {
+            "kind": "bm25",
+            "k1": index.k1,
+            "b": index.b,
+            "stemmer": words.stemmer,
+            "stopwords": words.stopwords,
+        },
+        lambda rows: index.encode_queries([queries[row] for row in rows.tolist()]),
+        index.index,
+    )
+
+
+class CrossEncoderScorer:
+    """Raw outputs of a cross-encoder, kept in the teacher cache: a pair is scored once."""
+
+    def __init__(
+        self,
+        teacher: CrossEncoderTeacher,
+        queries: Sequence[str],
+        documents: Sequence[str],
+        cache: TeacherCache,
+    ) -> None:
+        self.name, self.identity = teacher.name, teacher.identity
+        self._teacher, self._cache = teacher, cache
+        self._queries, self._documents = queries, documents
+
+    def pair_scores(self, queries: Rows, documents: Rows) -> Scores:
+        scores = np.full(documents.shape, np.nan, np.float32)
+        places = np.argwhere(documents >= 0)
+        if len(places):
+            pairs = [
+                (self._queries[queries[row]], self._documents[documents[row, column]])
+                for row, column in places.tolist()
+            ]
+            teacher = self._teacher
+            stored, rows = self._cache.rows(
+                teacher.name, teacher.identity, pairs, teacher.encode, teacher.batch_size
+            )
+            scores[tuple(places.T)] = np.asarray(stored.gather(rows)).reshape(-1)
+        return scores
+
+
+def _row_ids(count: int) -> list[str]:
+    return [str(row) for row in range(count)]
+
+
+def _no_texts(texts: Sequence[str]) -> NDArray[np.float32]:
+    raise InputError("this retriever is searched with vectors")
+
+
+@compiled
+def _pair_dots(
+    query_offsets: NDArray[np.int64],
+    query_terms: NDArray[np.int32],
+    query_weights: NDArray[np.float32],
+    doc_offsets: NDArray[np.int64],
+    doc_terms: NDArray[np.int32],
+    doc_weights: NDArray[np.float32],
+    weights: NDArray[np.float64],
+    documents: NDArray[np.int64],
+    scores: NDArray[np.float32],
+) -> None:
+    """Fill scores [queries, candidates] where documents [queries, candidates] has a row; `weights` is zeros."""
+    for query in range(len(query_offsets) - 1):
+        for i in range(query_offsets[query], query_offsets[query + 1]):
+            weights[query_terms[i]] = query_weights[i]
+        for column in range(documents.shape[1]):
+            row = documents[query, column]
+            if row >= 0:
+                total = 0.0
+                for i in range(doc_offsets[row], doc_offsets[row + 1]):
+                    total += weights[doc_terms[i]] * doc_weights[i]
+                scores[query, column] = total
+        for i in range(query_offsets[query], query_offsets[query + 1]):
+            weights[query_terms[i]] = 0.0

@@ -1,0 +1,50 @@
+"""How much of the texts a teacher does not see."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from neural_sparse.teachers.bi_encoder import BiEncoderTeacher
+from neural_sparse.teachers.cross_encoder import CrossEncoderTeacher
+from neural_sparse.tokens import tokenize
+
+logger = logging.getLogger(__name__)
+
+SAMPLE = 1000
+
+
+def truncated_share(teacher: object, texts: Sequence[str], sample: int = SAMPLE) -> float | None:
+    """Share of `texts` that the teacher's tokenizer cuts, from an even sample of at most `sample` of them.
+
+    None for teachers without a tokenizer (BM25, precomputed scores). A cross-encoder's query takes room
+    besides, which is not counted.
+    """
+    if not isinstance(teacher, (BiEncoderTeacher, CrossEncoderTeacher)) or not len(texts):
+        return None
+    model, limit = _model_and_limit(teacher)
+    rows = np.unique(np.linspace(0, len(texts) - 1, min(sample, len(texts))).astype(int))
+    tokens = tokenize([texts[row] for row in rows.tolist()], model.tokenizer, special_tokens=True)
+    return float(np.mean(tokens.lengths > limit)) if limit else 0.0
+
+
+def warn_if_truncated(teacher: object, texts: Sequence[str]) -> float | None:
+    """`truncated_share`, with a warning where it is more than a half."""
+    share = truncated_share(teacher, texts)
+    if share is not None and share > 0.5:
+        logger.warning(
+            "teacher %s cuts %.0f %% of the documents at its limit of %d tokens and judges them by their "
+            "beginnings; raise its max_length, split the documents, or choose a teacher that reads more",
+            teacher.name,  # type: ignore[attr-defined]
+            100 * share,
+            _model_and_limit(teacher)[1],
+        )
+    return share
+
+
+def _model_and_limit(teacher: Any) -> tuple[Any, int]:
+    model = teacher.model
+    return model, int(model.max_length if hasattr(model, "routes") else model.max_seq_length or 0)
