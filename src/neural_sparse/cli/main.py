@@ -13,6 +13,7 @@ from neural_sparse.cli.compare import compare
 from neural_sparse.cli.corpus import encode
 from neural_sparse.cli.evaluate import evaluate
 from neural_sparse.cli.idf import app as idf
+from neural_sparse.cli.mine import mine
 from neural_sparse.cli.quickstart import quickstart
 from neural_sparse.cli.search import explain, search
 from neural_sparse.cli.train import train
@@ -25,7 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
 )
-for command in (quickstart, train, evaluate, compare, encode, search, explain):
+for command in (quickstart, mine, train, evaluate, compare, encode, search, explain):
     app.command()(command)
 app.add_typer(idf, name="idf")
 
