@@ -81,6 +81,8 @@ class Recipe:
         learning_rate, weight_decay, warmup_steps, max_grad_norm: AdamW with a linear schedule.
         bf16: mixed precision; where the device has it if None.
         gradient_checkpointing: less memory, more time.
+        cache_tokens: tokens the transformer takes at once; the backward pass runs it again piece by piece
+            (GradCache), so that memory no longer bounds batch_size. All at once if None.
         compile: torch.compile the transformer.
         seed: of everything random.
         save_steps: optimiser steps between checkpoints; a tenth of num_steps if None.
@@ -116,6 +118,7 @@ class Recipe:
     max_grad_norm: float = 1.0
     bf16: bool | None = None
     gradient_checkpointing: bool = False
+    cache_tokens: int | None = None
     compile: bool = False
     seed: int = 42
     save_steps: int | None = None
@@ -131,6 +134,8 @@ class Recipe:
         for key in ("lambda_flops", "learning_rate", "weight_decay", "warmup_steps", "num_hard_negatives"):
             if getattr(self, key) < 0:
                 raise InputError(f"{key} must not be negative, but is {getattr(self, key)}")
+        if self.cache_tokens is not None and self.cache_tokens < 1:
+            raise InputError(f"cache_tokens must be at least 1, not {self.cache_tokens}")
         # Before hours of teachers: what the loss and the model would refuse later.
         if not self.ranking or (unknown := sorted(set(self.ranking) - set(RANKING_LOSSES))):
             found = f"unknown ranking loss {unknown}" if self.ranking else "ranking: no loss is named"

@@ -306,8 +306,9 @@ def test_lambda_counts_optimiser_steps_not_micro_batches(
         {"gradient_checkpointing": True, "activation": "double_log1p", "l0_threshold": 20},
         {"frequency_weighted_flops": True, "idf": "init"},
         {"bf16": True},
+        {"cache_tokens": 300, "gradient_accumulation_steps": 2},
     ],
-    ids=["margin_mse", "without teachers", "checkpointing", "frequency weights", "bf16"],
+    ids=["margin_mse", "without teachers", "checkpointing", "frequency weights", "bf16", "gradient cache"],
 )
 def test_other_recipes_run(change: dict[str, object], recipe: Recipe, tmp_path: Path) -> None:
     model = train(replace(recipe, output=str(tmp_path / "run"), num_steps=2, save_steps=5, **change))  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from sentence_transformers import SparseEncoder
 from sentence_transformers.base.modules import Router, Transformer
 from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding, SpladePooling
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from neural_sparse.errors import InputError
 from neural_sparse.idf import IdfWeights, idf_weights
@@ -51,6 +52,11 @@ class NeuralSparseEncoder(SparseEncoder):
             if None, or 1 for every token of a model that has none.
         device: "cpu", "cuda", ...; the best there is if None.
         trust_remote_code: run code that comes with the model. Only for a repository you have read.
+
+    Attributes:
+        cache_tokens: for training: the transformer takes at most this many tokens at once, and the backward
+            pass runs it again group by group (GradCache, arXiv 2101.06983). Memory then depends on it and
+            not on the batch; gradients are those of the whole batch. None: everything at once.
 
     Raises:
         InputError: no such model, no masked-LM head, weights that are not safetensors, a tokenizer or an
@@ -105,6 +111,7 @@ class NeuralSparseEncoder(SparseEncoder):
             modules=[router], device=str(device) if device is not None else None, similarity_fn_name="dot"
         )
         self.name = str(model_name)
+        self.cache_tokens: int | None = None
         _defer_projection(mlm)
         if idf is not None:
             self.set_query_weights(idf)
@@ -194,7 +201,7 @@ class NeuralSparseEncoder(SparseEncoder):
         ids = input if isinstance(input, Tensor) else input_ids
         if ids is not None:
             mask = torch.ones_like(ids) if attention_mask is None else attention_mask
-            return self._weights(*pack(self._hidden(ids, mask), mask))
+            return self._padded_documents(ids, mask)
         if not isinstance(input, Mapping):
             raise TypeError("forward() needs input_ids and attention_mask, or a dictionary of features")
         if (kwargs.get("task") or input.get("task") or "document") == "query":
@@ -202,8 +209,7 @@ class NeuralSparseEncoder(SparseEncoder):
         if "offsets" in input:
             vectors = self._packed_documents(input["input_ids"], input["offsets"])
         else:
-            mask = input["attention_mask"]
-            vectors = self._weights(*pack(self._hidden(input["input_ids"], mask), mask))
+            vectors = self._padded_documents(input["input_ids"], input["attention_mask"])
         return {**input, "sentence_embedding": vectors}
 
     def _hidden(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -216,17 +222,27 @@ class NeuralSparseEncoder(SparseEncoder):
     def _packed_documents(self, ids: Tensor, offsets: Tensor) -> Tensor:
         """Weights [documents, vocabulary] of packed documents, encoded in groups of similar length.
 
-        Padding costs almost nothing, and the head sees all documents at once.
+        Padding costs almost nothing, and the head sees all documents at once. With `cache_tokens`, groups
+        go through transformer and head one after another and only their vectors are kept.
         """
+        pad_id = int(self.tokenizer.pad_token_id or 0)
+        lengths = offsets.diff().to(ids.device)
+        if self.cache_tokens is not None and torch.is_grad_enabled():
+            vectors, order = [], []
+            for rows, padded, mask in split_by_length(ids, offsets, pad_id, self.cache_tokens):
+                vectors.append(checkpoint(self._padded_documents, padded, mask, use_reentrant=False))
+                order.append(rows)
+            return torch.cat(vectors)[torch.argsort(torch.cat(order))]
         hidden, order = [], []
-        for rows, padded, mask in split_by_length(ids, offsets, int(self.tokenizer.pad_token_id or 0)):
+        for rows, padded, mask in split_by_length(ids, offsets, pad_id):
             hidden.append(pack(self._hidden(padded, mask), mask)[0])
             order.append(rows)
         rows = torch.cat(order)
-        lengths = (offsets[1:] - offsets[:-1])[rows]
-        grouped = torch.cat([torch.zeros_like(lengths[:1]), lengths.cumsum(0)])
-        vectors = self._weights(torch.cat(hidden), grouped)
-        return vectors[torch.argsort(rows)]
+        grouped = torch.cat([torch.zeros_like(lengths[:1]), lengths[rows].cumsum(0)])
+        return self._weights(torch.cat(hidden), grouped)[torch.argsort(rows)]
+
+    def _padded_documents(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return self._weights(*pack(self._hidden(input_ids, attention_mask), attention_mask))
 
     # --- encoding ----------------------------------------------------------------------------------
 

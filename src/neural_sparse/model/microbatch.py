@@ -46,18 +46,22 @@ def length_groups(
     return groups
 
 
-def split_by_length(ids: Tensor, offsets: Tensor, pad_id: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def split_by_length(
+    ids: Tensor, offsets: Tensor, pad_id: int, max_tokens: int | None = None
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Groups of packed texts as padded batches: (rows, input_ids [group, longest], attention_mask).
 
-    `ids` is [tokens], `offsets` [texts + 1]; results are on the device of `ids`.
+    `ids` is [tokens], `offsets` [texts + 1]; a group has at most `max_tokens` positions, or one text; results
+    are on the device of `ids`.
     """
     bounds = offsets.cpu().numpy()
     lengths = np.diff(bounds)
-    for group in length_groups(lengths):
-        rows = torch.from_numpy(group).to(ids.device)
-        length = torch.from_numpy(lengths[group]).to(ids.device)
+    for group in length_groups(lengths, max_tokens):
+        rows, length, start = (
+            torch.from_numpy(array).to(ids.device) for array in (group, lengths[group], bounds[group])
+        )
         columns = torch.arange(max(int(lengths[group].max()), 1), device=ids.device)
         mask = columns < length[:, None]
-        positions = (offsets[rows].to(ids.device)[:, None] + columns).clamp_(max=max(len(ids) - 1, 0))
+        positions = (start[:, None] + columns).clamp_(max=max(len(ids) - 1, 0))
         padded = torch.where(mask, ids[positions], pad_id) if len(ids) else torch.full_like(positions, pad_id)
         yield rows, padded, mask.long()

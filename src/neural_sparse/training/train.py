@@ -36,6 +36,7 @@ from neural_sparse.teachers import (
 )
 from neural_sparse.teachers.ensemble import PreparedEnsemble
 from neural_sparse.teachers.teacher import Teacher
+from neural_sparse.tokens import tokenize
 from neural_sparse.training.batches import Collator, Schedule
 from neural_sparse.training.plots import plot_losses
 from neural_sparse.training.progress import ProgressBar
@@ -45,6 +46,7 @@ logger = logging.getLogger(__name__)
 
 CONFIG_FILE = "training_config.json"
 TEACHER_MAX_LENGTH = 512
+LENGTH_SAMPLE = 2000  # documents whose length is looked at before training
 # Keys that may differ between a run and its resumption: they change no weight.
 FREE_KEYS = frozenset({"output", "teacher_cache", "logging_steps", "save_steps", "save_total_limit"})
 
@@ -78,6 +80,7 @@ def train(
     if data is None:
         data = load_training_set(recipe.train, recipe.corpus)
     model = NeuralSparseEncoder(recipe.init, recipe.max_length, activation=recipe.activation)  # type: ignore[arg-type]
+    _say_what_is_cut(model, data)
     idf = _idf(recipe, model, data)
     model.set_query_weights(idf)
     save_idf_weights(idf, output / "idf.json")
@@ -110,6 +113,22 @@ def train(
     with replacing_folder(output / "final_model") as folder:  # last, for it says that the run is finished
         model.save_pretrained(str(folder))
     return output / "final_model"
+
+
+def _say_what_is_cut(model: NeuralSparseEncoder, data: TrainingSet) -> None:
+    """Tell, before the work begins, how many documents are longer than the model is trained on."""
+    size = min(LENGTH_SAMPLE, len(data.documents))
+    rows = np.random.default_rng(0).choice(len(data.documents), size, replace=False)
+    texts = [data.documents[row] for row in rows]
+    cut = tokenize(texts, model.tokenizer, model.max_length, special_tokens=True).truncated
+    if cut:
+        logger.info(
+            "%.0f%% of the documents (%d of %d looked at) are longer than max_length=%d tokens and are cut",
+            100 * cut / size,
+            cut,
+            size,
+            model.max_length,
+        )
 
 
 def finished_model(recipe: Recipe) -> Path | None:
@@ -249,6 +268,7 @@ def _trainer(
     )
     if recipe.gradient_checkpointing:
         model.gradient_checkpointing_enable()
+    model.cache_tokens = recipe.cache_tokens
     per_step = recipe.batch_size * recipe.gradient_accumulation_steps * args.world_size
     schedule = Schedule(data, recipe.num_steps * per_step, recipe.num_hard_negatives, recipe.seed)
     collator = Collator(data, model.tokenizer, model.max_length, teachers if loss.needs_teacher else None)

@@ -175,6 +175,48 @@ def test_packed_equals_padded_with_gradients(architecture: str, seed: int, tiny_
     assert_gradients_close(ours, expected)
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("cache_tokens", [1, 20, 1000])
+def test_gradient_cache_changes_nothing(architecture: str, cache_tokens: int, tiny_model: TinyModel) -> None:
+    model = NeuralSparseEncoder(tiny_model(architecture))
+    texts = ["return a new list", "", "file", "open the file and return a stream", "file", "naïve café"]
+    features = packed_features(tokenize(texts, model.tokenizer, 12, special_tokens=True))
+    upstream = torch.rand(6, model.vocab_size, generator=torch.Generator().manual_seed(0))
+    results = []
+    for model.cache_tokens in (None, cache_tokens):
+        model.zero_grad()
+        vectors = model(features)["sentence_embedding"]
+        # Not linear in the vectors: as in a loss, every document's gradient depends on all others.
+        (vectors @ vectors.T @ upstream * upstream).sum().backward()
+        gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        results.append((vectors.detach(), gradients))
+    (plain, expected), (cached, ours) = results
+    torch.testing.assert_close(cached, plain, atol=1e-5, rtol=1e-5)
+    assert ours.keys() == expected.keys()
+    assert_gradients_close(ours, expected)
+
+
+def test_gradient_cache_draws_the_same_dropout_again(tiny_model: TinyModel) -> None:
+    model = NeuralSparseEncoder(tiny_model("bert")).train()
+    model.cache_tokens = 12
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.5
+    texts = ["return a new list", "file", "open the file and return a stream"] * 3
+    features = packed_features(tokenize(texts, model.tokenizer, 12, special_tokens=True))
+    weight = model.projection.weight
+    torch.manual_seed(0)
+    model(features)["sentence_embedding"].square().sum().backward()
+    gradient = weight.grad
+    # The dropout of the first pass, kept: the same groups without recomputation.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("neural_sparse.model.encoder.checkpoint", lambda run, *args, use_reentrant: run(*args))
+        model.zero_grad()
+        torch.manual_seed(0)
+        model(features)["sentence_embedding"].square().sum().backward()
+    torch.testing.assert_close(gradient, weight.grad)
+
+
 def assert_gradients_close(ours: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
     # Some gradients are zero but for rounding (a key's bias), so the scale is that of all together.
     largest = max(float(gradient.abs().max()) for gradient in expected.values())
