@@ -1,0 +1,1 @@
+"""Export for OpenSearch and other engines, and a client that indexes and searches precomputed vectors."""

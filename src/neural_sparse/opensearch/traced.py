@@ -1,0 +1,83 @@
+"""The module that OpenSearch runs: a masked LM with its projection, pooling and activation, traced."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from neural_sparse.model.activation import Activation, activate
+from neural_sparse.opensearch.guards import silent_ids
+
+if TYPE_CHECKING:
+    from neural_sparse.model.encoder import NeuralSparseEncoder
+
+TRACED_LENGTH = 7  # any will do; the parity run tries others
+
+
+class ServedEncoder(nn.Module):
+    """Token ids to document weights, as ML Commons calls it.
+
+    forward({"input_ids": int64 [batch, length], "attention_mask": the same}) returns
+    {"output": float32 [batch, vocabulary]}, tokens without a name (special ones) 0.
+    """
+
+    def __init__(self, mlm: Any, silent: list[int], activation: Activation) -> None:
+        super().__init__()
+        self.mlm = mlm
+        self.activation = activation
+        ordinary = torch.ones(mlm.get_output_embeddings().out_features)
+        ordinary[silent] = 0.0
+        self.ordinary: Tensor
+        self.register_buffer("ordinary", ordinary)
+
+    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        mask = features["attention_mask"]
+        logits = self.mlm(input_ids=features["input_ids"], attention_mask=mask).logits
+        # A position that is padding must not win; 0 is as low as any, for relu comes next.
+        pooled = logits.masked_fill(mask.unsqueeze(-1) == 0, 0.0).amax(dim=1)
+        return {"output": activate(pooled.relu(), self.activation) * self.ordinary}
+
+
+def served_encoder(model: NeuralSparseEncoder) -> ServedEncoder:
+    """A copy of the model's document side on the CPU, in float32, with eager attention.
+
+    Eager: scaled_dot_product_attention is no operator of libtorch 1.13.1.
+    """
+    mlm = copy.deepcopy(model.mlm).cpu().float().eval()
+    # NeuralSparseEncoder lets hidden states pass through the projection; here it projects again.
+    vars(mlm.get_output_embeddings()).pop("forward", None)
+    mlm.set_attn_implementation("eager")
+    mlm.requires_grad_(False)
+    return ServedEncoder(mlm, silent_ids(model.tokenizer), model.activation).eval()
+
+
+def example_features(model: NeuralSparseEncoder, length: int = TRACED_LENGTH) -> dict[str, Tensor]:
+    """Features [1, length] of nothing in particular."""
+    ids = torch.arange(length).remainder(model.vocab_size).unsqueeze(0)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+def trace(module: ServedEncoder, example: dict[str, Tensor]) -> torch.jit.ScriptModule:
+    """TorchScript of `module`, for any batch and length; the same names inside whatever was traced before."""
+    with warnings.catch_warnings(), _fresh_names(), torch.no_grad():
+        warnings.simplefilter("ignore")  # branches on shapes: the parity run is the check
+        traced: Any = torch.jit.trace(module, (example,), strict=False, check_trace=False)
+    return traced
+
+
+@contextmanager
+def _fresh_names() -> Iterator[None]:
+    """Classes are numbered per compilation unit; a new one makes their names a function of the model alone."""
+    state: Any = torch.jit._state
+    before = state._python_cu
+    state._python_cu = torch._C.CompilationUnit()
+    try:
+        yield
+    finally:
+        state._python_cu = before
