@@ -102,3 +102,81 @@ def _write(frequencies: Any, tokenizer: Any, output: Path, counts: Path | None) 
     print(describe(weights, frequencies))
     print(f"lightest: {' '.join(sorted(weights, key=weights.__getitem__)[:8])}")
     print(f"written to {output}" + (f", counts to {counts}" if counts else ""))
+
+
+@app.command()
+def inspect(
+    file: Path = typer.Argument(help="A table {token: weight}."),
+    picture: Path | None = typer.Option(
+        None, help="Where to draw the histogram; beside the table if not given."
+    ),
+    top: int = typer.Option(15, min=1, help="How many of the lightest and heaviest tokens to show."),
+    default_idf: float = typer.Option(1.0, help="The weight of tokens that were not seen."),
+) -> None:
+    """Show what is in a table: range, mean, histogram, lightest and heaviest tokens, what cannot be right."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from neural_sparse.errors import InputError
+    from neural_sparse.idf.inspection import draw_histogram
+    from neural_sparse.idf.inspection import inspect as inspected
+    from neural_sparse.idf.weights import read_table
+
+    weights = read_table(file)
+    if not weights:
+        raise InputError(f"{file}: the table is empty")
+    found = inspected(weights, top, default_idf)
+    picture = picture or file.with_suffix(".png")
+    draw_histogram(weights, picture, default_idf)
+    console = Console()
+    console.print(f"IDF range: {found.low:.2f} ~ {found.high:.2f}")
+    console.print(f"IDF mean: {found.mean:.2f}, median {found.median:.2f}")
+    console.print(
+        f"{found.tokens:,} tokens, {found.unseen:,} of them unseen ({found.unseen / found.tokens:.1%}); "
+        f"about {found.documents:,} documents, if the heaviest token is in one"
+    )
+    table = Table("lightest", "weight", "heaviest", "weight")
+    for light, heavy in zip(found.lightest, found.heaviest, strict=True):
+        table.add_row(escape(light[0]), f"{light[1]:.3f}", escape(heavy[0]), f"{heavy[1]:.3f}")
+    console.print(table)
+    for problem in found.problems:
+        console.print(f"[yellow]warning:[/] {problem}")
+    if not found.problems:
+        console.print("nothing in it looks wrong")
+    console.print(f"histogram: {escape(str(picture))}")
+
+
+@app.command()
+def compare(
+    first: Path = typer.Argument(help="A table {token: weight}."),
+    second: Path = typer.Argument(help="Another one."),
+    top: int = typer.Option(15, min=1, help="How many of the largest differences to show."),
+    default_idf: float = typer.Option(1.0, help="The weight of tokens that were not seen."),
+) -> None:
+    """Show how two tables differ: correlation, largest differences, tokens missing in either."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from neural_sparse.idf.inspection import compare as compared
+    from neural_sparse.idf.weights import read_table
+
+    found = compared(read_table(first), read_table(second), top, default_idf)
+    console = Console()
+    for name, missing in ((first, found.only_first), (second, found.only_second)):
+        some = f" (for example {escape(' '.join(missing[:5]))})" if missing else ""
+        console.print(f"only in {escape(str(name))}: {len(missing):,}{some}")
+    console.print(
+        f"in both: {found.common:,} tokens; unseen in the first alone {found.unseen_first:,}, "
+        f"in the second alone {found.unseen_second:,}"
+    )
+    console.print(
+        f"over the {found.seen_in_both:,} tokens that both have seen: Pearson {found.pearson:.4f}, "
+        f"Spearman {found.spearman:.4f}, median of first - second {found.shift:+.3f}, "
+        f"mean distance from it {found.spread:.3f}"
+    )
+    table = Table("token", "first", "second", "difference", title="farthest from the median difference")
+    for token, a, b in found.largest:
+        table.add_row(escape(token), f"{a:.3f}", f"{b:.3f}", f"{a - b:+.3f}")
+    console.print(table)

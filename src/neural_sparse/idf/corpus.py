@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -97,7 +98,10 @@ def _counted(
         return
     # Not forked: a tokenizer that has used its threads does not survive that.
     pool = ProcessPoolExecutor(
-        workers, get_context("spawn"), initializer=_start_worker, initargs=(tokenizer, file, part_bytes)
+        workers,
+        get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(_bare(tokenizer), file, part_bytes),
     )
     try:
         futures = [pool.submit(_count_in_worker, number) for number in numbers]
@@ -110,6 +114,20 @@ def _counted(
 def available_cores() -> int:
     """Cores this process may use, which may be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class _Bare:
+    """A fast tokenizer without transformers around it, which a worker would spend a second importing."""
+
+    backend_tokenizer: Any
+
+    def get_vocab(self) -> dict[str, int]:
+        return self.backend_tokenizer.get_vocab()
+
+
+def _bare(tokenizer: Any) -> Any:
+    return _Bare(tokenizer.backend_tokenizer) if hasattr(tokenizer, "backend_tokenizer") else tokenizer
 
 
 _job: dict[str, Any] = {}  # of a worker process

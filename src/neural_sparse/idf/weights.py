@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from numbers import Real
 from pathlib import Path
@@ -117,9 +118,7 @@ def idf_weights(
         source = "the IDF table"
     else:
         source = str(table)
-        table = read_json(table)
-        if not isinstance(table, dict):
-            raise InputError(f"{source}: expected a flat JSON object {{token: weight}}")
+        table = read_table(table)
     names = vocabulary(tokenizer)
     ids = {name: index for index, name in enumerate(names)}
     unknown = [token for token in table if token not in ids]
@@ -130,13 +129,31 @@ def idf_weights(
         )
     vector = np.full(len(names), default_idf, np.float64)
     for token, weight in table.items():
-        if isinstance(weight, bool) or not isinstance(weight, Real) or not np.isfinite(weight) or weight < 0:
-            raise InputError(f"{source}: the weight of {token!r} is {weight!r}, not a number >= 0")
+        _check_weight(token, weight, source)
         if token in ids:
             vector[ids[token]] = weight
     full = dict(zip(names, vector.tolist(), strict=True))
     vector[tokenizer.all_special_ids] = 0.0
     return IdfWeights(full, vector.astype(np.float32))
+
+
+def _check_weight(token: str, weight: Any, source: str) -> None:
+    if isinstance(weight, bool) or not isinstance(weight, Real) or not math.isfinite(weight) or weight < 0:
+        raise InputError(f"{source}: the weight of {token!r} is {weight!r}, not a number >= 0")
+
+
+def read_table(path: str | Path) -> dict[str, float]:
+    """A file of flat JSON {token: weight}, as it is.
+
+    Raises:
+        InputError: no such file, no such JSON, or a weight that is negative or not a number.
+    """
+    table = read_json(path)
+    if not isinstance(table, dict):
+        raise InputError(f"{path}: expected a flat JSON object {{token: weight}}")
+    for token, weight in table.items():
+        _check_weight(token, weight, str(path))
+    return table
 
 
 def save_idf_weights(weights: Mapping[str, float], path: str | Path) -> None:
