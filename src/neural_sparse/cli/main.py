@@ -12,6 +12,7 @@ import typer
 from neural_sparse.cli.compare import compare
 from neural_sparse.cli.corpus import encode
 from neural_sparse.cli.evaluate import evaluate
+from neural_sparse.cli.export import export
 from neural_sparse.cli.idf import app as idf
 from neural_sparse.cli.mine import mine
 from neural_sparse.cli.quickstart import quickstart
@@ -26,7 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
 )
-for command in (quickstart, mine, train, evaluate, compare, encode, search, explain):
+for command in (quickstart, mine, train, evaluate, compare, encode, search, explain, export):
     app.command()(command)
 app.add_typer(idf, name="idf")
 

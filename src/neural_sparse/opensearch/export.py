@@ -1,0 +1,271 @@
+"""A model as a folder that OpenSearch can be given: packages, requests, and the proof that nothing changed."""
+
+from __future__ import annotations
+
+import logging
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from neural_sparse.errors import InputError
+from neural_sparse.files import replacing_folder, write_json, write_text
+from neural_sparse.opensearch.archive import save_torchscript
+from neural_sparse.opensearch.deployment import Deployment
+from neural_sparse.opensearch.guards import (
+    check_query_side,
+    check_vocabulary,
+    query_weight_problems,
+    servable_query_weights,
+    server_names,
+)
+from neural_sparse.opensearch.http_file import http_file
+from neural_sparse.opensearch.operators import LIBTORCH, check_operators, graph_operators
+from neural_sparse.opensearch.packages import Package, sparse_encoding_package, sparse_tokenize_package
+from neural_sparse.opensearch.parity import Check, compare_lengths, compare_queries, compare_texts, require
+from neural_sparse.opensearch.published import published_analyzer
+from neural_sparse.opensearch.served import ServedDocuments, ServedQueries
+from neural_sparse.opensearch.shell_script import shell_script
+from neural_sparse.opensearch.texts import AWKWARD_TEXTS
+from neural_sparse.opensearch.tokenizer_file import document_tokenizer, query_tokenizer
+from neural_sparse.opensearch.traced import ServedEncoder, example_features, served_encoder, trace
+
+if TYPE_CHECKING:
+    from neural_sparse.data.collection import Collection
+    from neural_sparse.model.encoder import NeuralSparseEncoder
+    from neural_sparse.opensearch.ranking_parity import Rankings
+
+logger = logging.getLogger(__name__)
+
+MANIFEST = "export.json"
+SAMPLE_TEXT = "Return a new sorted list from the items in iterable."
+SAMPLE_QUERY = "sort a list"
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How a model is exported.
+
+    Attributes:
+        name: of the model on the server; the folder's name if None.
+        version: of the model on the server.
+        libtorch: versions whose operators the traced model may use.
+        int8: also write a quantised document side. onnx: also write the document side as ONNX.
+        clip_query_weights: move query weights outside (0, 64] into it instead of refusing them.
+        uniform_query_weights: accept a query table of nothing but ones.
+    """
+
+    name: str | None = None
+    version: str = "1.0.0"
+    libtorch: Sequence[str] = LIBTORCH
+    int8: bool = False
+    onnx: bool = False
+    clip_query_weights: bool = False
+    uniform_query_weights: bool = False
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written.
+
+    Attributes:
+        folder: holds encoder/, query/, deploy.http, deploy.sh and export.json.
+        packages: document side, query side, then the quantised document side if asked for.
+        checks: the parity run. operators: what the traced graph uses, and how often.
+    """
+
+    folder: Path
+    packages: list[Package]
+    checks: list[Check]
+    operators: dict[str, int]
+    remarks: list[str] = field(default_factory=list)
+
+
+def export_model(
+    model: NeuralSparseEncoder,
+    output: str | Path,
+    collection: Collection | None = None,
+    options: ExportOptions | None = None,
+) -> Export:
+    """Write a model for OpenSearch, and compare what was written with the model.
+
+    Args:
+        output: a folder that does not exist yet, or is empty.
+        collection: documents, queries and judgements on which rankings are compared too.
+
+    Raises:
+        InputError: `output` holds something; the model cannot be served (see `guards`, `operators`); the
+            export differs from the model by more than 1e-4. Nothing is left behind.
+    """
+    options = options or ExportOptions()
+    output = require_new(output)
+    name = served_name(options.name or model.name)
+    check_vocabulary(model)
+    names = server_names(model.tokenizer)
+    if not options.uniform_query_weights:
+        check_query_side(model)
+    table = {
+        token: weight for token, weight in zip(names, model.query_weights.tolist(), strict=True) if token
+    }
+    remarks = query_weight_problems(table)
+    weights = servable_query_weights(table, options.clip_query_weights)
+    silent = [index for index, token in enumerate(names) if not token]
+    with replacing_folder(output) as folder:
+        work = _Work(model, folder, name, options, names, silent)
+        encoder, documents, operators = work.document_side("encoder", served_encoder(model))
+        queries = sparse_tokenize_package(
+            _made(folder / "query"),
+            f"{name}-query",
+            options.version,
+            query_tokenizer(model.tokenizer),
+            weights,
+            f"Query weights of {name}: tokens are looked up, no model runs",
+        )
+        lookup = ServedQueries(queries.path)
+        texts = [*AWKWARD_TEXTS.values(), *(collection.queries.values() if collection else ())]
+        checks = [
+            compare_texts(model, documents, names),
+            *compare_lengths(model, documents, silent),
+        ]
+        if not remarks:  # clipped weights differ from the model's, as asked for
+            checks.append(compare_queries(model, lookup, names, texts))
+        require(checks)
+        packages = [encoder, queries]
+        rankings = None
+        if collection is not None:
+            from neural_sparse.opensearch.ranking_parity import Rankings
+
+            rankings = Rankings(model, collection)
+            checks += rankings.truncated()
+        if options.int8:
+            package, more = work.int8(rankings)
+            packages.append(package)
+            checks += more
+        if options.onnx:
+            checks += work.onnx(weights, rankings)
+        deployment = Deployment(
+            encoder,
+            queries,
+            index=name,
+            sample_text=SAMPLE_TEXT,
+            sample_query=SAMPLE_QUERY,
+            expected_text=documents.weights(SAMPLE_TEXT),
+            expected_query=lookup.weights(SAMPLE_QUERY),
+            analyzer=published_analyzer(weights),
+        )
+        write_text(folder / "deploy.http", http_file(deployment))
+        write_text(folder / "deploy.sh", shell_script(deployment))
+        (folder / "deploy.sh").chmod(0o755)
+        manifest = {
+            "model": model.name,
+            "name": name,
+            "version": options.version,
+            "max_length": model.max_length,
+            "activation": model.activation,
+            "libtorch": list(options.libtorch),
+            "operators": operators,
+            "packages": [
+                {**package.config(), "file": str(package.path.relative_to(folder))} for package in packages
+            ],
+            "parity": [check.to_dict() for check in checks],
+            "remarks": remarks,
+        }
+        write_json(folder / MANIFEST, manifest)
+    moved = [_moved(package, folder, output) for package in packages]
+    return Export(output, moved, checks, operators, remarks)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What all forms of the document side are made from."""
+
+    model: NeuralSparseEncoder
+    folder: Path
+    name: str
+    options: ExportOptions
+    names: list[str]
+    silent: list[int]
+
+    def document_side(
+        self, kind: str, module: ServedEncoder
+    ) -> tuple[Package, ServedDocuments, dict[str, int]]:
+        """Trace `module` and write its package to the folder `kind`."""
+        traced = trace(module, example_features(self.model))
+        operators = graph_operators(traced)
+        check_operators(operators, self.options.libtorch)
+        name = self.name + kind.removeprefix("encoder")
+        with tempfile.TemporaryDirectory() as scratch:
+            torchscript = Path(scratch) / "model.pt"
+            save_torchscript(traced, torchscript)
+            package = sparse_encoding_package(
+                _made(self.folder / kind),
+                name,
+                self.options.version,
+                torchscript,
+                document_tokenizer(self.model.tokenizer, self.model.max_length),
+                f"Sparse encoder of documents {name}, {self.model.max_length} tokens at most",
+            )
+        return package, ServedDocuments(package.path), dict(sorted(operators.items()))
+
+    def int8(self, rankings: Rankings | None) -> tuple[Package, list[Check]]:
+        """The quantised document side, and what quantisation costs."""
+        from neural_sparse.opensearch.int8 import int8_encoder
+
+        package, documents, _ = self.document_side("encoder-int8", int8_encoder(self.model))
+        checks = [compare_texts(self.model, documents, self.names, what="int8: document vectors", limit=None)]
+        if rankings is not None:
+            checks += rankings.compare("int8 against float32", rankings.encoded_by(documents.output))
+        return package, checks
+
+    def onnx(self, weights: dict[str, float], rankings: Rankings | None) -> list[Check]:
+        """onnx/: model.onnx, tokenizer.json and idf.json."""
+        from neural_sparse.opensearch.onnx_file import OnnxDocuments, write_onnx
+
+        folder = _made(self.folder / "onnx")
+        write_onnx(self.model, folder / "model.onnx")
+        tokenizer = document_tokenizer(self.model.tokenizer, self.model.max_length)
+        write_text(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
+        write_json(folder / "idf.json", weights)
+        documents = OnnxDocuments(folder / "model.onnx", tokenizer)
+        checks = [
+            compare_texts(self.model, documents, self.names, what="ONNX: document vectors"),
+            *compare_lengths(self.model, documents, self.silent, what="ONNX: "),
+        ]
+        require(checks)
+        if rankings is not None:
+            checks += rankings.compare("ONNX against torch", rankings.encoded_by(documents.output))
+        return checks
+
+
+def require_new(output: str | Path) -> Path:
+    """Raises InputError where `output` is a file, or a folder that holds something."""
+    output = Path(output)
+    if output.is_file() or (output.is_dir() and any(output.iterdir())):
+        raise InputError(f"{output} exists; choose another --output, or delete it")
+    return output
+
+
+def served_name(name: str) -> str:
+    """A name for server, index and files: the last two parts of a path, in small letters, digits and "-".
+
+    Raises:
+        InputError: nothing of it is left.
+    """
+    parts = [part for part in Path(name).parts if part not in ("/", ".", "..")][-2:]
+    served = re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
+    if not served:
+        raise InputError(f"cannot make a name for the server out of {name!r}; give one with --name")
+    return served
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def _moved(package: Package, before: Path, after: Path) -> Package:
+    from dataclasses import replace
+
+    return replace(package, path=after / package.path.relative_to(before))
