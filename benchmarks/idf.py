@@ -29,7 +29,8 @@ from arms import ENVIRONMENT, answer, machine, peak_mib, ratio, take_turns
 
 from neural_sparse.data.corpus_file import corpus_texts
 from neural_sparse.files import write_json
-from neural_sparse.idf.corpus import available_cores, count_corpus
+from neural_sparse.idf.corpus import count_corpus
+from neural_sparse.processes import available_cores
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 COLLECTIONS = ("scifact", "nfcorpus", "msmarco-mini-en", "cisi")

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ from neural_sparse.files import sha256_file
 from neural_sparse.idf.counting import DocumentCounter, text_batches
 from neural_sparse.idf.frequencies import DocumentFrequencies, merge
 from neural_sparse.parts import Parts
+from neural_sparse.processes import available_cores, worker_processes
 
 PART_BYTES = 32 << 20  # about a second of work
 
@@ -96,24 +94,10 @@ def _counted(
         for number in numbers:
             yield number, count_part(file, counter, number, part_bytes)
         return
-    # Not forked: a tokenizer that has used its threads does not survive that.
-    pool = ProcessPoolExecutor(
-        workers,
-        get_context("spawn"),
-        initializer=_start_worker,
-        initargs=(_bare(tokenizer), file, part_bytes),
-    )
-    try:
+    with worker_processes(workers, _start_worker, _bare(tokenizer), file, part_bytes) as pool:
         futures = [pool.submit(_count_in_worker, number) for number in numbers]
         for future in as_completed(futures):
             yield future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def available_cores() -> int:
-    """Cores this process may use, which may be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -136,14 +120,6 @@ _job: dict[str, Any] = {}  # of a worker process
 def _start_worker(tokenizer: Any, file: Path, part_bytes: int) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core each
     _job.update(file=file, counter=DocumentCounter(tokenizer), part_bytes=part_bytes)
-    parent = parent_process()
-    if parent is not None:  # a parent that was killed tells nobody
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
 
 
 def _count_in_worker(number: int) -> tuple[int, DocumentFrequencies]:

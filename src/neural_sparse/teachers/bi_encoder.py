@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 from neural_sparse.teachers.cache import TeacherCache
 from neural_sparse.teachers.rows import Matrix, Rows, dot
 from neural_sparse.teachers.teacher import Known, Scores
-from neural_sparse.teachers.weights import checked_precision, content_hash, model_folder, read_config
+from neural_sparse.teachers.weights import (
+    Model,
+    checked_precision,
+    content_hash,
+    load_model,
+    model_folder,
+    read_config,
+)
 
 Task = Literal["query", "document"]
 _PROMPT_NAMES: dict[Task, tuple[str, ...]] = {
@@ -113,6 +120,16 @@ class BiEncoderTeacher(ABC):
         """Whether queries and documents go through different modules."""
         modules = read_config(self.folder, "modules.json")
         return any(str(module["type"]).endswith(("Router", "Asym")) for module in modules)
+
+    def _load(self, kind: Callable[..., Model]) -> Model:
+        return load_model(
+            kind,
+            self.name,
+            self.folder,
+            device=self.device,
+            max_length=self.max_length,
+            trust_remote_code=self.trust_remote_code,
+        )
 
     @cached_property
     def _weights(self) -> str:

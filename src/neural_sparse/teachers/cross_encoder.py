@@ -18,7 +18,7 @@ from neural_sparse.teachers.weights import (
     checked_precision,
     computing_in,
     content_hash,
-    loading,
+    load_model,
     model_folder,
     read_config,
 )
@@ -75,19 +75,19 @@ class CrossEncoderTeacher:
                 f"{architectures or 'nothing'}, and "
                 "without a ...ForSequenceClassification its scores would be random"
             )
-        with loading(self.name):
-            model = CrossEncoder(
-                str(self.folder),
-                device=self.device,
-                trust_remote_code=self.trust_remote_code,
-                activation_fn=torch.nn.Identity(),
-                model_kwargs={"use_safetensors": True},
-            )
+        model = load_model(
+            CrossEncoder,
+            self.name,
+            self.folder,
+            device=self.device,
+            max_length=self.max_length,
+            trust_remote_code=self.trust_remote_code,
+            activation_fn=torch.nn.Identity(),
+        )
         if model.num_labels != 1:
             raise InputError(
                 f"teacher {self.name!r} has {model.num_labels} outputs; a teacher needs exactly one"
             )
-        model.max_seq_length = min(self.max_length, model.max_seq_length or self.max_length)
         return model
 
     def encode(self, pairs: list[tuple[str, str]]) -> Matrix:

@@ -11,7 +11,7 @@ from torch.nn.functional import normalize
 from neural_sparse.errors import InputError
 from neural_sparse.teachers.bi_encoder import BiEncoderTeacher, Task
 from neural_sparse.teachers.rows import Matrix
-from neural_sparse.teachers.weights import computing_in, loading, read_config
+from neural_sparse.teachers.weights import computing_in, read_config
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -29,15 +29,7 @@ class DenseTeacher(BiEncoderTeacher):
     def model(self) -> SentenceTransformer:
         from sentence_transformers import SentenceTransformer
 
-        with loading(self.name):
-            model = SentenceTransformer(
-                str(self.folder),
-                device=self.device,
-                trust_remote_code=self.trust_remote_code,
-                model_kwargs={"use_safetensors": True},
-            )
-        model.max_seq_length = min(self.max_length, model.max_seq_length or self.max_length)
-        return model
+        return self._load(SentenceTransformer)
 
     @cached_property
     def similarity(self) -> str:

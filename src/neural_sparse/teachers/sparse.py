@@ -85,15 +85,7 @@ class SparseTeacher(BiEncoderTeacher):
     def _plain(self) -> SparseEncoder:
         from sentence_transformers import SparseEncoder
 
-        with loading(self.name):
-            model = SparseEncoder(
-                str(self.folder),
-                device=self.device,
-                trust_remote_code=self.trust_remote_code,
-                model_kwargs={"use_safetensors": True},
-            )
-        model.max_seq_length = min(self.max_length, model.max_seq_length or self.max_length)
-        return model
+        return self._load(SparseEncoder)
 
     def _encode_plainly(self, texts: list[str], task: Task) -> csr_matrix:
         route: dict[str, Any] = {"task": task} if self.routed else {}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 
@@ -14,6 +14,7 @@ from neural_sparse.errors import InputError
 from neural_sparse.files import read_json, sha256_file
 from neural_sparse.model.location import model_not_found, resolve_model
 
+Model = TypeVar("Model")
 _WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.py")
 _UNWANTED = ("onnx/*", "openvino/*", "*/onnx/*", "*/openvino/*")
 _DECIDES_VECTORS = {".json", ".safetensors", ".txt", ".model", ".py"}
@@ -63,6 +64,37 @@ def checked_precision(precision: str) -> Precision:
 def computing_in(precision: Precision, device: torch.device) -> torch.autocast:
     """A context in which matrix products run in `precision`."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def load_model(
+    kind: Callable[..., Model],
+    name: str,
+    folder: Path,
+    *,
+    device: str | None,
+    max_length: int,
+    trust_remote_code: bool,
+    **options: Any,
+) -> Model:
+    """A sentence-transformers model of `kind` from a folder, from safetensors only.
+
+    Args:
+        name: of the teacher, for messages.
+        max_length: longer texts are cut to this many tokens, or to the model's own limit if that is lower.
+
+    Raises:
+        InputError: it cannot be loaded, or needs code that may not be run.
+    """
+    with loading(name):
+        model: Any = kind(
+            str(folder),
+            device=device,
+            trust_remote_code=trust_remote_code,
+            model_kwargs={"use_safetensors": True},
+            **options,
+        )
+    model.max_seq_length = min(max_length, model.max_seq_length or max_length)
+    return model
 
 
 @contextmanager
