@@ -1,0 +1,96 @@
+"""Texts in Arrow files as sequences: memory-mapped, read when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+Rows = npt.NDArray[np.int64]
+
+
+class _Texts(Sequence[str]):
+    """What is common: slices are lists, negative places count from the end."""
+
+    def _at(self, place: int) -> str:
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+    def __getitem__(self, place: int | slice) -> str | list[str]:
+        if isinstance(place, slice):
+            return [self._at(one) for one in range(*place.indices(len(self)))]
+        place = int(place)
+        if not -len(self) <= place < len(self):
+            raise IndexError(place)
+        return self._at(place % len(self))
+
+
+class ArrowTexts(_Texts):
+    """The column "text" of an Arrow file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        self._columns = [reader.get_batch(at)["text"] for at in range(reader.num_record_batches)]
+        lengths = [len(column) for column in self._columns]
+        self._starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def _at(self, place: int) -> str:
+        number = int(np.searchsorted(self._starts, place, side="right")) - 1
+        return str(self._columns[number][place - int(self._starts[number])].as_py())
+
+    def __iter__(self) -> Iterator[str]:
+        for column in self._columns:
+            for start in range(0, len(column), 1000):
+                yield from column.slice(start, 1000).to_pylist()
+
+    def __reduce__(self) -> tuple[type[ArrowTexts], tuple[Path]]:
+        return ArrowTexts, (self.path,)  # other processes map the file themselves
+
+
+class PickedTexts(_Texts):
+    """Texts of another sequence by their rows: one per example, though each is stored once.
+
+    Args:
+        texts: the stored ones.
+        rows: int64, one for each text of this sequence.
+    """
+
+    def __init__(self, texts: Sequence[str], rows: Rows) -> None:
+        self.texts = texts
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def _at(self, place: int) -> str:
+        return self.texts[int(self.rows[place])]
+
+
+class JoinedTexts(_Texts):
+    """Several sequences, one after another."""
+
+    def __init__(self, parts: Sequence[Sequence[str]]) -> None:
+        self.parts = parts
+        self._starts = np.concatenate([[0], np.cumsum([len(part) for part in parts], dtype=np.int64)])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def _at(self, place: int) -> str:
+        number = int(np.searchsorted(self._starts, place, side="right")) - 1
+        return self.parts[number][place - int(self._starts[number])]
+
+    def __iter__(self) -> Iterator[str]:
+        for part in self.parts:
+            yield from part

@@ -1,0 +1,445 @@
+"""Training data of any source made one folder: cleaned, without duplicates, every text once."""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import os
+import re
+import shutil
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from neural_sparse.data.assembly import Assembly
+from neural_sparse.data.cleaning import Cleaning, Counts
+from neural_sparse.data.from_documents import WAYS, load_generator
+from neural_sparse.data.hub_files import require_space
+from neural_sparse.data.language import check_languages
+from neural_sparse.data.prepared import MANIFEST, PreparedSet, file_sums, is_prepared
+from neural_sparse.data.reading import Piece, Reader, piece_count, pieces
+from neural_sparse.data.registry import expand_groups
+from neural_sparse.data.source import Source, find_source, text_rows
+from neural_sparse.data.text_table import TextTable
+from neural_sparse.errors import InputError
+from neural_sparse.files import read_json, write_json
+from neural_sparse.parts import Parts
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+ROWS_PER_PART = 10_000
+# Of a large set only this many times the wanted examples are read and cleaned.
+_SURPLUS = 1.5
+# Bytes on disk per byte of text: parts with their keys and n-gram sketches, the finished folder.
+_WORK_SIZE, _OUTPUT_SIZE = 1.6, 1.05
+_WORK_PER_ROW = 250
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """How data are prepared.
+
+    Attributes:
+        cleaning: see `Cleaning`.
+        weights: share of training batches per source, only ratios matter; by size if empty.
+        samples: examples to keep per source (one number for all, or one each; 0: all); None: what the registry
+            says, all of own data.
+        seed: of every draw.
+        fields: unusual names of the columns "query", "positive", "negative".
+        queries_from: how to make queries where there are none: "auto", "title", "heading", "first-sentence",
+            "none" or the user's own "module:function".
+        split: judgements of a collection to train on.
+        accept_licences: public sets whose terms the user accepts; "all" for all.
+        workers: processes that clean.
+        rows_per_part: rows that are read, cleaned and written together; what a killed run has to repeat.
+    """
+
+    cleaning: Cleaning = field(default_factory=Cleaning)
+    weights: tuple[float, ...] = ()
+    samples: tuple[int, ...] | None = None
+    seed: int = 42
+    fields: Mapping[str, str] = field(default_factory=dict)
+    queries_from: str = "auto"
+    split: str = "train"
+    accept_licences: tuple[str, ...] = ()
+    workers: int = 1
+    rows_per_part: int = ROWS_PER_PART
+
+    def __post_init__(self) -> None:
+        if self.workers < 1 or self.rows_per_part < 1:
+            raise InputError("workers and rows_per_part must be at least 1")
+        if any(weight <= 0 for weight in self.weights):
+            raise InputError("weights must be above 0; leave a source out instead")
+        if any(sample < 0 for sample in self.samples or ()):
+            raise InputError("samples must be positive, or 0 for all")
+        if unknown := sorted(set(self.fields) - {"query", "positive", "negative"}):
+            raise InputError(f"fields: unknown {', '.join(unknown)}; known are query, positive and negative")
+        if ":" not in self.queries_from and self.queries_from not in WAYS:
+            raise InputError(
+                f"queries from {self.queries_from!r}: choose {', '.join(WAYS)}, or module:function of your own"
+            )
+
+
+def prepare(
+    names: Sequence[str],
+    output: str | Path,
+    options: PrepareOptions | None = None,
+    *,
+    overwrite: bool = False,
+    show_progress: bool = False,
+) -> PreparedSet:
+    """Prepare training data; a run that was interrupted goes on, with the same bytes in the end.
+
+    Args:
+        names: of the registry, its groups, files or folders; the order decides which of two equal examples
+            stays.
+        output: folder to write; parts are kept beside it until it is complete.
+        overwrite: replace an output of other data or settings.
+
+    Raises:
+        InputError: no such source, columns that are missing, a licence to accept, a hub that cannot be
+            reached, damaged files, too little disk space, an output with something else, nothing left.
+    """
+    options = options or PrepareOptions()
+    output = Path(output)
+    check_languages(options.cleaning.languages)
+    if ":" in options.queries_from:
+        load_generator(options.queries_from)  # before any work
+    names = expand_groups(names)
+    if not names:
+        raise InputError("name at least one source; `neural-sparse data list` shows the public ones")
+    for what, given in (("weights", options.weights), ("samples", options.samples or ())):
+        if len(given) > 1 and len(given) != len(names):
+            raise InputError(f"{len(given)} {what} for {len(names)} sources ({', '.join(names)})")
+    _check_output(output, overwrite)
+    sources = _sampled(
+        [
+            find_source(name, fields=options.fields, split=options.split, accepted=options.accept_licences)
+            for name in tqdm(names, desc="reading", unit="source", disable=None if show_progress else True)
+        ],
+        options,
+    )
+    work = output.parent / f".{output.name}.work"
+    settings = _plain(_settings(sources, options))
+    with _alone(work):
+        if is_prepared(output) and read_json(output / MANIFEST)["settings"] == settings:
+            logger.info("%s holds these data already", output)
+        else:
+            if is_prepared(output) and not overwrite:
+                raise InputError(
+                    f"{output} holds other data or other settings; choose another output, or overwrite it"
+                )
+            _check_space(sources, options, work)
+            parts = _fill(sources, options, settings, work, show_progress)
+            _assemble(sources, options, settings, parts, work, output, show_progress)
+    shutil.rmtree(work, ignore_errors=True)
+    return PreparedSet.load(output)
+
+
+def _check_output(output: Path, overwrite: bool) -> None:
+    if output.is_file():
+        raise InputError(f"{output} is a file; the output is a folder")
+    if output.is_dir() and any(output.iterdir()) and not is_prepared(output):
+        raise InputError(f"{output} exists and holds something else; choose another output")
+
+
+def _sampled(sources: Sequence[Source], options: PrepareOptions) -> list[Source]:
+    """The sources with the numbers of examples that the user wants."""
+    if options.samples is None:
+        return list(sources)
+    samples = options.samples * len(sources) if len(options.samples) == 1 else options.samples
+    return [replace(source, sample=sample or None) for source, sample in zip(sources, samples, strict=True)]
+
+
+def _thin(source: Source) -> float:
+    """Share of a source's rows to read: all, unless far fewer are wanted than there are."""
+    rows = sum(
+        section.file.rows for section in source.sections if section.kind not in ("documents", "generated")
+    )
+    return 1.0 if source.sample is None or not rows else min(1.0, (_SURPLUS * source.sample + 1000) / rows)
+
+
+def _settings(sources: Sequence[Source], options: PrepareOptions) -> dict[str, Any]:
+    """All that decides the outcome."""
+    weights = options.weights * len(sources) if len(options.weights) == 1 else options.weights
+    return {
+        "format": FORMAT,
+        "sources": [
+            {**source.describe(), "sample": source.sample, "thin": _thin(source)} for source in sources
+        ],
+        "weights": list(weights),
+        "cleaning": options.cleaning.describe(),
+        "seed": options.seed,
+        "queries_from": options.queries_from,
+        "rows_per_part": options.rows_per_part,
+        "versions": {name: version(name) for name in ("ftfy", "rensa", "py3langid")},
+    }
+
+
+def _plain(value: Any) -> Any:
+    """As JSON gives it back."""
+    return json.loads(json.dumps(value))
+
+
+@contextmanager
+def _alone(work: Path) -> Iterator[None]:
+    """Hold the work folder; the lock ends with the process, however it ends."""
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        with FileLock(work / "lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise InputError(f"another process is preparing this output ({work} is in use)") from error
+    except OSError as error:
+        raise InputError(f"cannot write {work}: {error.strerror or error}") from error
+
+
+def _check_space(sources: Sequence[Source], options: PrepareOptions, work: Path) -> None:
+    """Refuse to start what cannot end, with what has been written already taken into account."""
+    needed = 0.0
+    for source in sources:
+        tables = sum(file.plain_size for file in (*source.corpus, *source.queries))
+        text = source.plain_size * _thin(source) + tables
+        needed += text * (_WORK_SIZE + _OUTPUT_SIZE) + source.rows * _thin(source) * _WORK_PER_ROW
+    written = sum(file.stat().st_size for file in work.rglob("*") if file.is_file())
+    require_space(work, max(0, int(needed) - written), f"preparing {', '.join(one.name for one in sources)}")
+
+
+def _fill(
+    sources: Sequence[Source],
+    options: PrepareOptions,
+    settings: Mapping[str, Any],
+    work: Path,
+    show_progress: bool,
+) -> list[Parts]:
+    tests = _test_texts(options.cleaning, work)
+    found = []
+    shared = {key: value for key, value in settings.items() if key not in ("sources", "weights")}
+    for number, source in enumerate(sources):
+        name = re.sub(r"[^\w.-]", "_", source.name)[:60]
+        own = {**shared, "source": settings["sources"][number], "tests": _sums(tests)}
+        count = piece_count(source, options.rows_per_part)
+        found.append(Parts(work / f"{number:02d}-{name}", own, count, "arrow"))
+    readers = [
+        _ReaderSettings(
+            source,
+            options.cleaning,
+            options.seed,
+            _tables(source, work, number),
+            options.queries_from,
+            _thin(source),
+            tests,
+        )
+        for number, source in enumerate(sources)
+    ]
+    missing = [frozenset(parts.missing()) for parts in found]
+    rows = sum(source.rows for source in sources)
+    left = sum(
+        min(options.rows_per_part * len(here), source.rows)
+        for here, source in zip(missing, sources, strict=True)
+    )
+    bar = tqdm(
+        total=rows,
+        initial=rows - left,
+        desc="cleaning",
+        unit="row",
+        unit_scale=True,
+        disable=None if show_progress else True,
+    )
+    with bar:
+        for number, piece_number, count, data in _made(readers, missing, options):
+            with found[number].write(piece_number) as temporary:
+                temporary.write_bytes(data)
+            bar.update(count)
+    return found
+
+
+def _made(
+    readers: Sequence[_ReaderSettings], missing: Sequence[frozenset[int]], options: PrepareOptions
+) -> Iterator[tuple[int, int, int, bytes]]:
+    """Source, number, rows and bytes of every missing part, in any order."""
+    wanted = (
+        (number, piece)
+        for number, settings in enumerate(readers)
+        for piece in pieces(settings.source, options.rows_per_part, missing[number])
+    )
+    if options.workers == 1 or sum(map(len, missing)) < 2:
+        made: dict[int, Reader] = {}
+        for number, piece in wanted:
+            if number not in made:
+                made = {number: readers[number].open()}
+            yield number, piece.number, piece.rows, made[number].make(piece)
+        return
+    # Not forked: the libraries that read and compare have threads of their own.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.workers, context, _start_worker, (list(readers),)) as pool:
+        waiting: dict[Future[bytes], tuple[int, Piece]] = {}
+        try:
+            for number, piece in wanted:
+                waiting[pool.submit(_work, number, piece)] = (number, replace(piece, chunk=[]))
+                while len(waiting) >= 2 * options.workers:
+                    yield from _finished(waiting)
+            while waiting:
+                yield from _finished(waiting)
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _finished(
+    waiting: dict[Future[bytes], tuple[int, Piece]],
+) -> Iterator[tuple[int, int, int, bytes]]:
+    done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+    for future in done:
+        number, piece = waiting.pop(future)
+        yield number, piece.number, piece.rows, future.result()
+
+
+@dataclass(frozen=True)
+class _ReaderSettings:
+    """What a `Reader` is made of, in any process."""
+
+    source: Source
+    cleaning: Cleaning
+    seed: int
+    tables: Mapping[str, Path]
+    queries_from: str
+    thin: float
+    tests: Mapping[str, Path]
+
+    def open(self) -> Reader:
+        return Reader(
+            self.source, self.cleaning, self.seed, self.tables, self.queries_from, self.thin, self.tests
+        )
+
+
+_settings_here: list[_ReaderSettings] = []  # of this worker process
+_readers_here: dict[int, Reader] = {}
+
+
+def _start_worker(settings: list[_ReaderSettings]) -> None:
+    _settings_here[:] = settings
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker must not outlive a parent that was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _work(number: int, piece: Piece) -> bytes:
+    if number not in _readers_here:
+        _readers_here.clear()
+        _readers_here[number] = _settings_here[number].open()
+    return _readers_here[number].make(piece)
+
+
+def _tables(source: Source, work: Path, number: int) -> dict[str, Path]:
+    """Texts by id, where judgements name them."""
+    found = {}
+    for name, files in (("corpus", source.corpus), ("queries", source.queries)):
+        if files:
+            path = work / f"{number:02d}-{name}.arrow"
+            TextTable.make(path, text_rows(files))
+            found[name] = path
+    return found
+
+
+def _test_texts(cleaning: Cleaning, work: Path) -> dict[str, Path]:
+    """Test texts of the collections to keep clear of, as arrays that every worker maps."""
+    if not cleaning.decontaminate:
+        return {}
+    from neural_sparse.data.contamination import TestTexts
+    from neural_sparse.evaluation.sources import expand_names, load_collection
+
+    queries: list[str] = []
+    documents: list[str] = []
+    for name in expand_names(cleaning.decontaminate):
+        collection = load_collection(name)
+        queries += collection.queries.values()
+        if cleaning.decontaminate_documents:
+            documents += collection.texts
+    found = {"queries": work / "test-queries"}
+    TestTexts.of(queries, queries=True).save(found["queries"])
+    if cleaning.decontaminate_documents:
+        found["documents"] = work / "test-documents"
+        TestTexts.of(documents, queries=False).save(found["documents"])
+    return found
+
+
+def _sums(tests: Mapping[str, Path]) -> dict[str, Any]:
+    return {
+        name: file_sums(folder, sorted(path.name for path in folder.iterdir()))
+        for name, folder in tests.items()
+    }
+
+
+def _assemble(
+    sources: Sequence[Source],
+    options: PrepareOptions,
+    settings: dict[str, Any],
+    parts: Sequence[Parts],
+    work: Path,
+    output: Path,
+    show_progress: bool,
+) -> None:
+    folder = work / "assembled"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    assembly = Assembly(
+        [one.files() for one in parts],
+        [source.sample for source in sources],
+        options.seed,
+        options.cleaning.near_duplicates,
+        work,
+        show_progress,
+    )
+    done = assembly.write(folder)
+    if not sum(done.kept) and not done.documents:
+        raise InputError(f"nothing is left: {_why(done.counts)}")
+    for source, kept in zip(sources, done.kept, strict=True):
+        if source.sample is not None and kept < source.sample and _thin(source) < 1:
+            logger.warning("%s: only %d of the %d examples wanted are left", source.name, kept, source.sample)
+    manifest = {
+        "format": FORMAT,
+        "examples": sum(done.kept),
+        "queries": done.queries,
+        "documents": done.documents,
+        "sources": [
+            {
+                "name": source.name,
+                "licence": source.licence,
+                "weight": settings["weights"][number] if settings["weights"] else None,
+                "examples": done.kept[number],
+                **done.counts[number].to_dict(),
+            }
+            for number, source in enumerate(sources)
+        ],
+        "settings": settings,
+        "files": file_sums(folder, sorted(path.name for path in folder.iterdir())),
+    }
+    write_json(folder / MANIFEST, manifest)
+    if output.exists():
+        shutil.rmtree(output)
+    folder.replace(output)
+
+
+def _why(counts: Sequence[Counts]) -> str:
+    total = Counts()
+    for one in counts:
+        total.add(one)
+    reasons = ", ".join(f"{number:,} {reason}" for reason, number in total.to_dict()["dropped"].items())
+    return f"of {total.read:,} examples were dropped {reasons or 'none'}"

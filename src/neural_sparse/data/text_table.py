@@ -1,0 +1,81 @@
+"""Texts by id, memory-mapped: what judgements and triples are joined with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import xxhash
+
+from neural_sparse.errors import InputError
+from neural_sparse.files import replacing
+
+_ROWS = 50_000
+_SCHEMA = pa.schema([("id", pa.string()), ("text", pa.string())])
+
+
+class TextTable:
+    """Texts of a corpus or of queries, found by their ids; only 16 bytes a text are in memory."""
+
+    def __init__(self, path: Path) -> None:
+        self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        self._batches = [self._reader.get_batch(at) for at in range(self._reader.num_record_batches)]
+        counts = [batch.num_rows for batch in self._batches]
+        self._starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+        hashes = np.concatenate([np.empty(0, np.uint64), *(_hashes(batch["id"]) for batch in self._batches)])
+        self._order = np.argsort(hashes, kind="stable")
+        self._sorted = hashes[self._order]
+        if len(hashes) > 1 and (same := np.flatnonzero(self._sorted[1:] == self._sorted[:-1])).size:
+            raise InputError(f"{path.stem}: the id {self._id(int(self._order[same[0]]))!r} occurs twice")
+
+    @classmethod
+    def make(cls, path: Path, rows: Iterable[tuple[str, str]]) -> TextTable:
+        """Write (id, text) rows, streamed, unless `path` is there already."""
+        if not path.is_file():
+            with replacing(path) as temporary, pa.ipc.new_file(str(temporary), _SCHEMA) as writer:
+                for batch in _grouped(rows):
+                    writer.write_batch(batch)
+        return cls(path)
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def get(self, key: str) -> str | None:
+        """The text of an id, or None."""
+        wanted = np.uint64(xxhash.xxh3_64_intdigest(key.encode()))
+        at = int(np.searchsorted(self._sorted, wanted))
+        if at == len(self._sorted) or self._sorted[at] != wanted:
+            return None
+        row = int(self._order[at])
+        batch, place = self._place(row)
+        return str(batch["text"][place].as_py()) if batch["id"][place].as_py() == key else None
+
+    def _id(self, row: int) -> str:
+        batch, place = self._place(row)
+        return str(batch["id"][place].as_py())
+
+    def _place(self, row: int) -> tuple[pa.RecordBatch, int]:
+        number = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return self._batches[number], row - int(self._starts[number])
+
+
+def _grouped(rows: Iterable[tuple[str, str]]) -> Iterator[pa.RecordBatch]:
+    ids: list[str] = []
+    texts: list[str] = []
+    for key, text in rows:
+        ids.append(key)
+        texts.append(text)
+        if len(ids) == _ROWS:
+            yield pa.record_batch([pa.array(ids), pa.array(texts)], schema=_SCHEMA)
+            ids, texts = [], []
+    if ids:
+        yield pa.record_batch([pa.array(ids), pa.array(texts)], schema=_SCHEMA)
+
+
+def _hashes(ids: pa.Array) -> npt.NDArray[np.uint64]:
+    return np.fromiter(
+        (xxhash.xxh3_64_intdigest(key.encode()) for key in ids.to_pylist()), np.uint64, len(ids)
+    )
