@@ -162,14 +162,9 @@ class CrossEncoderScorer:
         scores = np.full(documents.shape, np.nan, np.float32)
         places = np.argwhere(documents >= 0)
         if len(places):
-            pairs = [
-                (self._queries[queries[row]], self._documents[documents[row, column]])
-                for row, column in places.tolist()
-            ]
-            teacher = self._teacher
-            stored, rows = self._cache.rows(
-                teacher.name, teacher.identity, pairs, teacher.encode, teacher.batch_size
-            )
+            pairs = np.column_stack((queries[places[:, 0]], documents[tuple(places.T)]))
+            (work,) = self._teacher.work(self._queries, self._documents, pairs)
+            stored, rows = self._cache.rows(work)
             scores[tuple(places.T)] = np.asarray(stored.gather(rows)).reshape(-1)
         return scores
 

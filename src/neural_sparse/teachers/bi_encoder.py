@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from neural_sparse.teachers.cache import TeacherCache
+from neural_sparse.teachers.cache import TeacherCache, Work
 from neural_sparse.teachers.rows import Matrix, Rows, dot
 from neural_sparse.teachers.teacher import Known, Scores
 from neural_sparse.teachers.weights import (
@@ -21,6 +21,7 @@ from neural_sparse.teachers.weights import (
     load_model,
     model_folder,
     read_config,
+    without_cached,
 )
 
 Task = Literal["query", "document"]
@@ -154,6 +155,16 @@ class BiEncoderTeacher(ABC):
             "precision": self.precision,
         }
 
+    def work(
+        self, queries: Sequence[str], documents: Sequence[str], pairs: NDArray[np.int64] | None = None
+    ) -> list[Work]:
+        """What the cache has to hold before training: queries, then documents."""
+        sides: list[tuple[Task, Sequence[str]]] = [("query", queries), ("document", documents)]
+        return [
+            Work(self.name, self.identity(task), texts, partial(self.encode, task=task), self.batch_size)
+            for task, texts in sides
+        ]
+
     def prepare(
         self,
         queries: Sequence[str],
@@ -161,10 +172,9 @@ class BiEncoderTeacher(ABC):
         pairs: NDArray[np.int64] | None,
         cache: TeacherCache,
     ) -> PreparedVectors:
-        query_side = self._rows(queries, "query", cache)
-        return PreparedVectors(self.name, *query_side, *self._rows(documents, "document", cache))
+        query_side, document_side = (cache.rows(work) for work in self.work(queries, documents, pairs))
+        return PreparedVectors(self.name, *query_side, *document_side)
 
-    def _rows(self, texts: Sequence[str], task: Task, cache: TeacherCache) -> tuple[Rows, NDArray[np.int64]]:
-        return cache.rows(
-            self.name, self.identity(task), texts, lambda batch: self.encode(batch, task), self.batch_size
-        )
+    def __getstate__(self) -> dict[str, Any]:
+        """Settings alone: another process loads the model itself."""
+        return without_cached(self)

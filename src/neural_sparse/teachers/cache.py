@@ -5,21 +5,40 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix, vstack
 from tqdm.auto import tqdm
 
 from neural_sparse.errors import InputError
+from neural_sparse.teachers.devices import encoder
 from neural_sparse.teachers.rows import Matrix, Rows, batches
 from neural_sparse.teachers.shards import KEY_BYTES, Keys, Shards
 
 Item = TypeVar("Item", str, tuple[str, str])
+
+
+@dataclass(frozen=True)
+class Work(Generic[Item]):
+    """Items whose vectors a teacher needs.
+
+    Attributes:
+        name: of the teacher: shown in the progress bar and in the folder's name.
+        identity: all that the vectors depend on (JSON values); another identity, another folder.
+        items: texts, or (query, document) pairs; equal ones share a row.
+        encode: vectors of at most `batch_size` items of similar length, one row each.
+    """
+
+    name: str
+    identity: Mapping[str, Any]
+    items: Sequence[Item]
+    encode: Callable[[list[Item]], Matrix]
+    batch_size: int
 
 
 class TeacherCache:
@@ -28,32 +47,27 @@ class TeacherCache:
     Under `folder` every teacher has a folder of its own, named after the teacher and a hash of its identity
     (weights and settings). Without `folder` the cache lives in memory and ends with the process.
 
+    Args:
+        devices: encode with a process for each ("cuda:0", "cuda:1", or "cpu" several times); in this
+            process, where the teacher says, if there are fewer than two. The bytes written are those that
+            one such device alone would write.
+
     Attributes:
         encoded: How many texts (or pairs) each teacher really encoded through this object.
         block: Texts encoded between two writes to disk: what a kill can lose.
     """
 
-    def __init__(self, folder: str | Path | None = None, block: int = 1024) -> None:
+    def __init__(
+        self, folder: str | Path | None = None, block: int = 1024, devices: Sequence[str] = ()
+    ) -> None:
         self.folder = Path(folder).expanduser() if folder is not None else None
         self.block = block
+        self.devices = tuple(devices)
         self.encoded: Counter[str] = Counter()
         self._shards: dict[str, Shards] = {}
 
-    def rows(
-        self,
-        name: str,
-        identity: Mapping[str, Any],
-        items: Sequence[Item],
-        encode: Callable[[list[Item]], Matrix],
-        batch_size: int,
-    ) -> tuple[Rows, NDArray[np.int64]]:
-        """Vectors of texts, or of (query, document) pairs, encoding those that are not there yet.
-
-        Args:
-            name: Of the teacher: shown in the progress bar and in the folder's name.
-            identity: All that the vectors depend on (JSON values); another identity, another folder.
-            items: Texts or pairs; equal ones share a row.
-            encode: Vectors of at most `batch_size` items of similar length, one row each.
+    def rows(self, work: Work[Item]) -> tuple[Rows, NDArray[np.int64]]:
+        """Vectors of the items, encoding those that are not there yet.
 
         Returns:
             All rows of this teacher, and the row number of each item [items].
@@ -61,48 +75,57 @@ class TeacherCache:
         Raises:
             InputError: an item is no text, the teacher gave NaN or infinity, the folder cannot be written.
         """
-        items = [_clean(item) for item in items]
-        keys = _keys(items)
-        shards = self._open(name, identity)
+        keys = _keys(work.items)
+        shards = self._open(work)
         found = shards.find(keys)
         if (found < 0).any():
             with shards.writing():
-                self._fill(name, shards, items, keys, encode, batch_size)
+                self._fill(work, shards, keys)
             found = shards.find(keys)
         return shards.rows(), found
 
-    def _open(self, name: str, identity: Mapping[str, Any]) -> Shards:
-        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-        folder_name = f"{re.sub('[^A-Za-z0-9.]+', '-', name)[-60:].strip('-.')}-{digest}"
+    def missing(self, work: Work[Item]) -> NDArray[np.int64]:
+        """Positions, in order, of the items that would be encoded; of equal ones the first."""
+        return _missing(self._open(work), _keys(work.items))
+
+    def bytes_on_disk(self, work: Work[Item]) -> int:
+        """What this teacher's vectors take."""
+        return self._open(work).bytes
+
+    def _open(self, work: Work[Item]) -> Shards:
+        digest = hashlib.sha256(json.dumps(work.identity, sort_keys=True).encode()).hexdigest()[:16]
+        folder_name = f"{re.sub('[^A-Za-z0-9.]+', '-', work.name)[-60:].strip('-.')}-{digest}"
         if folder_name not in self._shards:
             folder = self.folder / folder_name if self.folder is not None else None
-            self._shards[folder_name] = Shards(folder, dict(identity))
+            self._shards[folder_name] = Shards(folder, dict(work.identity))
         return self._shards[folder_name]
 
-    def _fill(
-        self,
-        name: str,
-        shards: Shards,
-        items: list[Item],
-        keys: Keys,
-        encode: Callable[[list[Item]], Matrix],
-        batch_size: int,
-    ) -> None:
-        missing = np.flatnonzero(shards.find(keys) < 0)
-        first_of_equals = np.unique(_as_bytes(keys[missing]), return_index=True)[1]
-        missing = missing[np.sort(first_of_equals)]
-        with tqdm(total=len(missing), desc=f"encode {name}", unit=" texts", disable=None) as progress:
+    def _fill(self, work: Work[Item], shards: Shards, keys: Keys) -> None:
+        missing = _missing(shards, keys)
+        blocks: deque[NDArray[np.int64]] = deque()
+
+        def texts_of_blocks() -> Iterator[list[Item]]:
             for block in batches(len(missing), self.block):
-                wanted = missing[block]
+                rows = missing[block]
+                items = [_clean(work.items[row]) for row in rows.tolist()]
                 # Longest first: padding is small, and too little memory shows at once.
-                order = np.argsort([-_length(items[i]) for i in wanted], kind="stable")
-                pieces: list[Matrix] = []
-                for piece in batches(len(wanted), batch_size):
-                    texts = [items[i] for i in wanted[order[piece]]]
-                    pieces.append(_checked(encode(texts), name, texts))
-                    self.encoded[name] += len(texts)
-                    progress.update(len(texts))
-                shards.append(keys[wanted[order]], _stack(pieces))
+                order = np.argsort([-_length(item) for item in items], kind="stable")
+                blocks.append(rows[order])
+                yield [items[place] for place in order.tolist()]
+
+        with (
+            tqdm(total=len(missing), desc=f"encode {work.name}", unit=" texts", disable=None) as progress,
+            encoder(work.name, work.encode, work.batch_size, self.devices, progress.update) as encoded,
+        ):
+            for items, matrix in encoded(texts_of_blocks()):
+                self.encoded[work.name] += len(items)
+                shards.append(keys[blocks.popleft()], matrix)
+
+
+def _missing(shards: Shards, keys: Keys) -> NDArray[np.int64]:
+    missing = np.flatnonzero(shards.find(keys) < 0)
+    first_of_equals = np.unique(_as_bytes(keys[missing]), return_index=True)[1]
+    return missing[np.sort(first_of_equals)]
 
 
 def _clean(item: Item) -> Item:
@@ -114,10 +137,10 @@ def _clean(item: Item) -> Item:
     return item if item.isascii() else item.encode("utf-8", "replace").decode("utf-8")
 
 
-def _keys(items: Sequence[str] | Sequence[tuple[str, str]]) -> Keys:
+def _keys(items: Sequence[Item]) -> Keys:
     """16-byte content hashes [items, 16]; a pair's is that of its two texts, the query's length in front."""
     digests = bytearray()
-    for item in items:
+    for item in map(_clean, items):  # one at a time: items may be a view of more than fits in memory
         if isinstance(item, tuple):
             query = item[0].encode()
             content = len(query).to_bytes(8, "little") + query + item[1].encode()
@@ -133,22 +156,3 @@ def _as_bytes(keys: Keys) -> NDArray:
 
 def _length(item: str | tuple[str, str]) -> int:
     return len(item) if isinstance(item, str) else len(item[0]) + len(item[1])
-
-
-def _checked(matrix: Matrix, name: str, items: Sequence[object]) -> Matrix:
-    values = matrix.data if isinstance(matrix, csr_matrix) else matrix
-    if not np.isfinite(values).all():
-        raise InputError(
-            f"teacher {name} gave NaN or infinite values for one of these texts: {items!s:.200}; "
-            "its weights may be damaged, or its values too large for 16 bits"
-        )
-    if matrix.shape[0] != len(items):
-        raise ValueError(f"teacher {name} gave {matrix.shape[0]} rows for {len(items)} texts")
-    return matrix
-
-
-def _stack(pieces: list[Matrix]) -> Matrix:
-    if isinstance(pieces[0], csr_matrix):
-        sparse_pieces: Any = pieces
-        return csr_matrix(vstack(sparse_pieces, format="csr"))
-    return np.concatenate([np.asarray(piece) for piece in pieces])

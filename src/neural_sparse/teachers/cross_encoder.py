@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neural_sparse.errors import InputError
-from neural_sparse.teachers.cache import TeacherCache
-from neural_sparse.teachers.pairs import PreparedPairs, first_row
+from neural_sparse.teachers.cache import TeacherCache, Work
+from neural_sparse.teachers.pairs import PairTexts, PreparedPairs
 from neural_sparse.teachers.rows import Matrix
 from neural_sparse.teachers.weights import (
     checked_precision,
@@ -21,6 +21,7 @@ from neural_sparse.teachers.weights import (
     load_model,
     model_folder,
     read_config,
+    without_cached,
 )
 
 if TYPE_CHECKING:
@@ -103,14 +104,11 @@ class CrossEncoderTeacher:
             )
         return np.asarray(scores, dtype=np.float32).reshape(-1, 1)
 
-    def prepare(
-        self,
-        queries: Sequence[str],
-        documents: Sequence[str],
-        pairs: NDArray[np.int64] | None,
-        cache: TeacherCache,
-    ) -> PreparedPairs:
-        """
+    def work(
+        self, queries: Sequence[str], documents: Sequence[str], pairs: NDArray[np.int64] | None = None
+    ) -> list[Work]:
+        """What the cache has to hold before training: the score of each pair of texts.
+
         Raises:
             InputError: no `pairs`: scoring every query against every document would take for ever.
         """
@@ -119,14 +117,25 @@ class CrossEncoderTeacher:
                 f"teacher {self.name!r} scores pairs: pass prepare(..., pairs=[[query row, document "
                 "row], ...]) with the candidates of each query"
             )
-        query_rows, _ = first_row(queries)
-        doc_rows, _ = first_row(documents)
-        wanted = np.unique(np.stack([query_rows[pairs[:, 0]], doc_rows[pairs[:, 1]]], axis=1), axis=0)
-        texts = [(queries[query], documents[document]) for query, document in wanted.tolist()]
-        stored, rows = cache.rows(self.name, self.identity, texts, self.encode, self.batch_size)
+        items = PairTexts(queries, documents, pairs)
+        return [Work(self.name, self.identity, items, self.encode, self.batch_size)]
+
+    def prepare(
+        self,
+        queries: Sequence[str],
+        documents: Sequence[str],
+        pairs: NDArray[np.int64] | None,
+        cache: TeacherCache,
+    ) -> PreparedPairs:
+        """As `work`, and score what the cache lacks."""
+        (work,) = self.work(queries, documents, pairs)
+        assert pairs is not None
+        stored, rows = cache.rows(work)
         scores = (
-            np.asarray(stored.gather(rows), dtype=np.float32).reshape(-1)
-            if texts
-            else np.empty(0, np.float32)
+            np.asarray(stored.gather(rows), np.float32).reshape(-1) if len(rows) else np.empty(0, np.float32)
         )
-        return PreparedPairs(self.name, queries, documents, wanted, scores)
+        return PreparedPairs(self.name, queries, documents, pairs, scores)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Settings alone: another process loads the model itself."""
+        return without_cached(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,28 @@ def first_row(texts: Sequence[str]) -> tuple[NDArray[np.int64], dict[str, int]]:
     rows: dict[str, int] = {}
     firsts = [rows.setdefault(text, number) for number, text in enumerate(texts)]
     return np.array(firsts, dtype=np.int64), rows
+
+
+class PairTexts(Sequence[tuple[str, str]]):
+    """The texts of (query row, document row) pairs [P, 2], looked up when asked for."""
+
+    def __init__(self, queries: Sequence[str], documents: Sequence[str], pairs: NDArray[np.int64]) -> None:
+        self._queries, self._documents, self._pairs = queries, documents, pairs
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    @overload
+    def __getitem__(self, place: int) -> tuple[str, str]: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> PairTexts: ...
+
+    def __getitem__(self, place: int | slice) -> tuple[str, str] | PairTexts:
+        if isinstance(place, slice):
+            return PairTexts(self._queries, self._documents, self._pairs[place])
+        query, document = self._pairs[place].tolist()
+        return self._queries[query], self._documents[document]
 
 
 class PreparedPairs:

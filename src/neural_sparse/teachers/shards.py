@@ -51,6 +51,11 @@ class Shards:
     def __len__(self) -> int:
         return sum(len(part["keys"]) for part in self._parts)
 
+    @property
+    def bytes(self) -> int:
+        """On disk."""
+        return sum(entry["bytes"] for entry in self._entries)
+
     def rows(self) -> Rows:
         """What the table holds now; stays valid whatever is appended later."""
         return Rows(tuple(self._parts))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -95,6 +96,17 @@ def load_model(
         )
     model.max_seq_length = min(max_length, model.max_seq_length or max_length)
     return model
+
+
+def without_cached(teacher: Any) -> dict[str, Any]:
+    """An object's attributes without what `cached_property` has put beside them."""
+    cached = {
+        name
+        for kind in type(teacher).__mro__
+        for name, value in vars(kind).items()
+        if isinstance(value, cached_property)
+    }
+    return {name: value for name, value in vars(teacher).items() if name not in cached}
 
 
 @contextmanager

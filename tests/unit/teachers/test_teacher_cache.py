@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import resource
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from neural_sparse.errors import InputError
-from neural_sparse.teachers.cache import TeacherCache
+from neural_sparse.teachers.cache import TeacherCache, Work
 from neural_sparse.teachers.rows import Matrix
 
 IDENTITY = {"kind": "test", "weights": "abc"}
@@ -44,7 +45,7 @@ def expected(texts: list[str], sparse: bool = False) -> np.ndarray:
 
 
 def encode(cache: TeacherCache, texts: list[str], encoder: Encoder, identity: dict = IDENTITY) -> np.ndarray:
-    rows, numbers = cache.rows("a/teacher", identity, texts, encoder, batch_size=4)
+    rows, numbers = cache.rows(Work("a/teacher", identity, texts, encoder, 4))
     gathered = rows.gather(numbers)
     return gathered.toarray() if isinstance(gathered, csr_matrix) else gathered
 
@@ -120,7 +121,7 @@ def test_pairs_are_kept_apart_where_their_texts_join_alike() -> None:
         return np.array([[len(query)] for query, _ in pairs], dtype=np.float32)
 
     pairs = [("ab", "c"), ("a", "bc"), ("ab", "c"), ("", "abc")]
-    rows, numbers = cache.rows("cross", IDENTITY, pairs, score, batch_size=8)
+    rows, numbers = cache.rows(Work("cross", IDENTITY, pairs, score, 8))
     assert rows.gather(numbers)[:, 0].tolist() == [2, 1, 2, 0]
     assert len(seen) == 3
 
@@ -136,7 +137,7 @@ def test_many_small_additions_leave_few_files(tmp_path: Path) -> None:
 
 def test_what_was_prepared_stays_valid_while_the_cache_grows(tmp_path: Path) -> None:
     cache, texts = TeacherCache(tmp_path), ["one", "two"]
-    rows, numbers = cache.rows("a/teacher", IDENTITY, texts, Encoder(), 4)
+    rows, numbers = cache.rows(Work("a/teacher", IDENTITY, texts, Encoder(), 4))
     for i in range(10):
         encode(cache, [f"text {i}"], Encoder())
     np.testing.assert_array_equal(rows.gather(numbers), expected(texts))
@@ -206,7 +207,7 @@ def test_vectors_that_are_no_numbers_are_refused() -> None:
         return np.full((len(texts), 3), np.nan, dtype=np.float16)
 
     with pytest.raises(InputError, match=r"a/teacher gave NaN.*'some text'"):
-        TeacherCache().rows("a/teacher", IDENTITY, ["some text"], broken, 4)
+        TeacherCache().rows(Work("a/teacher", IDENTITY, ["some text"], broken, 4))
 
 
 def test_what_is_no_text_is_refused() -> None:
@@ -292,6 +293,56 @@ def test_processes_that_fill_one_cache_share_the_work(tmp_path: Path) -> None:
     for process in processes:
         process.join()
         assert process.exitcode == 0
-    rows, numbers = TeacherCache(tmp_path).rows("a/teacher", IDENTITY, texts, Encoder(), 4)
+    rows, numbers = TeacherCache(tmp_path).rows(Work("a/teacher", IDENTITY, texts, Encoder(), 4))
     assert len(rows) == 400
     np.testing.assert_array_equal(rows.gather(numbers), expected(texts))
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_several_devices_write_the_bytes_that_one_writes(tmp_path: Path, sparse: bool) -> None:
+    texts = [f"text {i} {'y' * (i % 17)}" for i in range(100)]
+    one = TeacherCache(tmp_path / "one", block=16)
+    two = TeacherCache(tmp_path / "two", block=16, devices=("cpu", "cpu"))
+    for cache in (one, two):
+        encode(cache, texts[:70], Encoder(sparse))
+        encode(cache, texts, Encoder(sparse))
+        assert cache.encoded == {"a/teacher": 100}
+    files = [{path.name: path.read_bytes() for path in cache.folder.rglob("*.*")} for cache in (one, two)]
+    assert files[0] == files[1]
+
+
+def broken(texts: list[str]) -> Matrix:
+    return np.full((len(texts), 3), np.nan, dtype=np.float16)
+
+
+def test_an_error_of_another_device_is_told(tmp_path: Path) -> None:
+    cache = TeacherCache(tmp_path, devices=("cpu", "cpu"))
+    with pytest.raises(InputError, match=r"a/teacher gave NaN.*'some text'"):
+        cache.rows(Work("a/teacher", IDENTITY, ["some text"], broken, 4))
+
+
+def test_what_is_missing(tmp_path: Path) -> None:
+    cache = TeacherCache(tmp_path)
+    encode(cache, ["b"], Encoder())
+    work = Work("a/teacher", IDENTITY, ["a", "b", "c", "a", "d", "b"], Encoder(), 4)
+    assert cache.missing(work).tolist() == [0, 2, 4]
+    assert cache.bytes_on_disk(work) == sum(path.stat().st_size for path in shard_files(tmp_path))
+
+
+class Lazy(Sequence):
+    """Texts that exist only while they are looked at."""
+
+    def __len__(self) -> int:
+        return 40
+
+    def __getitem__(self, place):
+        if not 0 <= place < 40:
+            raise IndexError(place)
+        return f"text {place % 30}"
+
+
+def test_texts_need_not_be_a_list(tmp_path: Path) -> None:
+    encoder = Encoder()
+    found = encode(TeacherCache(tmp_path, block=7), Lazy(), encoder)
+    np.testing.assert_array_equal(found, expected(list(Lazy())))
+    assert len(encoder.seen) == 30

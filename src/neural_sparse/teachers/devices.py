@@ -1,0 +1,119 @@
+"""Encoding block after block: in this process, or in one process per device."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+from scipy.sparse import csr_matrix, vstack
+
+from neural_sparse.errors import InputError
+from neural_sparse.processes import available_cores, worker_processes
+from neural_sparse.teachers.rows import Matrix, batches
+
+Item = TypeVar("Item")
+Encode = Callable[[list[Item]], Matrix]
+Encoded = Iterator[tuple[list[Item], Matrix]]
+AHEAD = 2  # blocks waiting per device
+
+
+@contextmanager
+def encoder(
+    name: str,
+    encode: Encode[Item],
+    batch_size: int,
+    devices: Sequence[str],
+    advance: Callable[[int], object],
+) -> Iterator[Callable[[Iterator[list[Item]]], Encoded[Item]]]:
+    """A function that turns an iterator of blocks into (block, its vectors), in order.
+
+    Args:
+        name: of the teacher, for messages.
+        encode: vectors of at most `batch_size` items; picklable where there are several devices.
+        devices: fewer than two: this process encodes. Each block is encoded by one device, so which device
+            it was does not show.
+        advance: told how many items are done.
+    """
+    if len(devices) < 2:
+        yield lambda blocks: (
+            (block, encode_block(name, encode, block, batch_size, advance)) for block in blocks
+        )
+        return
+    with ExitStack() as stack:
+        pools = [
+            stack.enter_context(worker_processes(1, _start, name, encode, batch_size, device, len(devices)))
+            for device in devices
+        ]
+
+        def encoded(blocks: Iterator[list[Item]]) -> Encoded[Item]:
+            pending: deque[tuple[list[Item], Any]] = deque()
+
+            def oldest() -> tuple[list[Item], Matrix]:
+                block, future = pending.popleft()
+                vectors = future.result()
+                advance(len(block))
+                return block, vectors
+
+            for number, block in enumerate(blocks):
+                pending.append((block, pools[number % len(pools)].submit(_encode_in_worker, block)))
+                if len(pending) == AHEAD * len(pools):
+                    yield oldest()
+            while pending:
+                yield oldest()
+
+        yield encoded
+
+
+def encode_block(
+    name: str,
+    encode: Encode[Item],
+    items: list[Item],
+    batch_size: int,
+    advance: Callable[[int], object] = lambda _: None,
+) -> Matrix:
+    """Vectors of any number of items, `batch_size` at a time.
+
+    Raises:
+        InputError: NaN or infinity among them.
+    """
+    pieces: list[Matrix] = []
+    for piece in batches(len(items), batch_size):
+        pieces.append(_checked(encode(items[piece]), name, items[piece]))
+        advance(piece.stop - piece.start)
+    if isinstance(pieces[0], csr_matrix):
+        sparse_pieces: Any = pieces
+        return csr_matrix(vstack(sparse_pieces, format="csr"))
+    return np.concatenate([np.asarray(piece) for piece in pieces])
+
+
+def _checked(matrix: Matrix, name: str, items: Sequence[object]) -> Matrix:
+    values = matrix.data if isinstance(matrix, csr_matrix) else matrix
+    if not np.isfinite(values).all():
+        raise InputError(
+            f"teacher {name} gave NaN or infinite values for one of these texts: {items!s:.200}; "
+            "its weights may be damaged, or its values too large for 16 bits"
+        )
+    if matrix.shape[0] != len(items):
+        raise ValueError(f"teacher {name} gave {matrix.shape[0]} rows for {len(items)} texts")
+    return matrix
+
+
+_job: dict[str, Any] = {}  # of a worker process
+
+
+def _start(name: str, encode: Encode[Any], batch_size: int, device: str, workers: int) -> None:
+    import torch
+
+    kind, _, number = device.partition(":")
+    # Read when a device is first used, which has not happened yet.
+    os.environ["CUDA_VISIBLE_DEVICES"] = number if kind == "cuda" else ""
+    torch.set_num_threads(max(1, available_cores() // workers))
+    _job.update(name=name, encode=encode, batch_size=batch_size)
+
+
+def _encode_in_worker(items: list[Any]) -> Matrix:
+    return encode_block(items=items, **_job)
