@@ -1,0 +1,259 @@
+"""Sending many documents: in batches the server can take, each again until it is in, and on from where it stopped."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from neural_sparse.errors import InputError
+from neural_sparse.files import read_json, write_json
+from neural_sparse.opensearch.connection import told
+
+if TYPE_CHECKING:
+    from opensearchpy import OpenSearch
+
+logger = logging.getLogger(__name__)
+
+_BUSY = {429, 502, 503, 504}  # worth another try, of a request as of one of its documents
+_TOO_LARGE = 413
+
+
+@dataclass(frozen=True)
+class BulkSettings:
+    """How documents are sent.
+
+    Attributes:
+        documents, bytes: most of one request. Fewer are sent after the server said that it is busy.
+        retries: of one request before giving up; first_wait: seconds before the first, doubled each time.
+        longest_wait: seconds.
+        wait: how to wait.
+    """
+
+    documents: int = 500
+    bytes: int = 5_000_000
+    retries: int = 8
+    first_wait: float = 1.0
+    longest_wait: float = 60.0
+    wait: Callable[[float], None] = time.sleep
+
+    def __post_init__(self) -> None:
+        if self.documents < 1 or self.bytes < 1 or self.retries < 0:
+            raise InputError("bulk requests need at least one document and one byte, and no negative retries")
+
+
+@dataclass(frozen=True)
+class FailedDocument:
+    """A document that the server refused, its HTTP status and its reason."""
+
+    doc_id: str
+    status: int
+    reason: str
+
+
+@dataclass
+class BulkReport:
+    """What became of the documents.
+
+    Attributes:
+        indexed: sent and accepted now. resumed: dealt with by an earlier run.
+        failed: refused, of both runs; sending them again would not help.
+        retries: requests, or parts of them, that were sent again.
+    """
+
+    indexed: int = 0
+    resumed: int = 0
+    failed: list[FailedDocument] = field(default_factory=list)
+    retries: int = 0
+
+
+class Progress:
+    """The resume file: how many leading documents are dealt with, and which of them the server refused.
+
+    Args:
+        path: None keeps no file. The file is replaced as a whole after every request.
+        about: what the documents are and where they go; of an existing file it has to be the same, but for
+            "uuid": an index made anew starts from its first document.
+
+    Raises:
+        InputError: the file belongs to other documents.
+    """
+
+    def __init__(self, path: Path | None, about: dict[str, Any]) -> None:
+        self.path = path
+        self.about = about
+        self.done = 0
+        self.failed: list[FailedDocument] = []
+        if path is None or not path.exists():
+            return
+        before = read_json(path)
+        changed = [key for key in about if key != "uuid" and before.get(key) != about[key]]
+        if changed:
+            raise InputError(
+                f"{path} is the resume file of other work ({', '.join(changed)} differ); delete it or name another"
+            )
+        if before["uuid"] != about["uuid"]:
+            logger.warning(
+                "the index was made anew since %s was written; starting from its first document", path
+            )
+            return
+        self.done = before["done"]
+        self.failed = [FailedDocument(**row) for row in before["failed"]]
+
+    def add(self, count: int, failed: Sequence[FailedDocument]) -> None:
+        self.done += count
+        self.failed += failed
+        if self.path is not None:
+            rows = [asdict(one) for one in self.failed]
+            write_json(self.path, {**self.about, "done": self.done, "failed": rows})
+
+
+def send(
+    client: OpenSearch,
+    index: str,
+    doc_ids: Sequence[str],
+    sources: Callable[[int], Iterator[str]],
+    progress: Progress,
+    settings: BulkSettings,
+    show_progress: bool = True,
+) -> BulkReport:
+    """Index documents under their own ids, so that one sent twice is there once.
+
+    Args:
+        sources: sources(row) yields the documents' JSON from that row on.
+
+    Raises:
+        InputError: the server went on being busy or away through all retries, or refused a whole request. What
+            was accepted before stays, and the resume file says where to go on.
+    """
+    sender = _Sender(client, index, settings, BulkReport(resumed=progress.done), settings.documents)
+    documents = zip(doc_ids[progress.done :], sources(progress.done), strict=True)
+    with tqdm(
+        total=len(doc_ids),
+        initial=progress.done,
+        desc="indexing",
+        unit="doc",
+        disable=None if show_progress else True,
+    ) as bar:
+        for batch in sender.batches(documents):
+            failed = sender.send(batch)
+            progress.add(len(batch), failed)
+            sender.report.indexed += len(batch) - len(failed)
+            bar.update(len(batch))
+    sender.report.failed = list(progress.failed)
+    return sender.report
+
+
+@dataclass
+class _Sender:
+    """Requests of a size that the server can take: halved when it is too busy, slowly larger when it is not."""
+
+    client: OpenSearch
+    index: str
+    settings: BulkSettings
+    report: BulkReport
+    size: int
+
+    def batches(self, documents: Iterator[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+        """(id, its two lines of a bulk request) in groups within both limits, or of one document."""
+        batch: list[tuple[str, str]] = []
+        total = 0
+        for doc_id, source in documents:
+            lines = f'{{"index":{{"_id":{json.dumps(doc_id)}}}}}\n{source}\n'
+            length = len(lines.encode())
+            if batch and (len(batch) >= self.size or total + length > self.settings.bytes):
+                yield batch
+                batch, total = [], 0
+            batch.append((doc_id, lines))
+            total += length
+        if batch:
+            yield batch
+
+    def send(self, batch: list[tuple[str, str]]) -> list[FailedDocument]:
+        """Send until every document is in or refused; those refused."""
+        settings = self.settings
+        failed: list[FailedDocument] = []
+        waiting = batch
+        for attempt in range(settings.retries + 1):
+            waiting, refused, cause = self._try(waiting)
+            failed += refused
+            if not waiting:
+                if attempt == 0:
+                    self.size = min(settings.documents, self.size + self.size // 4 + 1)
+                return failed
+            self.size = max(1, self.size // 2)
+            if attempt < settings.retries:
+                self.report.retries += 1
+                pause = min(settings.longest_wait, settings.first_wait * 2**attempt)
+                logger.info("%s: %d documents again in %.0f s", cause, len(waiting), pause)
+                settings.wait(pause)
+        raise InputError(
+            f"{self.index}: the server did not take {len(waiting):,} documents in {settings.retries + 1} attempts "
+            f"({cause}). Nothing is lost: when it is well again, the same call with the same resume file goes on "
+            "from there; smaller requests (documents, bytes) may help"
+        )
+
+    def _try(self, batch: list[tuple[str, str]]) -> tuple[list[tuple[str, str]], list[FailedDocument], str]:
+        """One request: the documents to be sent again, those refused, and why again."""
+        from opensearchpy import exceptions
+
+        try:
+            answer = self.client.bulk(body="".join(lines for _, lines in batch), index=self.index)
+        except exceptions.SSLError:
+            with told(self.index):
+                raise
+        except (exceptions.ConnectionTimeout, exceptions.ConnectionError) as error:
+            return batch, [], f"no answer: {type(error).__name__}"
+        except exceptions.TransportError as error:
+            if error.status_code in _BUSY:
+                return batch, [], f"HTTP {error.status_code}"
+            if error.status_code == _TOO_LARGE:
+                return self._halves(batch)
+            with told(self.index):
+                raise
+        return _sorted_out(batch, answer["items"])
+
+    def _halves(
+        self, batch: list[tuple[str, str]]
+    ) -> tuple[list[tuple[str, str]], list[FailedDocument], str]:
+        """A request that was too large, as two."""
+        if len(batch) == 1:
+            return [], [FailedDocument(batch[0][0], _TOO_LARGE, "larger than a request may be")], ""
+        middle = len(batch) // 2
+        self.size = min(self.size, middle)
+        again, refused, cause = self._try(batch[:middle])
+        more_again, more_refused, other = self._try(batch[middle:])
+        return again + more_again, refused + more_refused, cause or other
+
+
+def _sorted_out(
+    batch: list[tuple[str, str]], items: list[dict[str, Any]]
+) -> tuple[list[tuple[str, str]], list[FailedDocument], str]:
+    """What one answer says of each document: to be sent again, refused, and why again."""
+    again: list[tuple[str, str]] = []
+    refused: list[FailedDocument] = []
+    cause = ""
+    for sent, item in zip(batch, items, strict=True):
+        (result,) = item.values()
+        status = int(result.get("status", 500))
+        if status in _BUSY:
+            again.append(sent)
+            cause = f"status {status} for some documents"
+        elif status >= 300:
+            refused.append(FailedDocument(sent[0], status, _reason(result.get("error"))))
+    return again, refused, cause
+
+
+def _reason(error: Any) -> str:
+    """The error's reason and what caused it."""
+    if not isinstance(error, dict):
+        return str(error)
+    cause = error.get("caused_by")
+    reason = str(error.get("reason") or error.get("type"))
+    return f"{reason}: {_reason(cause)}" if isinstance(cause, dict) else reason

@@ -1,0 +1,244 @@
+"""An index of precomputed vectors on a cluster: make it, fill it, search it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import scipy.sparse as sp
+
+from neural_sparse.errors import InputError
+from neural_sparse.opensearch.bulk import BulkReport, BulkSettings, Progress, send
+from neural_sparse.opensearch.connection import told
+from neural_sparse.opensearch.features import escaped, query_tokens, vector_objects
+from neural_sparse.opensearch.queries import MAX_CLAUSES, neural_sparse_query, rank_feature_query
+from neural_sparse.search.doc_ids import DocumentIds
+from neural_sparse.search.vocabulary import check_vocabulary, vocabulary_fingerprint
+
+if TYPE_CHECKING:
+    from opensearchpy import OpenSearch
+
+logger = logging.getLogger(__name__)
+
+Names = Literal["escaped", "plain"]
+Hit = tuple[str, float]
+_SEARCHES = 50  # of one _msearch
+_ROWS = 1000  # turned into JSON at a time
+
+
+class VectorIndex:
+    """Document vectors in a rank_features field of an index.
+
+    Args:
+        client: see `connect`.
+        name: of the index, which exists; make one with `create`.
+        tokens: what the server calls each column (`guards.server_names`), "" for special tokens.
+        vector_field, text_field: names of the fields.
+
+    Raises:
+        InputError: no such index; one of another vocabulary; a server that refuses or does not answer.
+    """
+
+    def __init__(
+        self,
+        client: OpenSearch,
+        name: str,
+        tokens: Sequence[str],
+        *,
+        vector_field: str = "embedding",
+        text_field: str = "text",
+    ) -> None:
+        self.client = client
+        self.name = name
+        self.vector_field = vector_field
+        self.text_field = text_field
+        with told(f"index {name!r}"):
+            (found,) = client.indices.get(index=name).values()
+        self.uuid = str(found["settings"]["index"]["uuid"])
+        mappings = found["mappings"]
+        kind = mappings.get("properties", {}).get(vector_field, {}).get("type")
+        if kind != "rank_features":
+            raise InputError(
+                f"index {name!r}: field {vector_field!r} is mapped as {kind}, not rank_features; choose another "
+                "index, or make one with VectorIndex.create"
+            )
+        about = mappings.get("_meta", {}).get("neural_sparse", {})
+        check_vocabulary(about.get("vocabulary"), vocabulary_fingerprint(tokens))
+        self.names: Names = about.get("names", "plain")
+        self.features = escaped(tokens) if self.names == "escaped" else list(tokens)
+
+    @classmethod
+    def create(
+        cls,
+        client: OpenSearch,
+        name: str,
+        tokens: Sequence[str],
+        *,
+        names: Names = "escaped",
+        shards: int = 1,
+        replicas: int = 0,
+        vector_field: str = "embedding",
+        text_field: str = "text",
+    ) -> VectorIndex:
+        """Make an index.
+
+        Args:
+            names: "escaped" writes "." as "%2E", so that rank_feature queries find every token (see
+                `features.escaped`); "plain" keeps tokens as they are, as ingest processors and query models of the
+                server call them.
+
+        Raises:
+            InputError: it exists already; a name the server refuses.
+        """
+        if names not in ("escaped", "plain"):
+            raise InputError(f"names are 'escaped' or 'plain', not {names!r}")
+        if names == "escaped":
+            escaped(tokens)
+        with told(f"index {name!r}"):
+            if client.indices.exists(index=name):
+                raise InputError(f"index {name!r} exists; choose another name, or delete it")
+            meta = {"vocabulary": vocabulary_fingerprint(tokens), "names": names}
+            client.indices.create(
+                index=name,
+                body={
+                    "settings": {"index": {"number_of_shards": shards, "number_of_replicas": replicas}},
+                    "mappings": {
+                        "_meta": {"neural_sparse": meta},
+                        "properties": {
+                            text_field: {"type": "text"},
+                            vector_field: {"type": "rank_features"},
+                        },
+                    },
+                },
+            )
+        return cls(client, name, tokens, vector_field=vector_field, text_field=text_field)
+
+    def add(
+        self,
+        vectors: sp.csr_matrix,
+        doc_ids: Sequence[str],
+        texts: Sequence[str] | None = None,
+        *,
+        resume: str | Path | None = None,
+        settings: BulkSettings | None = None,
+        show_progress: bool = True,
+    ) -> BulkReport:
+        """Index documents by their ids; one that is there already is replaced.
+
+        Args:
+            vectors: [documents, vocabulary], as `encode_documents` gives them.
+            resume: file that says how far this got; with it, a run that was stopped goes on from there.
+
+        Returns:
+            What became of every document; look at `failed`.
+
+        Raises:
+            InputError: see `bulk.send`; ids that are not unique; `resume` of other work.
+        """
+        if len(doc_ids) != vectors.shape[0] or (texts is not None and len(texts) != len(doc_ids)):
+            counts = f"{vectors.shape[0]:,} vectors, {len(doc_ids):,} ids"
+            raise InputError(f"as many ids (and texts) as vectors, please: {counts}")
+        DocumentIds.of(doc_ids)
+
+        def sources(start: int) -> Iterator[str]:
+            for first in range(start, len(doc_ids), _ROWS):
+                rows = slice(first, first + _ROWS)
+                objects = vector_objects(vectors[rows], self.features)
+                for row, features in enumerate(objects, start=first):
+                    text = "" if texts is None else f",{json.dumps(self.text_field)}:{_text(texts[row])}"
+                    yield f"{{{json.dumps(self.vector_field)}:{features}{text}}}"
+
+        about = {
+            "index": self.name,
+            "documents": len(doc_ids),
+            "content": _digest(vectors, doc_ids, texts),
+            "uuid": self.uuid,
+        }
+        progress = Progress(Path(resume) if resume is not None else None, about)
+        report = send(
+            self.client, self.name, doc_ids, sources, progress, settings or BulkSettings(), show_progress
+        )
+        with told(f"index {self.name!r}"):
+            self.client.indices.refresh(index=self.name)
+        if report.failed:
+            logger.warning("%d of %d documents were refused", len(report.failed), len(doc_ids))
+        return report
+
+    def __len__(self) -> int:
+        """Documents that searches can find."""
+        with told(f"index {self.name!r}"):
+            return int(self.client.count(index=self.name)["count"])
+
+    def search(
+        self,
+        queries: sp.csr_matrix,
+        k: int = 10,
+        *,
+        kind: Literal["rank_feature", "neural_sparse"] = "rank_feature",
+        max_clauses: int = MAX_CLAUSES,
+    ) -> list[list[Hit]]:
+        """The k best documents of each query, (id, score), best first.
+
+        Scores are those of weights cut to 9 significant bits (`lucene.stored`).
+
+        Args:
+            queries: [queries, vocabulary], as `encode_queries` gives them.
+            kind: of query; "neural_sparse" needs the plugin.
+
+        Raises:
+            InputError: k < 1; a weight outside (0, 64]; a query of too many tokens; a server that refuses.
+        """
+        if k < 1:
+            raise InputError(f"k must be at least 1, got {k}")
+        bodies = [
+            {
+                "size": k,
+                "_source": False,
+                "track_total_hits": False,
+                "query": self._query(tokens, kind, max_clauses),
+            }
+            for tokens in query_tokens(queries, self.features)
+        ]
+        found: list[list[Hit]] = []
+        for start in range(0, len(bodies), _SEARCHES):
+            lines: list[dict[str, Any]] = []
+            for body in bodies[start : start + _SEARCHES]:
+                lines += [{}, body]
+            with told(f"index {self.name!r}"):
+                answers = self.client.msearch(body=lines, index=self.name)["responses"]
+            for place, answer in enumerate(answers, start=start):
+                if "error" in answer:
+                    reason = answer["error"].get("reason", answer["error"])
+                    raise InputError(f"index {self.name!r} refused query {place}: {reason}")
+                found.append([(hit["_id"], float(hit["_score"])) for hit in answer["hits"]["hits"]])
+        return found
+
+    def _query(self, tokens: dict[str, float], kind: str, max_clauses: int) -> dict[str, Any]:
+        if kind == "neural_sparse":
+            return neural_sparse_query(tokens, self.vector_field, max_clauses)
+        if kind != "rank_feature":
+            raise InputError(f"queries are 'rank_feature' or 'neural_sparse', not {kind!r}")
+        return rank_feature_query(tokens, self.vector_field, max_clauses)
+
+
+def _text(text: str) -> str:
+    # Half a surrogate pair is no UTF-8, and no server takes it.
+    return json.dumps(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"), ensure_ascii=False)
+
+
+def _digest(vectors: sp.csr_matrix, doc_ids: Sequence[str], texts: Sequence[str] | None) -> str:
+    """Hex sha256 of all that is sent."""
+    digest = hashlib.sha256()
+    csr = sp.csr_matrix(vectors, dtype=np.float32)
+    for array, kind in ((csr.indptr, np.int64), (csr.indices, np.int32), (csr.data, np.float32)):
+        digest.update(np.ascontiguousarray(array, kind).data)
+    for part in (doc_ids, texts or ()):
+        for text in part:
+            encoded = text.encode("utf-8", "surrogatepass")
+            digest.update(len(encoded).to_bytes(4, "little") + encoded)
+    return digest.hexdigest()
