@@ -2,7 +2,7 @@
 
 A text is first reduced to lower-case letters and digits with single spaces between the words (NFKC), so that
 case, punctuation and layout make no difference. Characters, not words, because not every script parts its
-words. A text's shingles are the hashes of its runs of 8 characters.
+words. A text's shingles are its runs of 8 characters (a shorter text is one shingle).
 """
 
 from __future__ import annotations
@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 from neural_sparse.search.compiled import compiled
 
 SHINGLE = 8  # characters
-_KEPT = 1 << 25  # shingles kept from one block of queries to the next: 128 MB
+_KEPT = 1 << 26  # characters of documents kept from one block of queries to the next: 256 MB
+_BASE = np.uint64(0x100000001B3)
+_HIGHEST = np.uint64(pow(0x100000001B3, SHINGLE, 1 << 64))
 
 Mask = NDArray[np.bool_]
 
 
 class Shingles:
-    """Sets of shingles of documents, made when they are first asked for.
+    """Compares documents by their shingles; a document is normalised when it is first asked for.
 
     Attributes:
         documents: the texts.
@@ -36,7 +38,7 @@ class Shingles:
 
     def _forget(self) -> None:
         self._place[:] = -1
-        self._hashes = np.empty(0, np.uint32)
+        self._codes = np.empty(0, np.uint32)
         self._offsets = np.zeros(1, np.int64)
         self._whole = np.empty(0, np.uint64)
 
@@ -68,37 +70,35 @@ class Shingles:
         near = np.zeros(wanted.shape, np.bool_)
         if jaccard is not None or containment is not None:
             least = 2.0 if jaccard is None else jaccard, 2.0 if containment is None else containment
-            _near(self._hashes, self._offsets, mine, theirs, least[0], least[1], near)
+            _near(self._codes, self._offsets, mine, theirs, least[0], least[1], near)
         return equal, near & ~equal
 
     def _fill(self, rows: NDArray[np.int64]) -> None:
-        if len(self._hashes) > _KEPT:
+        if len(self._codes) > _KEPT:
             self._forget()
         missing = rows[self._place[rows] < 0]
         if not len(missing):
             return
-        hashes, offsets, whole = shingles([self.documents[row] for row in missing.tolist()])
+        codes, offsets, whole = normalised([self.documents[row] for row in missing.tolist()])
         self._place[missing] = np.arange(len(missing)) + len(self._whole)
         self._offsets = np.concatenate([self._offsets, offsets[1:] + self._offsets[-1]])
-        self._hashes = np.concatenate([self._hashes, hashes])
+        self._codes = np.concatenate([self._codes, codes])
         self._whole = np.concatenate([self._whole, whole])
 
 
-def shingles(texts: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.int64], NDArray[np.uint64]]:
-    """Distinct shingle hashes of each text, ascending, one text after another.
+def normalised(texts: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.int64], NDArray[np.uint64]]:
+    """Code points of the normalised texts, one after another.
 
     Returns:
-        Hashes; offsets int64 [texts + 1]; the hash of each whole normalised text uint64 [texts].
+        Code points; offsets int64 [texts + 1]; a hash of each text uint64 [texts].
     """
     simple = [text.lower() if text.isascii() else _fold(text) for text in texts]
     lengths = np.fromiter(map(len, simple), np.int64, len(simple))
-    codes = np.frombuffer("".join(simple).encode("utf-32-le", "surrogatepass"), np.uint32)
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    hashes = np.empty(len(codes) + len(texts), np.uint32)
-    offsets = np.zeros(len(texts) + 1, np.int64)
+    codes = np.frombuffer(bytearray("".join(simple).encode("utf-32-le", "surrogatepass")), np.uint32)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
     whole = np.empty(len(texts), np.uint64)
-    _shingles(codes, starts, _word_characters(), hashes, offsets, whole)
-    return hashes[: offsets[-1]].copy(), offsets, whole
+    _words_only(codes, offsets, _word_characters(), whole)
+    return codes[: offsets[-1]].copy(), offsets, whole
 
 
 def _fold(text: str) -> str:
@@ -112,62 +112,51 @@ def _word_characters() -> Mask:
 
 
 @compiled
-def _shingles(
-    codes: NDArray[np.uint32],
-    starts: NDArray[np.int64],
-    word: Mask,
-    hashes: NDArray[np.uint32],
-    offsets: NDArray[np.int64],
-    whole: NDArray[np.uint64],
+def _words_only(
+    codes: NDArray[np.uint32], offsets: NDArray[np.int64], word: Mask, whole: NDArray[np.uint64]
 ) -> None:
-    """Fill hashes, offsets and whole, as `shingles` returns them; `hashes` has room to spare."""
-    base = np.uint64(0x100000001B3)
-    highest = np.uint64(1)
-    for _ in range(SHINGLE - 1):
-        highest *= base
-    buffer = np.empty(len(codes) + 1, np.uint64)
-    total = 0
-    for text in range(len(starts) - 1):
-        n = 0
+    """Keep words parted by single spaces, moving `codes` and `offsets` to the front; fill `whole`."""
+    n = 0
+    start = offsets[0]
+    for text in range(len(offsets) - 1):
+        first = n
         gap = False
-        for i in range(starts[text], starts[text + 1]):
-            if word[codes[i]]:
-                if gap and n:
-                    buffer[n] = np.uint64(32)
-                    n += 1
-                buffer[n] = np.uint64(codes[i])
-                n += 1
-                gap = False
-            else:
+        hashed = np.uint64(0xCBF29CE484222325)
+        for i in range(start, offsets[text + 1]):
+            if not word[codes[i]]:
                 gap = True
-        full = np.uint64(0xCBF29CE484222325)
-        for i in range(n):
-            full = (full ^ buffer[i]) * base
-        whole[text] = full
-        first = total
-        rolling = np.uint64(0)
-        for i in range(n):
-            if i >= SHINGLE:
-                rolling -= buffer[i - SHINGLE] * highest
-            rolling = rolling * base + buffer[i]
-            if i >= SHINGLE - 1 or i == n - 1:  # a shorter text is one shingle
-                mixed = (rolling ^ (rolling >> np.uint64(31))) * np.uint64(0x9E3779B97F4A7C15)
-                hashes[total] = np.uint32(mixed >> np.uint64(32))
-                total += 1
-        hashes[first:total].sort()
-        last = first
-        for i in range(first, total):
-            if i == first or hashes[i] != hashes[last - 1]:
-                value = hashes[i]
-                hashes[last] = value
-                last += 1
-        total = last
-        offsets[text + 1] = total
+                continue
+            if gap and n > first:
+                codes[n] = 32
+                hashed = (hashed ^ np.uint64(32)) * _BASE
+                n += 1
+            codes[n] = codes[i]
+            hashed = (hashed ^ np.uint64(codes[n])) * _BASE
+            n += 1
+            gap = False
+        start = offsets[text + 1]
+        offsets[text + 1] = n
+        whole[text] = hashed
+
+
+@compiled
+def _roll(codes: NDArray[np.uint32], start: int, end: int, hashes: NDArray[np.uint64]) -> int:
+    """Write the hashes of the shingles of codes[start:end]; returns how many there are."""
+    rolling = np.uint64(0)
+    n = 0
+    for i in range(start, end):
+        rolling = rolling * _BASE + np.uint64(codes[i])
+        if i - start >= SHINGLE:
+            rolling -= np.uint64(codes[i - SHINGLE]) * _HIGHEST
+        if i - start >= SHINGLE - 1 or i == end - 1:
+            hashes[n] = (rolling ^ (rolling >> np.uint64(31))) * np.uint64(0x9E3779B97F4A7C15)
+            n += 1
+    return n
 
 
 @compiled
 def _near(
-    hashes: NDArray[np.uint32],
+    codes: NDArray[np.uint32],
     offsets: NDArray[np.int64],
     positives: NDArray[np.int64],
     candidates: NDArray[np.int64],
@@ -176,30 +165,52 @@ def _near(
     near: Mask,
 ) -> None:
     """Mark near-duplicates in near [queries, candidates]; places below 0 are not looked at."""
+    longest = 1
+    for i in range(len(offsets) - 1):
+        longest = max(longest, offsets[i + 1] - offsets[i])
+    size = 16
+    while size < 4 * longest:
+        size *= 2
+    mask = np.uint64(size - 1)
+    shift = np.uint64(20)
+    keys = np.zeros(size, np.uint64)  # hashes of the positive's shingles; open addressing
+    owner = np.zeros(size, np.int64)  # the query that put a key there
+    seen = np.zeros(size, np.int64)  # the candidate that had it last
+    hashes = np.empty(longest, np.uint64)
+    pair = 0
     for query in range(len(positives)):
-        start = offsets[positives[query]]
-        end = offsets[positives[query] + 1]
-        n = end - start
+        start, end = offsets[positives[query]], offsets[positives[query] + 1]
+        n = 0
+        for i in range(_roll(codes, start, end, hashes)):
+            slot = (hashes[i] >> shift) & mask
+            while owner[slot] == query + 1 and keys[slot] != hashes[i]:
+                slot = (slot + np.uint64(1)) & mask
+            if owner[slot] != query + 1:
+                owner[slot], keys[slot] = query + 1, hashes[i]
+                n += 1
         # Both measures need this part of the positive's shingles, whatever the candidate has besides.
         least = min(jaccard, containment) * n
         for column in range(candidates.shape[1]):
             place = candidates[query, column]
-            if place < 0:
+            if place < 0 or n == 0:
                 continue
+            pair += 1
             other, other_end = offsets[place], offsets[place + 1]
-            m = other_end - other
-            if n == 0 or m < least:
+            left = max(other_end - other - SHINGLE + 1, min(1, other_end - other))
+            if left < least:
                 continue
-            i, j, shared, lost = start, other, 0, 0
-            allowed = n - least
-            while i < end and j < other_end and lost <= allowed:
-                if hashes[i] == hashes[j]:
+            m = _roll(codes, other, other_end, hashes)
+            shared = 0
+            for i in range(m):
+                slot = (hashes[i] >> shift) & mask
+                while owner[slot] == query + 1 and keys[slot] != hashes[i]:
+                    slot = (slot + np.uint64(1)) & mask
+                if owner[slot] == query + 1 and seen[slot] != pair:
+                    seen[slot] = pair
                     shared += 1
-                    i += 1
-                    j += 1
-                elif hashes[i] < hashes[j]:
-                    lost += 1
-                    i += 1
-                else:
-                    j += 1
-            near[query, column] = shared >= containment * n or shared >= jaccard * (n + m - shared)
+                if shared + m - 1 - i < least:
+                    break
+            if shared < least:
+                continue
+            distinct = len(np.unique(hashes[:m]))
+            near[query, column] = shared >= containment * n or shared >= jaccard * (n + distinct - shared)
