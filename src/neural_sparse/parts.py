@@ -90,9 +90,18 @@ class Parts:
             temporary.unlink(missing_ok=True)
         self._files[number] = target
 
+    def size(self, number: int) -> int:
+        """Bytes of a part that has been made, by this process or another."""
+        return self._file(number).stat().st_size
+
     def files(self) -> list[Path]:
         """The parts in order; call it when none is missing."""
-        return [self._files[number] for number in range(self.count)]
+        return [self._file(number) for number in range(self.count)]
+
+    def _file(self, number: int) -> Path:
+        if number not in self._files:  # another process has written it
+            self._files[number] = next(self.folder.glob(f"part-{number:06d}-*.{self.suffix}"))
+        return self._files[number]
 
     def remove(self) -> None:
         """Delete the folder, once what it was for is written."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import typer
@@ -19,58 +18,45 @@ def encode(
     max_length: int | None = typer.Option(
         None, min=3, help="Tokens per document; the model's own limit if not given."
     ),
+    max_ratio: float = typer.Option(
+        0.0, help="Drop terms that weigh less than this share of a document's heaviest."
+    ),
+    top_k: int | None = typer.Option(None, min=1, help="Keep at most this many terms per document."),
+    bf16: bool = typer.Option(False, help="Multiply in bfloat16: faster where the hardware has it."),
+    workers: int | None = typer.Option(
+        None, min=1, help="Processes; one per GPU, or one on a CPU, if not given."
+    ),
 ) -> None:
-    """Encode a corpus once; the folder is all that `search` needs, without the model."""
-    import time
+    """Encode a corpus once; the folder is all that `search` needs, without the model.
 
+    The same command goes on where an interrupted one stopped.
+    """
     from rich.console import Console
+    from rich.table import Table
 
-    from neural_sparse.errors import InputError
-    from neural_sparse.model.encoder import NeuralSparseEncoder
-    from neural_sparse.search.encoded import MANIFEST, EncodedCollection
+    from neural_sparse.model.pruning import Pruning
+    from neural_sparse.search.encode_corpus import encode_corpus
+    from neural_sparse.search.encoded import EncodedCollection
 
-    if output.is_file():
-        raise InputError(f"{output} is a file; --output is a folder")
-    if output.exists() and any(output.iterdir()) and not (output / MANIFEST).is_file():
-        raise InputError(f"{output} exists and holds something else; choose an empty folder")
-    doc_ids, texts = _read(corpus)
-    encoder = NeuralSparseEncoder(model, max_length)
-    started = time.perf_counter()
-    vectors = encoder.encode_documents(texts, show_progress=True)
-    seconds = time.perf_counter() - started
-    EncodedCollection.save(output, encoder, vectors, doc_ids, texts)
-    stats = encoder.get_sparsity_stats(vectors)
-    console = Console()
-    console.print(
-        f"{len(texts):,} documents in {seconds:.0f} s ({len(texts) / seconds:.0f} per second), "
-        f"{stats['avg_nonzero_terms']:.1f} terms per document"
+    done = encode_corpus(
+        model,
+        corpus,
+        output,
+        max_length=max_length,
+        pruning=Pruning(max_ratio, top_k),
+        bf16=bf16,
+        workers=workers,
     )
+    about = EncodedCollection(output).about
+    table = Table(show_header=False)
+    rate = (
+        f" in {done.seconds:,.0f} s ({done.encoded / done.seconds:,.0f} per second)" if done.encoded else ""
+    )
+    table.add_row("documents", f"{done.documents:,}")
+    table.add_row("encoded now", f"{done.encoded:,}{rate}")
+    table.add_row(f"cut at {about['max_length']} tokens", f"{done.truncated:,}")
+    table.add_row("terms per document", f"{about['nonzero_terms']:.1f}")
+    table.add_row("index", f"{about['index_bytes'] / 1e6:,.1f} MB")
+    console = Console()
+    console.print(table)
     console.print(f"search them: neural-sparse search {output}")
-
-
-def _read(corpus: Path) -> tuple[list[str], list[str]]:
-    """Ids and texts; a line of plain text has its number as id."""
-    from neural_sparse.data.collection import read_corpus
-    from neural_sparse.data.corpus_file import corpus_file
-    from neural_sparse.errors import InputError
-
-    file = corpus_file(corpus)
-    if file.suffix != ".txt":
-        return read_corpus(file)
-    lines = list(_lines(file))
-    if not lines:
-        raise InputError(f"{file}: the corpus is empty")
-    return [str(number) for number, _ in lines], [text for _, text in lines]
-
-
-def _lines(file: Path) -> Iterator[tuple[int, str]]:
-    """Number and text of each line that is not blank."""
-    from neural_sparse.errors import InputError
-
-    if not file.is_file():
-        raise InputError(f"{file}: no such file")
-    with file.open(encoding="utf-8") as lines:
-        try:
-            yield from ((number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip())
-        except UnicodeDecodeError as error:
-            raise InputError(f"{file}: not UTF-8 ({error})") from error

@@ -31,12 +31,35 @@ def corpus_texts(file: Path, start: int = 0, end: int | None = None) -> Iterator
         yield with_title(row.get("title"), row["text"])
 
 
+def corpus_documents(file: Path, start: int = 0, end: int | None = None) -> Iterator[tuple[str, str]]:
+    """Id and text of each document, as `corpus_texts`; that of a .txt has its line number as id.
+
+    Raises:
+        InputError: as `corpus_texts`, and a document without `_id`.
+    """
+    if file.suffix != ".txt":
+        for row in read_jsonl(file, ("_id", "text"), start, end):
+            if not isinstance(row["text"], str):
+                found = type(row["text"]).__name__
+                raise InputError(f"{file}: the text of document {row['_id']!r} is {found}, not a string")
+            yield str(row["_id"]), with_title(row.get("title"), row["text"])
+        return
+    first = 0
+    for place, (offset, line) in enumerate(lines_between(file, start, end)):
+        first = first or line_number(file, offset)
+        if text := _decoded(file, offset, line):
+            yield str(first + place), text
+
+
 def text_lines(file: Path, start: int = 0, end: int | None = None) -> Iterator[tuple[int, str]]:
     """Offset and text of each line that is not blank."""
     for offset, line in lines_between(file, start, end):
-        try:
-            text = line.decode().strip()
-        except UnicodeDecodeError as error:
-            raise InputError(f"{file}: not UTF-8 (line {line_number(file, offset)}: {error})") from error
-        if text:
+        if text := _decoded(file, offset, line):
             yield offset, text
+
+
+def _decoded(file: Path, offset: int, line: bytes) -> str:
+    try:
+        return line.decode().strip()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: not UTF-8 (line {line_number(file, offset)}: {error})") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numba
@@ -12,6 +12,7 @@ import scipy.sparse as sp
 import torch
 from tqdm import tqdm
 
+from neural_sparse.errors import InputError
 from neural_sparse.model.microbatch import length_groups
 from neural_sparse.tokens import Tokens, tokenize
 
@@ -35,27 +36,42 @@ def encode_documents(
     Args:
         tokens_per_batch: bound on a batch's padded size; chosen for the device if None.
         bf16: multiply in bfloat16, accumulate in float32.
+
+    Raises:
+        InputError: an entry that is no string; weights that are not finite.
     """
-    device = model.device
     tokens = tokenize(texts, model.tokenizer, model.max_length, special_tokens=True)
     if tokens.truncated and show_progress:
         logger.info("%d of %d texts were cut at %d tokens", tokens.truncated, len(tokens), model.max_length)
+    disable = None if show_progress else True
+    with tqdm(total=len(tokens), desc="encoding", unit="doc", disable=disable) as progress:
+        return encode_tokens(model, tokens, tokens_per_batch, bf16, progress.update)
+
+
+def encode_tokens(
+    model: NeuralSparseEncoder,
+    tokens: Tokens,
+    tokens_per_batch: int | None = None,
+    bf16: bool = False,
+    advance: Callable[[int], object] = lambda documents: None,
+) -> sp.csr_matrix:
+    """As `encode_documents`, of tokenized documents; `advance` is told how many more are done."""
+    device = model.device
     budget = tokens_per_batch or TOKENS_PER_BATCH.get(device.type, 16384)
     groups = length_groups(tokens.lengths, max_tokens=budget, min_tokens=budget // 2)
     was_training = model.training
     model.eval()
     parts: list[sp.csr_matrix] = []
-    with (
-        torch.inference_mode(),
-        torch.autocast(device.type, torch.bfloat16, enabled=bf16),
-        tqdm(
-            total=len(tokens), desc="encoding", unit="doc", disable=None if show_progress else True
-        ) as progress,
-    ):
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         for rows in groups:
-            vectors = model(packed_features(tokens.take(rows), device))["sentence_embedding"]
-            parts.append(to_csr(vectors))
-            progress.update(len(rows))
+            vectors = to_csr(model(packed_features(tokens.take(rows), device))["sentence_embedding"])
+            if not np.isfinite(vectors.data).all():
+                raise InputError(
+                    f"{model.name}: gives weights that are not finite; its own weights are damaged, "
+                    "or training had diverged"
+                )
+            parts.append(vectors)
+            advance(len(rows))
     model.train(was_training)
     if not parts:
         return sp.csr_matrix(np.empty((0, model.vocab_size), np.float32))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +11,9 @@ import numpy as np
 import scipy.sparse as sp
 
 from neural_sparse.errors import InputError
-from neural_sparse.files import read_json, replacing, write_json
+from neural_sparse.files import read_json, replacing_folder, write_json
 from neural_sparse.idf import idf_weights, save_idf_weights
+from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.search.hits import Hits
 from neural_sparse.search.index import SparseIndex
 from neural_sparse.search.vocabulary import vocabulary_fingerprint
@@ -22,10 +24,29 @@ if TYPE_CHECKING:
 MANIFEST = "encoded.json"
 
 
+@dataclass(frozen=True)
+class PackedTexts:
+    """Texts in UTF-8, one after another.
+
+    Attributes:
+        text: uint8 [bytes].
+        lengths: int64 [texts], bytes of each.
+    """
+
+    text: np.ndarray
+    lengths: np.ndarray
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> PackedTexts:
+        encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
+        lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
+        return cls(np.frombuffer(b"".join(encoded), np.uint8), lengths)
+
+
 class EncodedCollection:
     """Index, texts and query side of a collection.
 
-    The folder holds index/ (a SparseIndex), tokenizer.json and idf.json (all that queries need), texts.npy and
+    The folder holds index/ (a SparseIndex), tokenizer.json and idf.json (all that queries need), texts.bin and
     text_offsets.npy, and encoded.json.
 
     Attributes:
@@ -49,44 +70,55 @@ class EncodedCollection:
         self.index = SparseIndex.load(folder / "index")
         self.tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
         self._weights = idf_weights(folder / "idf.json", self.tokenizer).vector
-        self._texts = np.load(folder / "texts.npy", mmap_mode="r", allow_pickle=False)
+        self._texts = _mapped(folder / "texts.bin")
         self._offsets = np.load(folder / "text_offsets.npy", mmap_mode="r", allow_pickle=False)
 
     @staticmethod
-    def save(
+    def check_replaceable(folder: str | Path) -> None:
+        """
+        Raises:
+            InputError: there is something at `folder` that is not an encoded collection.
+        """
+        folder = Path(folder)
+        if folder.is_file():
+            raise InputError(f"{folder} is a file; the output is a folder")
+        if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
+            raise InputError(f"{folder} exists and holds something else; choose an empty folder")
+
+    @staticmethod
+    def write(
         folder: str | Path,
         model: NeuralSparseEncoder,
-        vectors: sp.csr_matrix,
-        doc_ids: Sequence[str],
-        texts: Sequence[str],
+        shards: Iterable[sp.csr_matrix],
+        doc_ids: DocumentIds,
+        texts: Iterable[PackedTexts],
+        about: Mapping[str, Any],
     ) -> None:
-        """Write the folder; the manifest comes last."""
+        """Write the folder, replacing one that is there, in bounded memory.
+
+        Args:
+            shards, texts: of the documents, one after another; read once.
+            about: what else the manifest says.
+        """
         from neural_sparse.tokens import vocabulary
 
-        folder = Path(folder)
-        fingerprint = vocabulary_fingerprint(vocabulary(model.tokenizer))
-        index = SparseIndex.build(vectors, doc_ids, fingerprint)
-        index.save(folder / "index")
-        model.tokenizer.save_pretrained(folder)
-        save_idf_weights(model.idf_table(), folder / "idf.json")
-        encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
-        arrays = {
-            "texts": np.frombuffer(b"".join(encoded), np.uint8),
-            "text_offsets": np.concatenate(([0], np.cumsum([len(text) for text in encoded]))),
-        }
-        for name, array in arrays.items():
-            with replacing(folder / f"{name}.npy") as temporary, temporary.open("wb") as file:
-                np.save(file, array, allow_pickle=False)
-        write_json(
-            folder / MANIFEST,
-            {
-                "model": model.name,
-                "max_length": model.max_length,
-                "documents": len(doc_ids),
-                "nonzero_terms": float(np.diff(vectors.indptr).mean()),
-                "index_bytes": index.nbytes,
-            },
-        )
+        with replacing_folder(folder) as temporary:
+            fingerprint = vocabulary_fingerprint(vocabulary(model.tokenizer))
+            index = SparseIndex.build(shards, doc_ids, fingerprint, folder=temporary / "index")
+            model.tokenizer.save_pretrained(temporary)
+            save_idf_weights(model.idf_table(), temporary / "idf.json")
+            _write_texts(temporary, texts)
+            write_json(
+                temporary / MANIFEST,
+                {
+                    "model": model.name,
+                    "max_length": model.max_length,
+                    "documents": len(doc_ids),
+                    "nonzero_terms": int(index.posting_lengths.sum()) / len(doc_ids),
+                    "index_bytes": index.nbytes,
+                    **about,
+                },
+            )
 
     @property
     def doc_ids(self) -> Sequence[str]:
@@ -105,3 +137,20 @@ class EncodedCollection:
 
     def search_texts(self, texts: Sequence[str], k: int) -> Hits:
         return self.index.search(self.encode_queries(texts), k)
+
+
+def _write_texts(folder: Path, texts: Iterable[PackedTexts]) -> None:
+    """texts.bin (UTF-8, one after another) and text_offsets.npy."""
+    lengths = []
+    with (folder / "texts.bin").open("wb") as file:
+        for packed in texts:
+            packed.text.tofile(file)
+            lengths.append(packed.lengths)
+    offsets = np.concatenate(([0], np.cumsum(np.concatenate(lengths))))
+    np.save(folder / "text_offsets.npy", offsets, allow_pickle=False)
+
+
+def _mapped(file: Path) -> np.ndarray:
+    if not file.is_file():
+        raise InputError(f"{file.parent}: lacks {file.name}; encode the corpus again")
+    return np.memmap(file, np.uint8, "r") if file.stat().st_size else np.empty(0, np.uint8)

@@ -90,3 +90,11 @@ def test_packed_features(model: NeuralSparseEncoder) -> None:
     assert features["input_ids"].tolist() == tokens.ids.tolist()
     assert features["offsets"].tolist() == [0, 3, 8]
     assert features["task"] == "document"
+
+
+def test_weights_that_are_not_finite_are_reported(tiny_model: Callable[..., Path]) -> None:
+    model = NeuralSparseEncoder(tiny_model("bert"), max_length=24)
+    with torch.no_grad():
+        model.projection.weight[7] = torch.nan
+    with pytest.raises(InputError, match="not finite"):
+        encode_documents(model, ["open a file"])

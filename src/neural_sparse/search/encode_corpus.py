@@ -1,0 +1,197 @@
+"""A corpus file to an encoded collection: in parts, in bounded memory, on all devices."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from safetensors.numpy import load_file, save_file
+from tqdm import tqdm
+
+from neural_sparse.data.corpus_file import corpus_documents, corpus_file, corpus_texts
+from neural_sparse.errors import InputError
+from neural_sparse.files import sha256_file
+from neural_sparse.model.encoder import NeuralSparseEncoder
+from neural_sparse.model.encoding import encode_tokens
+from neural_sparse.model.pruning import Pruning
+from neural_sparse.parts import Parts
+from neural_sparse.processes import available_cores
+from neural_sparse.search.doc_ids import DocumentIds
+from neural_sparse.search.encoded import EncodedCollection, PackedTexts
+from neural_sparse.teachers.weights import content_hash, model_folder
+from neural_sparse.tokens import tokenize
+from neural_sparse.workers import Advance, Work, in_workers
+
+PART_BYTES = 4 << 20  # of the corpus: some thousand documents
+INDEX_GROWTH = 3  # disk for index and what it is built from, per byte of a part
+
+
+@dataclass(frozen=True)
+class EncodingSummary:
+    """What an encoding did.
+
+    Attributes:
+        documents: in the collection.
+        encoded: by this call; the rest was there from an interrupted one.
+        seconds: that took, without indexing.
+        truncated: documents longer than the model reads.
+    """
+
+    documents: int
+    encoded: int
+    seconds: float
+    truncated: int
+
+
+def encode_corpus(
+    model: str,
+    corpus: str | Path,
+    folder: str | Path,
+    *,
+    max_length: int | None = None,
+    pruning: Pruning | None = None,
+    bf16: bool = False,
+    workers: int | None = None,
+    part_bytes: int = PART_BYTES,
+    show_progress: bool = True,
+) -> EncodingSummary:
+    """Encode a corpus into `folder`, an `EncodedCollection`; the same call goes on after an interruption.
+
+    Parts are kept beside the folder, in .NAME.parts, until the collection is complete. Result and part files
+    follow from the arguments, so an interrupted run leaves the same bytes as an uninterrupted one (on the same
+    machine, with the same number of workers).
+
+    Args:
+        model: hub id, folder, or folder inside a package.
+        corpus: a corpus.jsonl ({_id, text, title?} per line), a folder that holds one, or a .txt.
+        max_length: tokens per document; the model's own limit if None.
+        workers: processes; one per GPU, or one on a CPU, if None.
+        part_bytes: of the corpus, per part.
+
+    Raises:
+        InputError: no such corpus or model; a malformed line or an id that occurs twice, before anything is
+            encoded; a folder that holds something else, or parts of another corpus, model or setting;
+            too little disk.
+    """
+    file, folder = corpus_file(Path(corpus)), Path(folder)
+    EncodedCollection.check_replaceable(folder)
+    pruning = pruning or Pruning()
+    ids = DocumentIds.of(_checked_ids(file, show_progress))
+    if not len(ids):
+        raise InputError(f"{file}: the corpus is empty")
+    settings = {
+        "corpus": sha256_file(file),
+        "model": content_hash(model_folder(model)),
+        "max_length": max_length,
+        "bf16": bf16,
+        **asdict(pruning),
+        "part_bytes": part_bytes,
+    }
+    size = file.stat().st_size
+    parts = Parts(folder.parent / f".{folder.name}.parts", settings, -(-size // part_bytes), "safetensors")
+    missing = parts.missing()
+    devices = _devices()
+    workers = workers or len(devices)
+    encoded = 0
+    started = time.perf_counter()
+    with tqdm(
+        total=round(len(ids) * len(missing) / parts.count), desc="encoding", unit=" docs",
+        disable=None if show_progress else True,
+    ) as progress:  # fmt: skip
+        arguments = (model, file, parts, max_length, pruning, bf16, part_bytes, devices, workers)
+        for number, documents in in_workers(_start, arguments, missing, workers, progress.update):
+            encoded += documents
+            _check_disk(parts, number)
+    seconds = time.perf_counter() - started
+    files = parts.files()
+    truncated = sum(int(load_file(part)["truncated"][0]) for part in files)
+    encoder = NeuralSparseEncoder(model, max_length, device="cpu")
+    EncodedCollection.write(
+        folder,
+        encoder,
+        (_vectors(load_file(part), encoder.vocab_size) for part in files),
+        ids,
+        (PackedTexts(*(load_file(part)[name] for name in ("texts", "text_lengths"))) for part in files),
+        {"bf16": bf16, "pruning": asdict(pruning), "truncated": truncated},
+    )
+    parts.remove()
+    return EncodingSummary(len(ids), encoded, seconds, truncated)
+
+
+def _checked_ids(file: Path, show_progress: bool) -> Iterator[str]:
+    """Ids of all documents, each line looked at, so that the last one cannot spoil hours of work."""
+    disable = None if show_progress else True
+    for name, _ in tqdm(corpus_documents(file), desc="reading", unit=" docs", disable=disable):
+        yield name
+
+
+def _devices() -> list[str]:
+    if torch.cuda.is_available():
+        return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    return ["cpu"]
+
+
+def _start(
+    model: str,
+    file: Path,
+    parts: Parts,
+    max_length: int | None,
+    pruning: Pruning,
+    bf16: bool,
+    part_bytes: int,
+    devices: list[str],
+    workers: int,
+    worker: int,
+) -> Work[int]:
+    """What encodes a part: a pure function of the corpus, the settings and the part's number."""
+    device = devices[worker % len(devices)]
+    if workers > 1 and device == "cpu":
+        torch.set_num_threads(max(1, available_cores() // workers))
+    encoder = NeuralSparseEncoder(model, max_length, device=device)
+
+    def work(number: int, advance: Advance) -> int:
+        texts = list(corpus_texts(file, number * part_bytes, (number + 1) * part_bytes))
+        tokens = tokenize(texts, encoder.tokenizer, encoder.max_length, special_tokens=True)
+        vectors = pruning(encode_tokens(encoder, tokens, bf16=bf16, advance=advance))
+        packed = PackedTexts.of(texts)
+        arrays: dict[str, np.ndarray] = {
+            "indptr": vectors.indptr.astype(np.int64),
+            "indices": vectors.indices,
+            "data": vectors.data,
+            "texts": packed.text,
+            "text_lengths": packed.lengths,
+            "truncated": np.array([tokens.truncated]),
+        }
+        with parts.write(number) as path:
+            save_file(arrays, path)
+        return len(texts)
+
+    return work
+
+
+def _vectors(part: dict[str, np.ndarray], vocab_size: int) -> sp.csr_matrix:
+    rows = len(part["indptr"]) - 1
+    return sp.csr_matrix((part["data"], part["indices"], part["indptr"]), shape=(rows, vocab_size))
+
+
+def _check_disk(parts: Parts, number: int) -> None:
+    """Stop as soon as it can be seen that the disk will not suffice.
+
+    Raises:
+        InputError: how much is needed and how much there is.
+    """
+    size = parts.size(number)
+    made = parts.count - len(parts.missing())
+    needed = size * (parts.count - made) + INDEX_GROWTH * size * parts.count
+    free = shutil.disk_usage(parts.folder).free
+    if needed > free:
+        raise InputError(
+            f"{parts.folder.parent}: about {needed / 1e9:.1f} GB are still needed, but only {free / 1e9:.1f} GB "
+            "are free; make room, and the same command goes on"
+        )

@@ -1,0 +1,97 @@
+"""Independent pieces of work on all cores, or all devices: one process each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import Any, TypeVar
+
+from neural_sparse.errors import InputError
+from neural_sparse.processes import worker_processes
+
+Result = TypeVar("Result")
+Advance = Callable[[int], None]  # tells that so many more items are done
+Work = Callable[[int, Advance], Result]
+
+POLL_SECONDS = 0.3  # between two looks at how far the workers are
+
+
+def in_workers(
+    start: Callable[..., Work[Result]],
+    arguments: tuple[Any, ...],
+    numbers: Sequence[int],
+    workers: int,
+    advance: Advance = lambda items: None,
+) -> Iterator[tuple[int, Result]]:
+    """Do pieces of work, in any order.
+
+    Args:
+        start: called once in each process as start(*arguments, worker), the worker's number from 0 counted;
+            returns what does a piece: work(number, advance).
+        arguments: must be picklable, as must be `start` (a function of a module) and the results.
+        numbers: of the pieces.
+        workers: processes; fewer than 2 means this one.
+        advance: called here with the items the pieces report.
+
+    Yields:
+        (number, result) as pieces are done.
+
+    Raises:
+        InputError: a worker died; whatever `start` and the work raise.
+    """
+    workers = min(workers, len(numbers))
+    if workers < 2:
+        work = start(*arguments, 0) if numbers else None
+        for number in numbers:
+            assert work is not None
+            yield number, work(number, advance)
+        return
+    context = get_context("spawn")
+    done, seen = context.Value("q", 0), 0
+    names = context.SimpleQueue()
+    for name in range(workers):
+        names.put(name)
+    try:
+        with worker_processes(workers, _begin, start, arguments, names, done) as pool:
+            waiting = {pool.submit(_do, number) for number in numbers}
+            while waiting:
+                finished, waiting = wait(waiting, POLL_SECONDS, FIRST_COMPLETED)
+                before, seen = seen, done.value
+                advance(seen - before)
+                for future in finished:
+                    yield future.result()
+    except BrokenProcessPool as error:
+        raise InputError(
+            "a worker process died, perhaps for lack of memory; the same command goes on with what is missing "
+            "(fewer --workers need less memory)"
+        ) from error
+
+
+_work: dict[str, Any] = {}  # of a worker process
+
+
+def _begin(start: Callable[..., Any], arguments: tuple[Any, ...], names: Any, done: Any) -> None:
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core each
+
+    def advance(items: int) -> None:
+        with done.get_lock():
+            done.value += items
+
+    try:
+        _work.update(do=start(*arguments, names.get()), advance=advance)
+    except Exception as error:  # raised by the first piece of work: the pool would not say what it was
+        _work.update(do=_failing(error), advance=advance)
+
+
+def _failing(error: Exception) -> Work[Any]:
+    def work(number: int, advance: Advance) -> Any:
+        raise error
+
+    return work
+
+
+def _do(number: int) -> tuple[int, Any]:
+    return number, _work["do"](number, _work["advance"])
