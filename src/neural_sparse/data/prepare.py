@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-import multiprocessing
-import os
 import re
 import shutil
-import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -33,6 +30,7 @@ from neural_sparse.data.text_table import TextTable
 from neural_sparse.errors import InputError
 from neural_sparse.files import read_json, write_json
 from neural_sparse.parts import Parts
+from neural_sparse.processes import worker_processes
 
 logger = logging.getLogger(__name__)
 
@@ -280,20 +278,14 @@ def _made(
                 made = {number: readers[number].open()}
             yield number, piece.number, piece.rows, made[number].make(piece)
         return
-    # Not forked: the libraries that read and compare have threads of their own.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.workers, context, _start_worker, (list(readers),)) as pool:
+    with worker_processes(options.workers, _start_worker, list(readers)) as pool:
         waiting: dict[Future[bytes], tuple[int, Piece]] = {}
-        try:
-            for number, piece in wanted:
-                waiting[pool.submit(_work, number, piece)] = (number, replace(piece, chunk=[]))
-                while len(waiting) >= 2 * options.workers:
-                    yield from _finished(waiting)
-            while waiting:
+        for number, piece in wanted:
+            waiting[pool.submit(_work, number, piece)] = (number, replace(piece, chunk=[]))
+            while len(waiting) >= 2 * options.workers:
                 yield from _finished(waiting)
-        finally:
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            yield from _finished(waiting)
 
 
 def _finished(
@@ -329,15 +321,6 @@ _readers_here: dict[int, Reader] = {}
 
 def _start_worker(settings: list[_ReaderSettings]) -> None:
     _settings_here[:] = settings
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A worker must not outlive a parent that was killed."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _work(number: int, piece: Piece) -> bytes:

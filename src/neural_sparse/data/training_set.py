@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import xxhash
 
+from neural_sparse.data.arrow_texts import JoinedTexts, PickedTexts
 from neural_sparse.data.collection import read_corpus, read_qrels
+from neural_sparse.data.prepared import PreparedSet, is_prepared
+from neural_sparse.data.row_lists import RelevantRows
 from neural_sparse.errors import InputError
 from neural_sparse.files import read_jsonl
 
@@ -20,30 +24,45 @@ logger = logging.getLogger(__name__)
 class TrainingSet:
     """Queries with a relevant document each, and perhaps hard negatives.
 
+    All that has an entry per example or document may be memory-mapped: index and iterate, expect no list.
+
     Attributes:
         queries: text of each example's query.
         documents: unique texts; positives, negatives and documents that no example names.
         positives: int64 [examples], row of the relevant document.
         negatives: one int64 array of rows per example, hardest first; may be empty.
         relevant: rows known to be relevant to each example's query, the positive among them.
+        sources: int64 [examples], number of the source each is from; a batch comes from one source.
+        weights: share of the batches per source, only ratios matter; by the sources' sizes if empty.
     """
 
-    queries: list[str]
-    documents: list[str]
+    queries: Sequence[str]
+    documents: Sequence[str]
     positives: np.ndarray
-    negatives: list[np.ndarray] = field(default_factory=list)
-    relevant: list[frozenset[int]] = field(default_factory=list)
+    negatives: Sequence[np.ndarray] = field(default_factory=list)
+    relevant: Sequence[frozenset[int]] = field(default_factory=list)
+    sources: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.queries:
+        if not len(self.queries):
             raise InputError("no training example")
-        if not self.negatives:
+        if not len(self.negatives):
             self.negatives = [np.empty(0, np.int64)] * len(self.queries)
-        if not self.relevant:
+        if not len(self.relevant):
             self.relevant = _relevant(self.queries, self.positives)
+        if not len(self.sources):
+            self.sources = np.zeros(len(self.queries), np.int64)
 
     def __len__(self) -> int:
         return len(self.queries)
+
+    @property
+    def shares(self) -> list[float]:
+        """Weight of each source in the mixture; 0 for a source without examples."""
+        sizes = np.bincount(self.sources, minlength=len(self.weights)).tolist()
+        weights = self.weights or sizes
+        return [float(weight) if size else 0.0 for weight, size in zip(weights, sizes, strict=True)]
 
 
 def _relevant(queries: Sequence[str], positives: np.ndarray) -> list[frozenset[int]]:
@@ -54,17 +73,88 @@ def _relevant(queries: Sequence[str], positives: np.ndarray) -> list[frozenset[i
 
 
 def load_training_set(sources: Iterable[str | Path], corpus: str | Path | None = None) -> TrainingSet:
-    """Read training data.
+    """Read training data; each source is one of the mixture, a prepared folder as many as it was made of.
 
     Args:
-        sources: JSONL files with {"query", "pos"} and perhaps "negs" (a list of texts) per line, or
-            folders in BEIR layout with qrels/train.tsv.
+        sources: folders made by `neural-sparse data prepare` (memory-mapped), JSONL files with {"query",
+            "pos"} and perhaps "negs" (a list of texts) per line, or folders in BEIR layout with
+            qrels/train.tsv.
         corpus: a corpus.jsonl whose documents may serve as negatives.
 
     Raises:
         InputError: a missing file, a malformed line (file and line), a folder without qrels/train.tsv,
             no example at all.
     """
+    paths = [Path(source) for source in sources]
+    prepared = [path for path in paths if is_prepared(path)]
+    if not prepared:
+        return _from_texts(paths, corpus)
+    sets = [_from_prepared(path) for path in prepared]
+    if others := [path for path in paths if path not in prepared]:
+        sets.append(_from_texts(others, None))
+    return _joined(sets, [] if corpus is None else read_corpus(corpus)[1])
+
+
+def _from_prepared(folder: Path) -> TrainingSet:
+    data = PreparedSet.load(folder)
+    if not len(data):
+        raise InputError(f"{folder} holds documents but no example to train on")
+    weights = [source["weight"] for source in data.manifest["sources"]]
+    return TrainingSet(
+        PickedTexts(data.queries, data.query_rows),
+        data.documents,
+        data.positives,
+        data.negatives,
+        RelevantRows(data.query_rows, data.positives),
+        data.sources.astype(np.int64),
+        tuple(map(float, weights)) if all(weights) else (),
+    )
+
+
+def _joined(sets: Sequence[TrainingSet], corpus: Sequence[str]) -> TrainingSet:
+    """Several sets as one; texts they share are stored once per set, so prepare them together if they do."""
+    if len(sets) == 1 and not corpus:
+        return sets[0]
+    documents: list[Sequence[str]] = [one.documents for one in sets]
+    if corpus:
+        known = np.sort(np.fromiter((_hash(text) for part in documents for text in part), np.uint64))
+        documents.append([text for text in dict.fromkeys(corpus) if not _holds(known, _hash(text))])
+    starts = np.cumsum([0] + [len(part) for part in documents])
+    sources, numbered = [], 0
+    for one in sets:
+        sources.append(one.sources + numbered)
+        numbered += len(one.shares)
+    # A set's weights divide its own examples; between the sets, their sizes do.
+    weights = tuple(
+        weight * len(one) / sum(one.shares) if len(sets) > 1 else weight
+        for one in sets
+        for weight in one.shares
+    )
+    return TrainingSet(
+        JoinedTexts([one.queries for one in sets]),
+        JoinedTexts(documents),
+        np.concatenate([one.positives + start for one, start in zip(sets, starts, strict=False)]),
+        [rows + start for one, start in zip(sets, starts, strict=False) for rows in one.negatives],
+        [
+            frozenset(row + int(start) for row in rows)
+            for one, start in zip(sets, starts, strict=False)
+            for rows in one.relevant
+        ],
+        np.concatenate(sources),
+        weights,
+    )
+
+
+def _hash(text: str) -> int:
+    return xxhash.xxh3_64_intdigest(text.encode())
+
+
+def _holds(ordered: np.ndarray, value: int) -> bool:
+    at = int(np.searchsorted(ordered, np.uint64(value)))
+    return at < len(ordered) and int(ordered[at]) == value
+
+
+def _from_texts(sources: Sequence[Path], corpus: str | Path | None) -> TrainingSet:
     rows: dict[str, int] = {}
 
     def row_of(text: str) -> int:
@@ -73,36 +163,49 @@ def load_training_set(sources: Iterable[str | Path], corpus: str | Path | None =
     queries: list[str] = []
     positives: list[int] = []
     negatives: list[np.ndarray] = []
-    for source in map(Path, sources):
+    numbers: list[int] = []
+    for source_number, source in enumerate(sources):
         if source.is_dir():
             for query, positive in _collection_pairs(source, row_of):
                 queries.append(query)
                 positives.append(positive)
                 negatives.append(np.empty(0, np.int64))
-            continue
-        for number, example in enumerate(read_jsonl(source, required=("query", "pos")), start=1):
-            others = example.get("negs") or []
-            texts = [example["query"], example["pos"], *(others if isinstance(others, list) else [None])]
-            if not all(isinstance(text, str) for text in texts):
-                raise InputError(
-                    f"{source}, example {number}: query, pos and negs must be strings (negs a list of them)"
-                )
-            if not texts[0].strip() or not texts[1].strip():
-                continue
-            queries.append(texts[0])
-            positives.append(row_of(texts[1]))
-            negatives.append(np.array([row_of(text) for text in texts[2:]], np.int64))
+        else:
+            for query, relevant, others in _file_examples(source):
+                queries.append(query)
+                positives.append(row_of(relevant))
+                negatives.append(np.array([row_of(text) for text in others], np.int64))
+        numbers += [source_number] * (len(queries) - len(numbers))
     if corpus is not None:
         for text in read_corpus(corpus)[1]:
             row_of(text)
     if not queries:
         raise InputError("the training data hold no example with a query and a relevant document")
-    data = TrainingSet(queries, list(rows), np.array(positives, np.int64), negatives)
+    data = TrainingSet(
+        queries,
+        list(rows),
+        np.array(positives, np.int64),
+        negatives,
+        sources=np.array(numbers, np.int64),
+    )
     data.negatives = [
         np.array([row for row in dict.fromkeys(found.tolist()) if row not in known], np.int64)
         for found, known in zip(data.negatives, data.relevant, strict=True)
     ]
     return data
+
+
+def _file_examples(file: Path) -> Iterator[tuple[str, str, list[str]]]:
+    """Query, relevant document and negatives of each line that has the first two."""
+    for number, example in enumerate(read_jsonl(file, required=("query", "pos")), start=1):
+        others = example.get("negs") or []
+        texts = [example["query"], example["pos"], *(others if isinstance(others, list) else [None])]
+        if not all(isinstance(text, str) for text in texts):
+            raise InputError(
+                f"{file}, example {number}: query, pos and negs must be strings (negs a list of them)"
+            )
+        if texts[0].strip() and texts[1].strip():
+            yield texts[0], texts[1], texts[2:]
 
 
 def _collection_pairs(folder: Path, row_of: object) -> Iterable[tuple[str, int]]:

@@ -125,7 +125,7 @@ def quickstart(
     with stages("Encoding every text with the teachers, once"):
         ensemble = build_ensemble(recipe.teachers, recipe.scale_constant, recipe.teacher_cache, recipe.bf16)
         held_out = list(work.collection.queries.values())
-        prepared = ensemble.prepare(work.training.queries + held_out, work.training.documents)
+        prepared = ensemble.prepare([*work.training.queries, *held_out], work.training.documents)
     with stages("Mining hard negatives"):
         work.training.negatives = mine(work, prepared, recipe.negatives_pool)
     with stages(f"Training for {steps} steps"):

@@ -32,19 +32,32 @@ class Schedule(Dataset[Example]):
     The order and the negatives depend on the seed and the position alone, so a run that resumes at a
     position goes on exactly as one that was never stopped.
 
+    With several sources a batch comes from one of them, for the other documents of a batch are a query's
+    negatives, and those of another kind of text would be too easy. Sources take turns so that after any
+    number of batches each has had its share, to within a few batches.
+
     Args:
         data: the examples.
-        length: examples in the whole run; they are shuffled anew each time all have been used.
+        length: examples in the whole run; those of a source are shuffled anew each time all have been used.
         num_negatives: hard negatives drawn per example from those it has (fewer if it has fewer).
+        batch_size: consecutive positions that make one device's (micro-)batch.
     """
 
-    def __init__(self, data: TrainingSet, length: int, num_negatives: int, seed: int) -> None:
+    def __init__(
+        self, data: TrainingSet, length: int, num_negatives: int, seed: int, batch_size: int = 1
+    ) -> None:
         self.data = data
         self.length = length
         self.num_negatives = num_negatives
         self.seed = seed
-        self._epoch = -1
-        self._order = np.empty(0, np.int64)
+        self.batch_size = batch_size
+        self._members = [
+            np.flatnonzero(data.sources == source) for source, weight in enumerate(data.shares) if weight
+        ]
+        self._orders: dict[int, tuple[int, np.ndarray]] = {}
+        if len(self._members) > 1:
+            shares = np.array([weight for weight in data.shares if weight])
+            self._batch_source, self._batch_number = _turns(shares, -(-length // batch_size), seed)
 
     def __len__(self) -> int:
         return self.length
@@ -52,16 +65,41 @@ class Schedule(Dataset[Example]):
     def __getitem__(self, position: int) -> Example:
         if not 0 <= position < self.length:
             raise IndexError(position)
-        epoch, place = divmod(position, len(self.data))
-        if epoch != self._epoch:
-            self._order = np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.data))
-            self._epoch = epoch
-        example = int(self._order[place])
+        source, use = 0, position
+        if len(self._members) > 1:
+            batch, place = divmod(position, self.batch_size)
+            source = int(self._batch_source[batch])
+            use = int(self._batch_number[batch]) * self.batch_size + place
+        example = self._example(source, use)
         negatives = self.data.negatives[example]
         if len(negatives) > self.num_negatives:
             draw = np.random.default_rng((self.seed, 1, position))
             negatives = draw.choice(negatives, self.num_negatives, replace=False)
         return example, negatives
+
+    def _example(self, source: int, use: int) -> int:
+        """The `use`-th example drawn from a source."""
+        members = self._members[source]
+        epoch, place = divmod(use, len(members))
+        if source not in self._orders or self._orders[source][0] != epoch:
+            key = (self.seed, 0, epoch) if len(self._members) == 1 else (self.seed, 0, epoch, source)
+            self._orders[source] = epoch, np.random.default_rng(key).permutation(len(members))
+        return int(members[self._orders[source][1][place]])
+
+
+def _turns(shares: np.ndarray, batches: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Source of each batch, and which of that source's batches it is: int64 [batches] each.
+
+    Multiples of the golden ratio, from a start the seed gives, fill the unit interval evenly at any length.
+    """
+    start = np.random.default_rng((seed, 2)).random()
+    points = (start + np.arange(batches) * ((5**0.5 - 1) / 2)) % 1
+    source = np.searchsorted(np.cumsum(shares / shares.sum())[:-1], points, side="right")
+    number = np.empty(batches, np.int64)
+    for one in range(len(shares)):
+        mine = source == one
+        number[mine] = np.arange(mine.sum())
+    return source, number
 
 
 class Collator:

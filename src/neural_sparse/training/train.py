@@ -270,7 +270,9 @@ def _trainer(
         model.gradient_checkpointing_enable()
     model.cache_tokens = recipe.cache_tokens
     per_step = recipe.batch_size * recipe.gradient_accumulation_steps * args.world_size
-    schedule = Schedule(data, recipe.num_steps * per_step, recipe.num_hard_negatives, recipe.seed)
+    schedule = Schedule(
+        data, recipe.num_steps * per_step, recipe.num_hard_negatives, recipe.seed, recipe.batch_size
+    )
     collator = Collator(data, model.tokenizer, model.max_length, teachers if loss.needs_teacher else None)
     trainer = NeuralSparseTrainer(
         model=model, args=args, loss=loss, schedule=schedule, collator=collator, callbacks=[ProgressBar()]
