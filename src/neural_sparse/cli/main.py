@@ -11,6 +11,7 @@ import typer
 
 from neural_sparse.cli.compare import compare
 from neural_sparse.cli.corpus import encode
+from neural_sparse.cli.data import app as data
 from neural_sparse.cli.evaluate import evaluate
 from neural_sparse.cli.export import export
 from neural_sparse.cli.idf import app as idf
@@ -30,6 +31,7 @@ app = typer.Typer(
 for command in (quickstart, mine, train, evaluate, compare, encode, search, explain, export):
     app.command()(command)
 app.add_typer(idf, name="idf")
+app.add_typer(data, name="data")
 
 
 @app.callback()

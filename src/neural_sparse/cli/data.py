@@ -1,0 +1,210 @@
+"""`neural-sparse data list | prepare | stats`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from neural_sparse.data.prepared import PreparedSet
+
+app = typer.Typer(help="Training data: public sets, your own, or made from documents.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_sets() -> None:
+    """The public sets that `prepare` knows by name, with licence and size."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from neural_sparse.data.registry import groups, public_sets
+
+    table = Table(box=None, pad_edge=False)
+    for name, justify in (("name", "left"), ("query -> document", "left"), ("pairs", "right")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    table.add_column("sampled", justify="right")
+    table.add_column("licence")
+    for entry in public_sets().values():
+        table.add_row(
+            entry.name,
+            " -> ".join(entry.fields),
+            f"{entry.rows:,}" if entry.rows else "not stated",
+            f"{entry.sample:,}" if entry.sample else "all",
+            entry.licence + (" (to be accepted)" if entry.accept else ""),
+        )
+    console = Console()
+    console.print(table)
+    for group, names in groups().items():
+        console.print(f"{group}: the first {len(names)} of them")
+
+
+@app.command()
+def prepare(
+    sources: list[str] = typer.Argument(
+        help="Public sets (see `list`), groups of them (pretraining), files or folders: JSONL, TSV or Parquet with "
+        "pairs, BEIR or MS MARCO folders, a corpus.jsonl, a folder of .txt and .md."
+    ),
+    output: Path = typer.Option(help="Folder to write; `train=` of a recipe takes it."),
+    sample: str | None = typer.Option(
+        None, help="Examples to keep per source: a number, or one for each (0: all)."
+    ),
+    weights: str | None = typer.Option(None, help="Share of the training batches of each source, as in 1,2."),
+    seed: int = typer.Option(42, help="Of every draw."),
+    fields: str | None = typer.Option(
+        None, help="Unusual columns, as in query=frage,positive=antwort,negative=x."
+    ),
+    queries_from: str = typer.Option(
+        "auto",
+        help="Queries where there are none: auto, title, heading, first-sentence, none, or module:function of "
+        "your own (called with text and title, gives queries).",
+    ),
+    split: str = typer.Option("train", help="Judgements of a collection to train on."),
+    languages: str | None = typer.Option(None, help="Keep these languages only, as in en,ko."),
+    min_query_words: int = typer.Option(1, min=0),
+    max_query_words: int | None = typer.Option(None, min=1),
+    min_document_words: int = typer.Option(1, min=0),
+    max_document_words: int | None = typer.Option(None, min=1),
+    near_duplicates: float = typer.Option(
+        0.8, min=0, max=1, help="Share of word n-grams from which two texts count as one; 0: only equal ones."
+    ),
+    decontaminate: str | None = typer.Option(
+        None, help="Test collections whose queries are kept out, as in beir-13,scifact or a folder."
+    ),
+    decontaminate_documents: bool = typer.Option(
+        False, help="Keep documents of these collections out as well."
+    ),
+    repair: bool = typer.Option(True, help="Undo mojibake, bring to NFC, remove control characters."),
+    accept_licence: list[str] = typer.Option(
+        [], help="A set whose terms you have read and accept; again for each, or all."
+    ),
+    workers: int | None = typer.Option(None, min=1, help="Processes; all cores if not given."),
+    overwrite: bool = typer.Option(False, help="Replace an output of other data or settings."),
+) -> None:
+    """Make training data one folder: cleaned, without near-duplicates, every text stored once.
+
+    The same command goes on where an interrupted one stopped.
+
+    Example: neural-sparse data prepare pairs.jsonl docs/ --weights 2,1 --output data/mine
+    """
+    from neural_sparse.data.cleaning import Cleaning
+    from neural_sparse.data.prepare import PrepareOptions
+    from neural_sparse.data.prepare import prepare as run
+    from neural_sparse.processes import available_cores
+
+    cleaning = Cleaning(
+        repair=repair,
+        languages=_names(languages),
+        min_query_words=min_query_words,
+        max_query_words=max_query_words,
+        min_document_words=min_document_words,
+        max_document_words=max_document_words,
+        near_duplicates=near_duplicates or None,
+        decontaminate=_names(decontaminate),
+        decontaminate_documents=decontaminate_documents,
+    )
+    options = PrepareOptions(
+        cleaning=cleaning,
+        weights=tuple(_numbers(weights, float, "--weights")),
+        samples=None if sample is None else tuple(_numbers(sample, int, "--sample")),
+        seed=seed,
+        fields=_fields(fields),
+        queries_from=queries_from,
+        split=split,
+        accept_licences=tuple(accept_licence),
+        workers=workers or available_cores(),
+    )
+    _print(run(sources, output, options, overwrite=overwrite, show_progress=True))
+    print(f"train on it: neural-sparse train RECIPE train={output}")
+
+
+@app.command()
+def stats(
+    folder: Path = typer.Argument(help="A prepared folder."),
+    json_output: bool = typer.Option(False, "--json", help="Print JSON."),
+    verify: bool = typer.Option(True, help="Check the files' checksums first."),
+) -> None:
+    """What a prepared folder holds: examples, texts and their lengths, licences, what was dropped and why."""
+    import json
+
+    from neural_sparse.data.prepared import PreparedSet
+    from neural_sparse.data.statistics import statistics
+
+    prepared = PreparedSet.load(folder)
+    if verify:
+        prepared.verify()
+    if json_output:
+        print(json.dumps(statistics(prepared), indent=2, ensure_ascii=False))
+    else:
+        _print(prepared)
+
+
+def _print(prepared: PreparedSet) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from neural_sparse.data.cleaning import REASONS
+    from neural_sparse.data.statistics import statistics
+
+    found = statistics(prepared)
+    console = Console()
+    table = Table(box=None, pad_edge=False)
+    table.add_column("source")
+    for name in ("read", "dropped", "kept", "share of batches"):
+        table.add_column(name, justify="right")
+    table.add_column("licence")
+    for source in found["sources"]:
+        table.add_row(
+            escape(source["name"]),
+            f"{source['read']:,}",
+            f"{sum(source['dropped'].values()):,}",
+            f"{source['examples']:,}",
+            f"{source['share']:.1%}",
+            escape(source["licence"]),
+        )
+    console.print(table)
+    reasons = {key: sum(one["dropped"].get(key, 0) for one in found["sources"]) for key in REASONS}
+    for key, number in reasons.items():
+        if number:
+            console.print(f"dropped {number:,}: {REASONS[key]} ({key})", highlight=False)
+    for name, what in (("negatives_dropped", "hard negatives"), ("repaired", "texts repaired")):
+        if number := sum(one[name] for one in found["sources"]):
+            console.print(f"{number:,} {what}{' left out' if name != 'repaired' else ''}", highlight=False)
+    console.print(
+        f"{found['examples']:,} examples, {found['queries']:,} queries, {found['documents']:,} documents "
+        f"({found['documents_no_example_names']:,} that no example names), "
+        f"{found['negatives']:.1f} hard negatives per example",
+        highlight=False,
+    )
+    console.print(f"words per query: {_words(found['query_words'])}", highlight=False)
+    console.print(f"words per document: {_words(found['document_words'])}", highlight=False)
+
+
+def _words(lengths: dict[str, float]) -> str:
+    return (
+        f"mean {lengths['mean']:.1f}, median {lengths['median']:.0f}, 95% have at most {lengths['p95']:.0f}"
+    )
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return tuple(one.strip() for one in (text or "").split(",") if one.strip())
+
+
+def _numbers(text: str | None, kind: type, option: str) -> list[Any]:
+    from neural_sparse.errors import InputError
+
+    try:
+        return [kind(one) for one in _names(text)]
+    except ValueError as error:
+        raise InputError(f"{option} {text}: expected numbers parted by commas") from error
+
+
+def _fields(text: str | None) -> dict[str, str]:
+    from neural_sparse.errors import InputError
+
+    pairs = [one.partition("=") for one in _names(text)]
+    if any(not equals or not value for _, equals, value in pairs):
+        raise InputError(f"--fields {text}: written query=NAME,positive=NAME,negative=NAME")
+    return {key.strip(): value.strip() for key, _, value in pairs}
