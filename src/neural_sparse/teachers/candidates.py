@@ -1,0 +1,61 @@
+"""Candidates to re-rank, and teachers' scores of them, as matrices [queries, candidates]."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neural_sparse.errors import InputError
+from neural_sparse.search import DenseRetriever, SparseIndex
+from neural_sparse.teachers.bi_encoder import PreparedVectors
+from neural_sparse.teachers.teacher import PreparedTeacher
+
+
+def merged(found: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Every retriever's documents, once each, in the order of their rows; -1 in front.
+
+    By row, so that equal scores do not inherit the order of the first stage.
+    """
+    rows = np.sort(np.concatenate(found, axis=1), axis=1)
+    rows[:, 1:][rows[:, 1:] == rows[:, :-1]] = -1
+    rows = np.sort(rows, axis=1)
+    return rows[:, (rows >= 0).any(0)]
+
+
+def best_documents(prepared: PreparedVectors, depth: int) -> NDArray[np.int64]:
+    """The documents a teacher with vectors scores best, [queries, depth]; -1 behind."""
+    queries, documents = prepared.query_vectors(), prepared.document_vectors()
+    ids = [str(row) for row in range(documents.shape[0])]
+    if isinstance(documents, np.ndarray):
+        found = DenseRetriever(documents, ids, _no_texts).search(np.asarray(queries), depth)
+    else:
+        found = SparseIndex.build(documents, ids).search(queries, depth)  # type: ignore[arg-type]
+    return found.docs.astype(np.int64)
+
+
+def candidate_scores(prepared: PreparedTeacher, candidates: NDArray[np.int64]) -> NDArray[np.float32]:
+    """A teacher's scores [queries, candidates], NaN where it does not know them."""
+    result = np.full(candidates.shape, np.nan, np.float32)
+    for first in range(0, len(candidates), 32):
+        rows = np.arange(first, min(first + 32, len(candidates)))
+        here = candidates[rows]
+        documents = np.unique(here[here >= 0])
+        if not len(documents):
+            continue
+        at = np.searchsorted(documents, np.maximum(here, documents[0]))
+        own = np.zeros((len(rows), len(documents)), np.bool_)
+        np.put_along_axis(own, at, True, 1)
+        scores, known = prepared.scores(rows, documents, own)
+        if np.isnan(scores[known]).any():
+            raise InputError(f"teacher {prepared.name} gave a score that is not a number")
+        values = np.where(known, scores, np.float32(np.nan))
+        result[rows] = np.where(here >= 0, np.take_along_axis(values, at, 1), np.float32(np.nan))
+    if np.isnan(result).all():
+        raise InputError(f"teacher {prepared.name} knows none of the candidates of this collection")
+    return result
+
+
+def _no_texts(texts: Sequence[str]) -> NDArray[np.float32]:
+    raise InputError("this retriever is searched with vectors")
