@@ -6,24 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
 from neural_sparse.cli.corpus import CORPUS_HELP
+from neural_sparse.cli.default_command import group_with_default
 
 MODEL_HELP = "Model whose tokenizer counts: hub id, folder, or folder inside a package."
 OUTPUT_HELP = "Where to write {token: weight}."
 
 
-class CommandOrCorpus(TyperGroup):
-    """A group whose first argument may be a corpus: that means `compute`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in (*self.commands, *ctx.help_option_names):
-            args = ["compute", *args]
-        return super().parse_args(ctx, args)
-
-
-app = typer.Typer(cls=CommandOrCorpus, no_args_is_help=True)
+app = typer.Typer(cls=group_with_default("compute"), no_args_is_help=True)
 
 
 @app.callback()

@@ -13,11 +13,13 @@ from neural_sparse.cli.compare import compare
 from neural_sparse.cli.corpus import encode
 from neural_sparse.cli.data import app as data
 from neural_sparse.cli.evaluate import evaluate
-from neural_sparse.cli.export import export
+from neural_sparse.cli.export import export, push
 from neural_sparse.cli.idf import app as idf
+from neural_sparse.cli.judge_teachers import judge_teachers
 from neural_sparse.cli.mine import mine
 from neural_sparse.cli.quickstart import quickstart
 from neural_sparse.cli.search import explain, search
+from neural_sparse.cli.teach import app as teach
 from neural_sparse.cli.train import train
 from neural_sparse.errors import InputError
 
@@ -28,9 +30,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
 )
-for command in (quickstart, mine, train, evaluate, compare, encode, search, explain, export):
+for command in (quickstart, mine, judge_teachers, train, evaluate, compare, encode, search, explain, export, push):
     app.command()(command)
 app.add_typer(idf, name="idf")
+app.add_typer(teach, name="teach")
 app.add_typer(data, name="data")
 
 

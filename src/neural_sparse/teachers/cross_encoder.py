@@ -32,6 +32,7 @@ class CrossEncoderTeacher:
     """Raw logits of a reranker with one output, cached by pair. Arguments as of `BiEncoderTeacher`."""
 
     in_batch = False
+    kind = "cross-encoder"
 
     def __init__(
         self,
@@ -57,7 +58,7 @@ class CrossEncoderTeacher:
     @cached_property
     def identity(self) -> dict[str, Any]:
         return {
-            "kind": "cross-encoder",
+            "kind": self.kind,
             "weights": content_hash(self.folder),
             "max_length": self.max_length,
             "precision": self.precision,

@@ -1,0 +1,139 @@
+"""Filling the teachers' caches ahead of training: what it takes, told before it starts, and the doing."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neural_sparse.errors import InputError
+from neural_sparse.teachers.bi_encoder import BiEncoderTeacher
+from neural_sparse.teachers.cache import TeacherCache, Work
+from neural_sparse.teachers.cross_encoder import CrossEncoderTeacher
+from neural_sparse.teachers.rows import pack
+from neural_sparse.teachers.shards import KEY_BYTES, LARGEST_MERGE
+from neural_sparse.teachers.teacher import Teacher
+from neural_sparse.teachers.truncation import warn_if_truncated
+
+SAMPLE = 256  # items
+SAMPLE_BATCH = 32
+SAMPLE_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one teacher's cache lacks of one kind of item.
+
+    Attributes:
+        kind: "queries", "documents" or "pairs".
+        items: asked for, equal ones counted each time.
+        missing: distinct ones to be encoded.
+        rate: items per second on a sample, all devices together; NaN where nothing is missing.
+        bytes: on disk, of what is missing.
+        truncated: share of the documents that the teacher's tokenizer cuts; None if it was not looked at.
+    """
+
+    work: Work[Any]
+    kind: str
+    items: int
+    missing: int
+    rate: float
+    bytes: int
+    truncated: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Estimated."""
+        return self.missing / self.rate if self.missing else 0.0
+
+
+def needs_of(
+    teachers: Sequence[Teacher],
+    queries: Sequence[str],
+    documents: Sequence[str],
+    pairs: NDArray[np.int64],
+    cache: TeacherCache,
+) -> list[Need]:
+    """What the caches of `teachers` lack, measured on a small sample of it.
+
+    Teachers without a model (BM25, precomputed scores) need nothing. A teacher that cuts most documents is
+    warned about.
+    """
+    found: list[Need] = []
+    for teacher in teachers:
+        if not isinstance(teacher, BiEncoderTeacher | CrossEncoderTeacher):
+            continue
+        kinds = ("queries", "documents") if isinstance(teacher, BiEncoderTeacher) else ("pairs",)
+        for kind, work in zip(kinds, teacher.work(queries, documents, pairs), strict=True):
+            missing = cache.missing(work)
+            rate, row_bytes = measured(work, missing) if len(missing) else (float("nan"), 0.0)
+            rate *= max(1, sum(device.startswith("cuda") for device in cache.devices))
+            cut = warn_if_truncated(teacher, documents) if len(missing) and kind != "queries" else None
+            found.append(
+                Need(work, kind, len(work.items), len(missing), rate, round(row_bytes * len(missing)), cut)
+            )
+    return found
+
+
+def measured(
+    work: Work[Any], missing: NDArray[np.int64], clock: Callable[[], float] = time.perf_counter
+) -> tuple[float, float]:
+    """Items per second, and bytes each takes on disk, from an even sample of what is missing."""
+    places = missing[np.unique(np.linspace(0, len(missing) - 1, min(SAMPLE, len(missing))).astype(np.int64))]
+    items = [work.items[place] for place in np.random.default_rng(0).permutation(places).tolist()]
+    work.encode(items[:2])  # loads the model
+    done, size, spent = 0, 0, 0.0
+    while done < len(items) and spent < SAMPLE_SECONDS:
+        batch = items[done : done + min(SAMPLE_BATCH, work.batch_size)]
+        started = clock()
+        arrays = pack(work.encode(batch), sparse_values=np.float16)
+        spent += clock() - started
+        size += sum(array.nbytes for array in arrays.values()) + KEY_BYTES * len(batch)
+        done += len(batch)
+    return done / max(spent, 1e-9), size / done
+
+
+def check_disk(folder: Path | None, needs: Sequence[Need]) -> int:
+    """Bytes that filling takes for a while: the vectors, and the shards being merged.
+
+    Raises:
+        InputError: the disk has less; the message says how much is needed.
+    """
+    total = sum(need.bytes for need in needs)
+    merging = max(
+        (need.bytes * min(1.0, LARGEST_MERGE / need.missing) for need in needs if need.missing), default=0.0
+    )
+    needed = round(total + merging)
+    if folder is None or not total:
+        return needed
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise InputError(
+            f"the teachers' vectors need {readable(needed)} in {folder}, where {readable(free)} are free; make room, "
+            "or name a folder on another disk with teacher_cache="
+        )
+    return needed
+
+
+def fill(need: Need, cache: TeacherCache) -> float:
+    """Encode what `need` found missing; returns seconds. A run that was killed goes on where it stopped."""
+    started = time.perf_counter()
+    if need.missing:
+        cache.rows(need.work)
+    return time.perf_counter() - started
+
+
+def readable(size: float) -> str:
+    """Bytes as people read them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
