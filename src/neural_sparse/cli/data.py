@@ -22,14 +22,13 @@ def list_sets() -> None:
     from neural_sparse.data.registry import groups, public_sets
 
     table = Table(box=None, pad_edge=False)
-    for name, justify in (("name", "left"), ("query -> document", "left"), ("pairs", "right")):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    table.add_column("name", no_wrap=True)
+    table.add_column("pairs", justify="right")
     table.add_column("sampled", justify="right")
     table.add_column("licence")
     for entry in public_sets().values():
         table.add_row(
             entry.name,
-            " -> ".join(entry.fields),
             f"{entry.rows:,}" if entry.rows else "not stated",
             f"{entry.sample:,}" if entry.sample else "all",
             entry.licence + (" (to be accepted)" if entry.accept else ""),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -134,6 +135,8 @@ class Cleaner:
     def clean(self, examples: Sequence[Example], counts: Counts) -> list[Cleaned]:
         """The examples that are kept, repaired; documents without a query are kept unless empty."""
         kept: list[Cleaned] = []
+        # A document with many queries is repaired and taken apart once.
+        repaired, split = cache(repair), cache(words)
         for example in examples:
             if example.query is None:
                 counts.documents += 1
@@ -141,9 +144,9 @@ class Cleaner:
                 counts.read += 1
                 counts.negatives += len(example.documents) - 1
             if self.cleaning.repair:
-                example = self._repaired(example, counts)
-            query_words = words(example.query) if example.query is not None else []
-            document_words = words(example.documents[0])
+                example = _repaired(example, repaired, counts)
+            query_words = split(example.query) if example.query is not None else []
+            document_words = split(example.documents[0])
             if reason := self._reason(example, query_words, document_words):
                 counts.dropped[reason] += example.query is not None
                 continue
@@ -153,15 +156,6 @@ class Cleaner:
             one._replace(example=example)
             for one, example in zip(kept, self._negatives(kept, counts), strict=True)
         ]
-
-    def _repaired(self, example: Example, counts: Counts) -> Example:
-        query = None if example.query is None else repair(example.query)
-        documents = tuple(map(repair, example.documents))
-        counts.repaired += query != example.query
-        counts.repaired += sum(
-            after != before for before, after in zip(example.documents, documents, strict=True)
-        )
-        return Example(query, documents, example.scores)
 
     def _reason(self, example: Example, query: list[str], document: list[str]) -> str | None:
         if example.query is None:
@@ -221,3 +215,13 @@ class Cleaner:
             scores = tuple(example.scores[place] for place in places) if example.scores else ()
             cleaned.append(Example(example.query, documents, scores))
         return cleaned
+
+
+def _repaired(example: Example, repaired: Callable[[str], str], counts: Counts) -> Example:
+    query = None if example.query is None else repaired(example.query)
+    documents = tuple(map(repaired, example.documents))
+    counts.repaired += query != example.query
+    counts.repaired += sum(
+        after != before for before, after in zip(example.documents, documents, strict=True)
+    )
+    return Example(query, documents, example.scores)

@@ -61,27 +61,29 @@ class TestTexts:
     @classmethod
     def load(cls, folder: Path, queries: bool) -> TestTexts:
         arrays = {
-            name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in _ARRAYS
+            name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
+            for name in _ARRAYS
         }
         return cls(arrays, QUERY_GRAM if queries else DOCUMENT_GRAM)
 
     def match(self, split: Sequence[Sequence[str]]) -> Flags:
         """Which texts, given as words, are or nearly are test texts."""
-        found = np.zeros(len(split), bool)
-        if not len(self._arrays["exact"]) or not split:
-            return found
-        found |= _member(np.array([hash_of_words(text) for text in split], np.uint64), self._arrays["exact"])
-        found |= self._containing(split)
+        numbers: dict[tuple[str, ...], int] = {}
+        rows = [numbers.setdefault(tuple(text), len(numbers)) for text in split]
+        if not split or not len(self._arrays["exact"]):
+            return np.zeros(len(split), bool)
+        unique = list(numbers)
+        found = _member(np.array([hash_of_words(text) for text in unique], np.uint64), self._arrays["exact"])
+        found |= self._containing(unique)
         if len(self._arrays["rare"]):
-            found |= self._same_words(split)
-        found &= np.array([len(text) > 0 for text in split])
-        return found
+            found |= self._same_words(unique)
+        found &= np.array([len(text) > 0 for text in unique])
+        return found[rows]
 
     def _containing(self, split: Sequence[Sequence[str]]) -> Flags:
         grams, owners = ngram_hashes(split, self.size)
-        pairs = np.unique(np.stack([grams, owners.astype(np.uint64)], axis=1), axis=0)
-        known = _member(pairs[:, 0], self._arrays["grams"])
-        pairs = pairs[known]
+        known = _member(grams, self._arrays["grams"])  # few are, so what follows is cheap
+        pairs = np.unique(np.stack([grams[known], owners[known].astype(np.uint64)], axis=1), axis=0)
         tests, place = _joined(pairs[:, 0], self._arrays["grams"], self._arrays["owners"])
         texts = pairs[place, 1].astype(np.int64)
         count = len(self._arrays["sizes"])
@@ -92,19 +94,25 @@ class TestTexts:
         return found
 
     def _same_words(self, split: Sequence[Sequence[str]]) -> Flags:
-        grams, offsets = gram_sets(split, 1)
-        owners = np.repeat(np.arange(len(split)), np.diff(offsets))
+        sizes = np.diff(self._arrays["word_offsets"])
+        own = np.array([len(set(text)) for text in split])
+        # A text of many more words than any test query shares too small a part of them.
+        short = np.flatnonzero(own * CONTAINED <= sizes.max())
+        grams, offsets = gram_sets([split[row] for row in short], 1)
+        owners = np.repeat(np.arange(len(short)), np.diff(offsets))
         tests, place = _joined(grams, self._arrays["rare"], self._arrays["rare_rows"])
-        count = len(self._arrays["word_offsets"])
+        texts = owners[place]
+        alike = (own[short][texts] * CONTAINED <= sizes[tests]) & (
+            sizes[tests] * CONTAINED <= own[short][texts]
+        )
+        count = len(sizes)
         found = np.zeros(len(split), bool)
-        for key in np.unique(owners[place] * count + tests).tolist():
+        for key in np.unique(texts[alike] * count + tests[alike]).tolist():
             text, test = divmod(key, count)
-            if found[text]:
-                continue
             start, end = self._arrays["word_offsets"][test : test + 2]
             wanted = set(self._arrays["word_sets"][start:end].tolist())
             has = set(grams[offsets[text] : offsets[text + 1]].tolist())
-            found[text] = len(wanted & has) >= CONTAINED * len(wanted | has)
+            found[short[text]] |= len(wanted & has) >= CONTAINED * len(wanted | has)
         return found
 
 

@@ -41,8 +41,8 @@ def part_bytes(cleaned: Sequence[Cleaned], counts: Counts, near_duplicates: bool
     bands = [pa.nulls(len(cleaned), _BAND)] * 2
     if near_duplicates:
         bands = [
-            _fixed(minhash_bands([one.query_words for one in cleaned], QUERY_GRAM)),
-            _fixed(minhash_bands([one.document_words for one in cleaned], DOCUMENT_GRAM)),
+            _fixed(_bands([one.query_words for one in cleaned], QUERY_GRAM)),
+            _fixed(_bands([one.document_words for one in cleaned], DOCUMENT_GRAM)),
         ]
     columns = [
         pa.array(queries, pa.string()),
@@ -108,6 +108,13 @@ class Part:
 
 def _key(text: str) -> bytes:
     return xxhash.xxh3_128_digest(text.encode())
+
+
+def _bands(split: Sequence[list[str]], size: int) -> npt.NDArray[np.uint32]:
+    """`minhash_bands`, each text once."""
+    numbers: dict[tuple[str, ...], int] = {}
+    rows = [numbers.setdefault(tuple(text), len(numbers)) for text in split]
+    return minhash_bands(list(numbers), size)[np.array(rows, np.int64)]
 
 
 def _fixed(bands: npt.NDArray[np.uint32]) -> pa.Array:
