@@ -1,4 +1,4 @@
-"""`neural-sparse export`."""
+"""`neural-sparse export` and `neural-sparse push`."""
 
 from __future__ import annotations
 
@@ -9,25 +9,47 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from neural_sparse.opensearch.export import Export, ExportOptions
 
 
 def export(
-    model: str = typer.Argument(help="A doc-only model: folder, hub id, or folder inside a package."),
+    model: str = typer.Argument(
+        help="A doc-only model: folder, hub id, or folder inside a package. For formats that hold documents also "
+        "a folder made by `neural-sparse encode`."
+    ),
     output: Path = typer.Option(..., "--output", "-o", help="Folder to write; must not exist yet."),
+    kind: str = typer.Option(
+        "opensearch",
+        "--format",
+        "-f",
+        help="opensearch: packages for ML Commons. rank_features: documents for _bulk of any OpenSearch or "
+        "Elasticsearch. anserini, ciff: whole-number impacts. sentence-transformers: the model with its card.",
+    ),
     idf: Path | None = typer.Option(None, help="Query weights to use instead of the model's (idf.json)."),
     max_length: int | None = typer.Option(
         None, min=3, help="Tokens per document.", show_default="the model's"
     ),
-    collection: str | None = typer.Option(
-        None, "--collection", "-c", help="Collection on which rankings are compared too (folder or name)."
+    corpus: Path | None = typer.Option(
+        None,
+        help="Documents of rank_features, anserini, ciff: corpus.jsonl, or a folder that holds it (and queries.jsonl).",
     ),
-    split: str = typer.Option("test", help="Which qrels/SPLIT.tsv to judge by."),
+    collection: str | None = typer.Option(
+        None,
+        "--collection",
+        "-c",
+        help="opensearch: collection on which rankings are compared too (folder or name).",
+    ),
+    split: str = typer.Option("test", help="Which qrels/SPLIT.tsv of it to judge by."),
     name: str | None = typer.Option(None, help="Name on the server.", show_default="from the model"),
     version: str = typer.Option("1.0.0", "--model-version", help="Version on the server."),
-    int8: bool = typer.Option(False, help="Also write an int8 document side, with what it costs."),
-    onnx: bool = typer.Option(False, help="Also write the document side as ONNX (extra: onnx)."),
+    int8: bool = typer.Option(
+        False, "--int8", help="opensearch: also an int8 document side, with what it costs."
+    ),
+    onnx: bool = typer.Option(
+        False, "--onnx", help="opensearch: also the document side as ONNX (extra: onnx)."
+    ),
     libtorch: list[str] = typer.Option(
         ["1.13.1", "2.5.1"],
         help="Versions that have to load the model: 1.13.1 is OpenSearch 2.15-2.19, 2.5.1 is 3.0-3.8.",
@@ -39,16 +61,126 @@ def export(
         False, "--uniform-query-weights", help="Accept a model whose query weights are all 1."
     ),
 ) -> None:
-    """Write a model for OpenSearch, and prove that it scores as the model does.
+    """Write a model for OpenSearch and prove that it scores as the model does; or its vectors for other engines.
 
-    Example: neural-sparse export outputs/mine/final_model -o export -c my-collection
+    Examples:
+
+      neural-sparse export outputs/mine/final_model -o export -c my-collection
+
+      neural-sparse export outputs/mine/index -f rank_features -o bulk --corpus my-collection
     """
-    from neural_sparse.opensearch.export import ExportOptions
+    from rich.console import Console
 
-    options = ExportOptions(
-        name, version, tuple(libtorch), int8, onnx, clip_query_weights, uniform_query_weights
-    )
-    export_and_show(model, output, options, idf, max_length, collection, split)
+    from neural_sparse.errors import InputError
+    from neural_sparse.opensearch.export import ExportOptions, require_new
+    from neural_sparse.opensearch.formats import VECTOR_FORMATS, write_vectors
+
+    if kind == "opensearch":
+        options = ExportOptions(
+            name, version, tuple(libtorch), int8, onnx, clip_query_weights, uniform_query_weights
+        )
+        export_and_show(model, output, options, idf, max_length, collection, split)
+    elif kind in VECTOR_FORMATS:
+        from neural_sparse.opensearch.source import vector_source
+
+        require_new(output)
+        source = vector_source(model, corpus, idf, max_length, uniform_query_weights)
+        about = write_vectors(kind, output, source)
+        Console().print(
+            f"{about['documents']:,} documents and {about['queries']:,} queries written to {output} ({kind})"
+        )
+    elif kind == "sentence-transformers":
+        _push(model, None, output, idf, max_length, uniform_query_weights=uniform_query_weights)
+    else:
+        known = ", ".join(("opensearch", *VECTOR_FORMATS, "sentence-transformers"))
+        raise InputError(f"unknown --format {kind!r}: choose from {known}")
+
+
+def push(
+    model: str = typer.Argument(help="A doc-only model: folder, hub id, or folder inside a package."),
+    repository: str | None = typer.Argument(
+        None, metavar="OWNER/NAME", help="Where it goes on the hub.", show_default=False
+    ),
+    output: Path | None = typer.Option(
+        None, "--output", "-o", help="Also keep the folder here; must not exist yet."
+    ),
+    idf: Path | None = typer.Option(None, help="Query weights to use instead of the model's (idf.json)."),
+    max_length: int | None = typer.Option(
+        None, min=3, help="Tokens per document.", show_default="the model's"
+    ),
+    evaluation: Path | None = typer.Option(
+        None, help="Folder written by `neural-sparse evaluate`, for the model card."
+    ),
+    license_id: str | None = typer.Option(
+        None, "--license", help="Licence of the weights, such as apache-2.0."
+    ),
+    public: bool = typer.Option(
+        False, "--public", help="Make a new repository public; private if not given."
+    ),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Write and check everything, upload nothing."),
+    uniform_query_weights: bool = typer.Option(
+        False, "--uniform-query-weights", help="Accept a model whose query weights are all 1."
+    ),
+) -> None:
+    """Write a sentence-transformers folder with a model card, check that it loads and scores alike, and upload it.
+
+    The token comes from HF_TOKEN or `hf auth login`.
+    """
+    from neural_sparse.errors import InputError
+
+    if repository is None and not dry_run:
+        raise InputError("name the repository (OWNER/NAME), or say --dry-run")
+    _push(
+        model, repository, output, idf, max_length, evaluation, license_id, uniform_query_weights,
+        upload=not dry_run, private=not public,
+    )  # fmt: skip
+
+
+def _push(
+    model: str,
+    repository: str | None,
+    output: Path | None,
+    idf: Path | None,
+    max_length: int | None,
+    evaluation: Path | None = None,
+    license_id: str | None = None,
+    uniform_query_weights: bool = False,
+    upload: bool = False,
+    private: bool = True,
+) -> None:
+    from rich.console import Console
+
+    from neural_sparse.model.encoder import NeuralSparseEncoder
+    from neural_sparse.opensearch.export import require_new
+    from neural_sparse.opensearch.hub import prepare_folder, upload_folder
+    from neural_sparse.opensearch.parity import parity_table
+
+    if output is not None:
+        require_new(output)
+    console = Console(width=None if Console().is_terminal else 160)
+    encoder = NeuralSparseEncoder(model, max_length, idf=idf)
+    prepared = prepare_folder(encoder, repository, output, evaluation, license_id, uniform_query_weights)
+    with prepared as (folder, checks):
+        console.print(parity_table(checks))
+        console.print(_files_table(folder))
+        if upload and repository is not None:
+            console.print(f"uploaded: {upload_folder(folder, repository, private)}")
+        else:
+            console.print(f"nothing was uploaded{f'; written to {output}' if output else ''}")
+
+
+def _files_table(folder: Path) -> Table:
+    from rich.table import Table
+
+    from neural_sparse.files import sha256_file
+
+    table = Table(title="Files", title_justify="left")
+    table.add_column("file")
+    table.add_column("bytes", justify="right")
+    table.add_column("sha256")
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        table.add_row(str(file.relative_to(folder)), f"{file.stat().st_size:,}", sha256_file(file)[:16])
+    return table
 
 
 def export_and_show(

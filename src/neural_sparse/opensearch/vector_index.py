@@ -102,20 +102,8 @@ class VectorIndex:
         with told(f"index {name!r}"):
             if client.indices.exists(index=name):
                 raise InputError(f"index {name!r} exists; choose another name, or delete it")
-            meta = {"vocabulary": vocabulary_fingerprint(tokens), "names": names}
-            client.indices.create(
-                index=name,
-                body={
-                    "settings": {"index": {"number_of_shards": shards, "number_of_replicas": replicas}},
-                    "mappings": {
-                        "_meta": {"neural_sparse": meta},
-                        "properties": {
-                            text_field: {"type": "text"},
-                            vector_field: {"type": "rank_features"},
-                        },
-                    },
-                },
-            )
+            body = index_body(tokens, names, shards, replicas, vector_field, text_field)
+            client.indices.create(index=name, body=body)
         return cls(client, name, tokens, vector_field=vector_field, text_field=text_field)
 
     def add(
@@ -224,6 +212,23 @@ class VectorIndex:
         if kind != "rank_feature":
             raise InputError(f"queries are 'rank_feature' or 'neural_sparse', not {kind!r}")
         return rank_feature_query(tokens, self.vector_field, max_clauses)
+
+
+def index_body(
+    tokens: Sequence[str],
+    names: Names,
+    shards: int = 1,
+    replicas: int = 0,
+    vector_field: str = "embedding",
+    text_field: str = "text",
+) -> dict[str, Any]:
+    """What makes the index; "_meta" tells vocabularies apart when it is opened."""
+    meta = {"vocabulary": vocabulary_fingerprint(tokens), "names": names}
+    fields = {text_field: {"type": "text"}, vector_field: {"type": "rank_features"}}
+    return {
+        "settings": {"index": {"number_of_shards": shards, "number_of_replicas": replicas}},
+        "mappings": {"_meta": {"neural_sparse": meta}, "properties": fields},
+    }
 
 
 def _text(text: str) -> str:

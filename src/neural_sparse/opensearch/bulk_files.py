@@ -1,0 +1,93 @@
+"""rank_features for any OpenSearch or Elasticsearch, as files for its own API."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from neural_sparse.errors import InputError
+from neural_sparse.files import write_json, write_text
+from neural_sparse.opensearch.features import escaped, query_tokens, vector_objects
+from neural_sparse.opensearch.queries import MAX_CLAUSES, rank_feature_query
+from neural_sparse.opensearch.source import VectorSource
+from neural_sparse.opensearch.vector_index import index_body
+
+FILE_BYTES = 10_000_000  # what one _bulk request may well hold
+
+_LOAD = """\
+#!/usr/bin/env bash
+# Makes the index NAME and fills it: SEARCH_URL=https://host:9200 ./load.sh NAME
+# SEARCH_NETRC names a file in netrc format, for a cluster that wants a login; SEARCH_CA its certificate authority.
+set -euo pipefail
+cd "$(dirname "$0")"
+index=${1:?name the index}
+: "${SEARCH_URL:?set SEARCH_URL to the address of the cluster}"
+send() {
+  curl --silent --show-error --fail ${SEARCH_NETRC:+--netrc-file "$SEARCH_NETRC"} ${SEARCH_CA:+--cacert "$SEARCH_CA"} \\
+    --request "$1" --header "Content-Type: $2" --data-binary "@$3" "${SEARCH_URL%/}/$4"
+}
+send PUT application/json index.json "$index" >/dev/null
+for file in documents-*.ndjson; do
+  send POST application/x-ndjson "$file" "$index/_bulk" | python3 -c '
+import json, sys
+items = [next(iter(item.values())) for item in json.load(sys.stdin)["items"]]
+failed = [item for item in items if item["status"] >= 300]
+for item in failed:
+    reason = item["error"]["reason"] if "error" in item else ""
+    print(sys.argv[1], item["_id"], item["status"], reason, file=sys.stderr)
+print(f"{sys.argv[1]}: {len(items) - len(failed):,} documents")
+sys.exit(bool(failed))
+' "$file"
+done
+send POST application/json /dev/null "$index/_refresh" >/dev/null
+"""
+
+
+def write_rank_features(folder: Path, source: VectorSource) -> dict[str, Any]:
+    """index.json, documents-NNNNN.ndjson for _bulk, queries.jsonl ({_id, text, query}) and load.sh.
+
+    Raises:
+        InputError: a query weight outside (0, 64], or a query of more than 1,024 tokens.
+    """
+    names = escaped(source.tokens)
+    write_json(folder / "index.json", index_body(source.tokens, "escaped"))
+    files = _write_documents(folder, source, names)
+    with (folder / "queries.jsonl").open("w", encoding="utf-8") as out:
+        rows = zip(source.query_ids, source.query_texts, query_tokens(source.queries, names), strict=True)
+        for query_id, text, tokens in rows:
+            try:
+                query = rank_feature_query(tokens, "embedding", MAX_CLAUSES)
+            except InputError as error:
+                raise InputError(f"query {query_id!r}: {error}") from error
+            out.write(json.dumps({"_id": query_id, "text": text, "query": query}, ensure_ascii=False) + "\n")
+    write_text(folder / "load.sh", _LOAD)
+    (folder / "load.sh").chmod(0o755)
+    return {"documents": len(source.doc_ids), "queries": len(source.query_ids), "files": files}
+
+
+def _write_documents(folder: Path, source: VectorSource, names: list[str]) -> int:
+    """Number of files."""
+    out: IO[bytes] | None = None
+    files = size = 0
+    for lines in _lines(source, names):
+        if out is None or size + len(lines) > FILE_BYTES:
+            if out is not None:
+                out.close()
+            out = (folder / f"documents-{files:05d}.ndjson").open("wb")
+            files, size = files + 1, 0
+        out.write(lines)
+        size += len(lines)
+    if out is not None:
+        out.close()
+    return files
+
+
+def _lines(source: VectorSource, names: list[str]) -> Iterator[bytes]:
+    vectors = vector_objects(source.documents, names)
+    for doc_id, text, vector in zip(source.doc_ids, source.texts, vectors, strict=True):
+        head = json.dumps({"index": {"_id": doc_id}}, ensure_ascii=False)
+        body = json.dumps(text, ensure_ascii=False)
+        line = f'{head}\n{{"text":{body},"embedding":{vector}}}\n'
+        yield line.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()

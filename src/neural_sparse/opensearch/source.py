@@ -1,0 +1,85 @@
+"""Vectors to write in some engine's format: of an encoded collection, or encoded now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import scipy.sparse as sp
+
+from neural_sparse.data.collection import read_corpus
+from neural_sparse.errors import InputError
+from neural_sparse.files import read_jsonl
+from neural_sparse.opensearch.guards import check_query_side, server_names
+from neural_sparse.search.encoded import MANIFEST, EncodedCollection
+
+
+@dataclass(frozen=True)
+class VectorSource:
+    """Documents and, where there are any, queries of one vocabulary.
+
+    Attributes:
+        tokens: name of each column, "" for special tokens.
+        documents: csr [documents, vocabulary]; queries: csr [queries, vocabulary].
+    """
+
+    tokens: list[str]
+    doc_ids: Sequence[str]
+    texts: Sequence[str]
+    documents: sp.csr_matrix
+    query_ids: Sequence[str]
+    query_texts: Sequence[str]
+    queries: sp.csr_matrix
+
+
+def vector_source(
+    model: str,
+    corpus: Path | None,
+    idf: Path | None,
+    max_length: int | None,
+    uniform_query_weights: bool = False,
+) -> VectorSource:
+    """
+    Args:
+        model: a model, which encodes `corpus`; or a folder made by `neural-sparse encode`, which holds its own.
+        corpus: corpus.jsonl, or a folder that holds one and perhaps queries.jsonl.
+
+    Raises:
+        InputError: no such model or corpus; a model without query weights; a tokenizer whose names collide.
+    """
+    folder = corpus if corpus is not None and corpus.is_dir() else None
+    query_ids, query_texts = _queries(folder)
+    if (Path(model) / MANIFEST).is_file():
+        if idf is not None or max_length is not None:
+            raise InputError(f"{model} is encoded already; --idf and --max-length are for models")
+        encoded = EncodedCollection(model)
+        rows = range(len(encoded.doc_ids))
+        encoder: Any = encoded
+        doc_ids: Sequence[str] = list(encoded.doc_ids)
+        texts: Sequence[str] = [encoded.text(row) for row in rows]
+        documents = encoded.index.vectors()
+    else:
+        if corpus is None:
+            raise InputError(
+                "this format holds documents: give --corpus, or a folder made by `neural-sparse encode` as the model"
+            )
+        from neural_sparse.model.encoder import NeuralSparseEncoder
+
+        doc_ids, texts = read_corpus(corpus / "corpus.jsonl" if corpus.is_dir() else corpus)
+        encoder = NeuralSparseEncoder(model, max_length, idf=idf)
+        if not uniform_query_weights:
+            check_query_side(encoder)
+        documents = encoder.encode_documents(texts, show_progress=True)
+    tokens = server_names(encoder.tokenizer)
+    queries = encoder.encode_queries(query_texts)
+    return VectorSource(tokens, doc_ids, texts, documents, query_ids, query_texts, queries)
+
+
+def _queries(folder: Path | None) -> tuple[list[str], list[str]]:
+    file = folder / "queries.jsonl" if folder is not None else None
+    if file is None or not file.is_file():
+        return [], []
+    rows = list(read_jsonl(file, required=("_id", "text")))
+    return [str(row["_id"]) for row in rows], [row["text"] for row in rows]
