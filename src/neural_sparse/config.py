@@ -74,10 +74,16 @@ class Recipe:
         frequency_weighted_flops: press frequent tokens harder.
         idf_in_matching: False trains without IDF in the score, for comparison.
         num_steps: optimiser steps.
-        batch_size: queries per optimiser step and device, before accumulation multiplies it.
+        batch_size: queries scored together, over all devices; accumulation multiplies it per optimiser step.
         gradient_accumulation_steps: micro-batches per optimiser step.
         num_hard_negatives: per query and step.
-        negatives_pool: candidates mined per query with BM25 where the data bring none.
+        negatives: where they are mined where the data bring none: "bm25", "dense:NAME", "sparse:NAME" or
+            "student" (the model in training), several united by rank.
+        negatives_pool: how many are mined per query; each step draws from them.
+        negatives_absolute_margin, negatives_relative_margin: how far below the positive a negative scores
+            by the first dense or sparse model among `negatives`, or else among the teachers; None: anywhere.
+        refresh_negatives_steps: mine anew, with the student among the sources, every so many optimiser
+            steps; the documents are encoded each time. Never if None.
         learning_rate, weight_decay, warmup_steps, max_grad_norm: AdamW with a linear schedule.
         bf16: mixed precision; where the device has it if None.
         gradient_checkpointing: less memory, more time.
@@ -111,7 +117,11 @@ class Recipe:
     batch_size: int = 40
     gradient_accumulation_steps: int = 1
     num_hard_negatives: int = 7
+    negatives: tuple[str, ...] = ("bm25",)
     negatives_pool: int = 30
+    negatives_absolute_margin: float | None = None
+    negatives_relative_margin: float | None = None
+    refresh_negatives_steps: int | None = None
     learning_rate: float = 2e-5
     weight_decay: float = 0.01
     warmup_steps: int = 2000
@@ -142,10 +152,52 @@ class Recipe:
             raise InputError(f"{found}; choose from {', '.join(RANKING_LOSSES)}")
         if self.activation not in (None, *ACTIVATIONS):
             raise InputError(f"unknown activation {self.activation!r}; choose from {', '.join(ACTIVATIONS)}")
+        self._check_negatives()
         if not self.teachers and any(name != "info_nce" for name in self.ranking):
             raise InputError(
                 f"the ranking loss {dict(self.ranking)} needs teachers; without any use ranking: {{info_nce: 1}}"
             )
+
+    def _check_negatives(self) -> None:
+        for source in self.negatives:
+            kind, _, name = source.partition(":")
+            named = kind in ("dense", "sparse") and name
+            if source not in ("bm25", "student") and not named:
+                raise InputError(f"negatives: {source!r}; write bm25, student, dense:NAME or sparse:NAME")
+        if not self.negatives:
+            raise InputError("negatives: name at least one source, for example bm25")
+        if self.negatives_pool < 1:
+            raise InputError(f"negatives_pool must be at least 1, not {self.negatives_pool}")
+        margins = {
+            key: value
+            for key in ("negatives_absolute_margin", "negatives_relative_margin")
+            if (value := getattr(self, key)) is not None
+        }
+        if any(value < 0 for value in margins.values()):
+            raise InputError(f"a margin must not be negative: {margins}")
+        if margins and self.margin_teacher is None:
+            raise InputError(
+                f"{next(iter(margins))} compares a model's scores; name dense:NAME or sparse:NAME among "
+                "negatives, or a dense or sparse teacher"
+            )
+        if self.refresh_negatives_steps is not None:
+            if self.refresh_negatives_steps < 1:
+                raise InputError(
+                    f"refresh_negatives_steps must be at least 1, not {self.refresh_negatives_steps}"
+                )
+            if not self.num_hard_negatives:
+                raise InputError("refresh_negatives_steps without hard negatives: raise num_hard_negatives")
+
+    @property
+    def margin_teacher(self) -> str | None:
+        """What the negatives' margins compare, as "dense:NAME" or "sparse:NAME"."""
+        named = [source for source in self.negatives if ":" in source]
+        named += [
+            f"{teacher.kind}:{teacher.name}"
+            for teacher in self.teachers
+            if teacher.kind in ("dense", "sparse")
+        ]
+        return named[0] if named else None
 
 
 def read_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:

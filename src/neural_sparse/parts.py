@@ -94,6 +94,10 @@ class Parts:
         """Bytes of a part that has been made, by this process or another."""
         return self._file(number).stat().st_size
 
+    def file(self, number: int) -> Path:
+        """A part that is not missing."""
+        return self._files[number]
+
     def files(self) -> list[Path]:
         """The parts in order; call it when none is missing."""
         return [self._file(number) for number in range(self.count)]

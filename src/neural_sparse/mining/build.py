@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -56,6 +56,7 @@ class Sources:
         cache: of the teachers' vectors.
         precision: of the teachers' computation.
         max_length: tokens that teachers read of a text; the default of recipes if None.
+        max_lengths: the same for single models, by name.
     """
 
     def __init__(
@@ -64,11 +65,13 @@ class Sources:
         cache: TeacherCache,
         precision: str = "float32",
         max_length: int | None = None,
+        max_lengths: Mapping[str, int] | None = None,
     ) -> None:
         self.data = data
         self.cache = cache
         self.precision = precision
         self.max_length = max_length
+        self.max_lengths = max_lengths or {}
         self._made: dict[str, Source] = {}
 
     def source(self, text: str) -> Source:
@@ -99,7 +102,8 @@ class Sources:
         return bm25_source(self.data.queries, self.data.documents)
 
     def _bi_encoder(self, kind: str, name: str) -> Source:
-        config = TeacherConfig("dense" if kind == "dense" else "sparse", name, max_length=self.max_length)
+        length = self.max_lengths.get(name, self.max_length)
+        config = TeacherConfig("dense" if kind == "dense" else "sparse", name, max_length=length)
         teacher = cast(BiEncoderTeacher, build_teacher(config, self.precision))
         warn_if_truncated(teacher, self.data.documents)
         prepared = teacher.prepare(self.data.queries, self.data.documents, None, self.cache)

@@ -69,7 +69,7 @@ class Miner:
     def settings(self) -> dict[str, Any]:
         """All that the result depends on, as JSON values."""
         return {
-            "data": _digest(self.data),
+            "data": data_digest(self.data),
             "sources": [source.identity for source in self.sources],
             "options": asdict(self.options),
             "teacher": self.teacher and self.teacher.identity,
@@ -182,7 +182,7 @@ def _chosen_scores(scores: NDArray[np.float32], chosen: Mask, count: int) -> NDA
     return np.column_stack([scores[:, 0], np.take_along_axis(picked, order, 1)])
 
 
-def _digest(data: TrainingSet) -> str:
+def data_digest(data: TrainingSet) -> str:
     """sha256 of the texts and of what is known about them."""
     digest = hashlib.sha256(np.asarray(data.positives, dtype="<i8").tobytes())
     for texts in (data.queries, data.documents):

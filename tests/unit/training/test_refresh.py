@@ -1,0 +1,162 @@
+"""Hard negatives of a run: what is mined, when it is used, and that a resumed run uses the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_models import TEXTS
+
+from neural_sparse.config import Recipe, TeacherConfig
+from neural_sparse.data.training_set import TrainingSet
+from neural_sparse.errors import InputError
+from neural_sparse.mining import Mined
+from neural_sparse.model.encoder import NeuralSparseEncoder
+from neural_sparse.training.batches import Schedule
+from neural_sparse.training.refresh import NegativeRows, RefreshedSchedule, RunNegatives
+
+WORDS = [word for text in TEXTS for word in text.lower().rstrip(".").split()]
+
+
+@pytest.fixture
+def data() -> TrainingSet:
+    rng = np.random.default_rng(0)
+    documents = [" ".join(rng.choice(WORDS, 8)) for _ in range(24)]
+    queries = [" ".join(documents[row].split()[:3]) for row in range(12)]
+    return TrainingSet(queries, documents, np.arange(12))
+
+
+def recipe(tmp_path: Path, model: Path, **more: Any) -> Recipe:
+    values: dict[str, Any] = {
+        "init": str(model),
+        "train": ("none",),
+        "output": str(tmp_path / "run"),
+        "teacher_cache": str(tmp_path / "cache"),
+        "ranking": {"info_nce": 1.0},
+        "lambda_flops": 0.01,
+        "num_steps": 12,
+        "batch_size": 4,
+        "num_hard_negatives": 2,
+        "negatives_pool": 4,
+        "learning_rate": 1e-2,
+        "warmup_steps": 0,
+        "max_length": 32,
+        "bf16": False,
+        "save_steps": 5,
+    }
+    return Recipe(**{**values, **more})
+
+
+def test_negatives_of_a_step() -> None:
+    negatives = RunNegatives.__new__(RunNegatives)
+    negatives.every = 4
+    # 4 steps are trained (0 to 3) before the first refresh, whose negatives come a step later.
+    assert [negatives.in_force(step) for step in range(11)] == [0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2]
+    negatives.every = None
+    assert negatives.in_force(100) == 0
+
+
+def test_rows_without_their_filling() -> None:
+    rows = NegativeRows(np.array([[3, 1, -1], [-1, -1, -1], [5, 6, 7]]))
+    assert [row.tolist() for row in rows] == [[3, 1], [], [5, 6, 7]]
+    assert [row.tolist() for row in rows[1:]] == [[], [5, 6, 7]]
+    assert rows[0].dtype == np.int64
+
+
+def test_each_position_draws_from_the_negatives_of_its_step(data: TrainingSet) -> None:
+    class Numbered(RunNegatives):
+        def __init__(self) -> None:
+            self.every = 3
+
+        def rows(self, number: int) -> Sequence[np.ndarray]:
+            return [np.array([12 + number])] * 12
+
+    schedule = RefreshedSchedule(Schedule(data, 40, 2, seed=1, batch_size=4), Numbered(), per_step=4)
+    plain = Schedule(data, 40, 2, seed=1, batch_size=4)
+    for position in (*range(40), 3, 39):
+        example, negatives = schedule[position]
+        assert example == plain[position][0]
+        assert negatives.tolist() == [12 + max(0, position // 4 - 1) // 3]
+    assert len(schedule) == 40
+
+
+def test_data_with_their_own_negatives_keep_them_until_the_refresh(
+    data: TrainingSet, tiny_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    model = NeuralSparseEncoder(tiny_model("bert"), 32)
+    data.negatives = [np.array([20])] * 12
+    settings = recipe(tmp_path, tiny_model("bert"))
+    assert RunNegatives(settings, data, model).start() is data
+    refreshed = RunNegatives(recipe(tmp_path, tiny_model("bert"), refresh_negatives_steps=4), data, model)
+    assert [row.tolist() for row in refreshed.start().negatives] == [[20]] * 12
+    refreshed.make(1)
+    assert [row.tolist() for row in refreshed.rows(1)] != [[20]] * 12
+    assert not (tmp_path / "run" / "negatives" / "part-000000").exists()
+
+
+def test_mined_once_and_read_back(
+    data: TrainingSet, tiny_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = NeuralSparseEncoder(tiny_model("bert"), 32)
+    settings = recipe(
+        tmp_path,
+        tiny_model("bert"),
+        negatives=("bm25", "student"),
+        negatives_relative_margin=0.01,
+        teachers=(TeacherConfig("sparse", str(tiny_model("roberta"))),),
+        refresh_negatives_steps=4,
+    )
+    first = RunNegatives(settings, data, model)
+    rows = [row.tolist() for row in first.start().negatives]
+    first.make(1)
+    assert any(rows)
+    for row, known in zip(rows, data.relevant, strict=True):
+        assert not known & set(row)
+    monkeypatch.setattr(RunNegatives, "_mine", lambda *arguments: pytest.fail("mined again"))
+    again = RunNegatives(settings, data, model)
+    assert [row.tolist() for row in again.start().negatives] == rows
+    again.make(1)
+    other = TrainingSet(data.queries, [*data.documents, "one more"], data.positives)
+    with pytest.raises(InputError, match="data:"):
+        RunNegatives(settings, other, model).start()
+
+
+def test_a_damaged_file_is_mined_again(
+    data: TrainingSet, tiny_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    model = NeuralSparseEncoder(tiny_model("bert"), 32)
+    settings = recipe(tmp_path, tiny_model("bert"))
+    rows = [row.tolist() for row in RunNegatives(settings, data, model).start().negatives]
+    (file,) = (tmp_path / "run" / "negatives").glob("part-*.safetensors")
+    file.write_bytes(file.read_bytes()[:-8])
+    assert [row.tolist() for row in RunNegatives(settings, data, model).start().negatives] == rows
+    with pytest.raises(InputError, match="no mined negatives"):
+        Mined.load(tmp_path / "run" / "negatives" / "parts.json")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"negatives": ("bm26",)}, "write bm25, student"),
+        ({"negatives": ("dense:",)}, "write bm25, student"),
+        ({"negatives": ()}, "at least one source"),
+        ({"negatives_pool": 0}, "negatives_pool"),
+        ({"negatives_relative_margin": 0.1}, "dense or sparse teacher"),
+        ({"negatives": ("dense:a",), "negatives_absolute_margin": -1.0}, "must not be negative"),
+        ({"refresh_negatives_steps": 0}, "refresh_negatives_steps"),
+        ({"refresh_negatives_steps": 5, "num_hard_negatives": 0}, "raise num_hard_negatives"),
+    ],
+)
+def test_recipes_that_make_no_sense(wrong: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        recipe(tmp_path, tmp_path, **wrong)
+
+
+def test_margins_compare_the_first_dense_or_sparse_model(tmp_path: Path) -> None:
+    teachers = (TeacherConfig("bm25"), TeacherConfig("dense", "d"))
+    assert recipe(tmp_path, tmp_path, teachers=teachers).margin_teacher == "dense:d"
+    named = recipe(tmp_path, tmp_path, teachers=teachers, negatives=("bm25", "sparse:s"))
+    assert named.margin_teacher == "sparse:s"
