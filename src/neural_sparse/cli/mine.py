@@ -57,7 +57,9 @@ def mine(
     containment: float = typer.Option(
         0.9, min=0, max=1, help="Part of the positive that makes a candidate a near-duplicate; 0: off."
     ),
-    scores: bool = typer.Option(False, "--scores", help="Write {query, docs, scores}, the positive first."),
+    scores: bool = typer.Option(
+        False, "--scores", help="Write {query, docs, scores}, the positive first and no document above it."
+    ),
     teacher_cache: Path = typer.Option(
         Path("outputs/teacher_cache"), help="Folder of the teachers' vectors, shared with training."
     ),
@@ -102,6 +104,7 @@ def mine(
         relative_margin=relative_margin,
         max_score=max_score,
         max_cross_encoder_score=max_cross_encoder_score,
+        below_positive=scores,
         jaccard=jaccard or None,
         containment=containment or None,
         seed=seed,

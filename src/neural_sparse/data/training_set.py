@@ -12,6 +12,7 @@ import xxhash
 
 from neural_sparse.data.arrow_texts import JoinedTexts, PickedTexts
 from neural_sparse.data.collection import read_corpus, read_qrels
+from neural_sparse.data.layouts import examples_of
 from neural_sparse.data.prepared import PreparedSet, is_prepared
 from neural_sparse.data.row_lists import RelevantRows
 from neural_sparse.errors import InputError
@@ -77,8 +78,8 @@ def load_training_set(sources: Iterable[str | Path], corpus: str | Path | None =
 
     Args:
         sources: folders made by `neural-sparse data prepare` (memory-mapped), JSONL files with {"query",
-            "pos"} and perhaps "negs" (a list of texts) per line, or folders in BEIR layout with
-            qrels/train.tsv.
+            "pos"} and perhaps "negs" (a list of texts) or {"query", "docs", "scores"} per line, or
+            folders in BEIR layout with qrels/train.tsv.
         corpus: a corpus.jsonl whose documents may serve as negatives.
 
     Raises:
@@ -196,8 +197,18 @@ def _from_texts(sources: Sequence[Path], corpus: str | Path | None) -> TrainingS
 
 
 def _file_examples(file: Path) -> Iterator[tuple[str, str, list[str]]]:
-    """Query, relevant document and negatives of each line that has the first two."""
-    for number, example in enumerate(read_jsonl(file, required=("query", "pos")), start=1):
+    """Query, relevant document and negatives of each line that has the first two.
+
+    Of {query, docs, scores} the best-scored document is the relevant one, as everywhere.
+    """
+    for number, example in enumerate(read_jsonl(file, required=("query",)), start=1):
+        if "pos" not in example and "docs" in example and "scores" in example:
+            (scored,) = examples_of(example, {}, f"{file}, example {number}")
+            if scored.query and scored.query.strip() and scored.documents[0].strip():
+                yield scored.query, scored.documents[0], list(scored.documents[1:])
+            continue
+        if "pos" not in example:
+            raise InputError(f"{file}, example {number}: lacks 'pos' (has {', '.join(map(repr, example))})")
         others = example.get("negs") or []
         texts = [example["query"], example["pos"], *(others if isinstance(others, list) else [None])]
         if not all(isinstance(text, str) for text in texts):

@@ -106,17 +106,21 @@ class Miner:
         close = np.zeros_like(present)
         if self.teacher is not None:
             scores = self._scores(self.teacher, examples, positives, np.where(passing, candidates, -1))
-            if options.needs_teacher:
-                margins = (options.absolute_margin, options.relative_margin, options.max_score)
-                close = passing & too_close(scores[:, 1:], scores[:, 0], *margins)
+            margins = (options.absolute_margin, options.relative_margin, options.max_score)
+            close = passing & too_close(scores[:, 1:], scores[:, 0], *margins)
+            if options.below_positive and self.cross_encoder is None:
+                close |= passing & (scores[:, 1:] > scores[:, :1])
         judged = np.full((len(examples), 1 + candidates.shape[1]), np.nan, np.float32)
+        if self.cross_encoder is not None:
+            judged[:, :1] = self._scores(self.cross_encoder, examples, positives, candidates[:, :0])
 
         def judge(now: Mask) -> Mask:
             assert self.cross_encoder is not None
             judged[:, 1:][now] = self.cross_encoder.pair_scores(examples, np.where(now, candidates, -1))[now]
             _check(judged[:, 1:], now, self.cross_encoder.name)
-            limit = options.max_cross_encoder_score
-            return judged[:, 1:] > (np.inf if limit is None else limit)
+            limit = np.inf if options.max_cross_encoder_score is None else options.max_cross_encoder_score
+            limits = np.minimum(judged[:, :1] if options.below_positive else np.inf, limit)
+            return judged[:, 1:] > limits
 
         chosen, doubtful = pick(
             passing & ~close,
@@ -125,8 +129,6 @@ class Miner:
             judge if self.cross_encoder is not None else None,
         )
         if self.cross_encoder is not None:
-            judged[:, :1] = self.cross_encoder.pair_scores(examples, positives[:, None])
-            _check(judged[:, :1], np.ones((len(examples), 1), np.bool_), self.cross_encoder.name)
             scores = judged
         kept = chosen.sum(1)
         counts = dict(zip(COUNTS, (passed_by, equal, near, close, doubtful), strict=True))

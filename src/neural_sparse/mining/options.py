@@ -19,6 +19,8 @@ class MiningOptions:
         sample: draw from the window; False takes its top.
         absolute_margin, relative_margin, max_score: see `filters.too_close`.
         max_cross_encoder_score: a candidate with a higher score (the model's raw output) is dropped.
+        below_positive: no negative scores higher than the positive by `Miner.scorer`, so that the positive is
+            the best-scored document of a line {query, docs, scores}, which readers take it to be.
         jaccard, containment: of shingles, from which a candidate is a near-duplicate of the positive;
             see `duplicates.Shingles`. None turns one off.
         seed: of the draw.
@@ -32,6 +34,7 @@ class MiningOptions:
     relative_margin: float | None = None
     max_score: float | None = None
     max_cross_encoder_score: float | None = None
+    below_positive: bool = False
     jaccard: float | None = 0.8
     containment: float | None = 0.9
     seed: int = 42

@@ -182,14 +182,24 @@ def test_what_is_written_is_read_back(data: TrainingSet, tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["mined.jsonl"]
 
 
-def test_scores_go_with_the_documents(data: TrainingSet, tmp_path: Path) -> None:
+@pytest.mark.parametrize("judge", [False, True])
+def test_scores_go_with_the_documents(data: TrainingSet, tmp_path: Path, judge: bool) -> None:
     teacher = Table(np.random.default_rng(3).random((QUERIES, DOCUMENTS)))
-    miner = Miner(data, sources(1), OPTIONS, teacher)
+    if judge:
+        miner = Miner(data, sources(1), replace(OPTIONS, below_positive=True), cross_encoder=teacher)
+    else:
+        miner = Miner(data, sources(1), replace(OPTIONS, below_positive=True), teacher)
     mine_to_file(miner, tmp_path / "mined.jsonl", with_scores=True)
+    read = load_training_set([tmp_path / "mined.jsonl"])
+    assert [read.documents[row] for row in read.positives] == [data.documents[row] for row in data.positives]
+    assert [len(row) for row in read.negatives] == [
+        len(row) for block in range(miner.blocks) for row in miner.mine(block).rows()
+    ]
     for example, line in enumerate((tmp_path / "mined.jsonl").read_text().splitlines()):
         row = json.loads(line)
         assert row["docs"][0] == data.documents[data.positives[example]]
         rows = [data.documents.index(text) for text in row["docs"]]
+        assert row["scores"][0] == max(row["scores"])
         np.testing.assert_allclose(row["scores"], teacher.scores[example, rows], rtol=1e-6)
     with pytest.raises(InputError, match="scores are a teacher's"):
         mine_to_file(Miner(data, sources(1), OPTIONS), tmp_path / "other.jsonl", with_scores=True)
