@@ -223,6 +223,11 @@ def _with_warnings(report: TeacherQuality, leader: Standing) -> TeacherQuality:
             f"the ensemble ({ensemble:.3f}) is worse than its best member, {leader.name} ({member:.3f}; "
             f"p = {report.p_value:.2g}): change the weights (best found: {chosen}) or teach with that one alone"
         )
+    elif len(report.teachers) > 1 and report.best.held_back <= report.ensemble.held_back:
+        warnings.append(
+            f"weights chosen on one half of the queries are no better on the other ({report.best.held_back:.3f}) "
+            f"than those given ({report.ensemble.held_back:.3f}): keep these"
+        )
     if ensemble < (report.first_stage.all_queries or 0.0):
         warnings.append(
             f"the ensemble orders BM25's candidates worse ({ensemble:.3f}) than BM25 does "

@@ -120,8 +120,17 @@ def test_the_report_says_who_is_good() -> None:
     assert report.recall == 1.0
     assert report.perfect.all_queries == pytest.approx(1.0)
     assert by_name["poor"].weight == pytest.approx(0.8)
+    assert not any("keep these" in warning for warning in report.warnings)
     json.dumps(report.to_dict(), allow_nan=False)
     assert "best member good" in report.line()
+
+
+def test_equally_good_teachers_keep_their_weights() -> None:
+    teachers = [Made("a", 1, 1.5), Made("b", 2, 1.5)]
+    report = judge_teachers(teachers, [1, 1], collection(), TeacherCache(), depth=120)
+    assert report.ensemble.all_queries > max(standing.all_queries for standing in report.teachers)
+    assert report.best.held_back <= report.ensemble.held_back
+    assert any("keep these" in warning for warning in report.warnings)
 
 
 def test_figures_are_those_of_a_run_of_the_candidates() -> None:
