@@ -64,7 +64,7 @@ class Cleaning:
         for kind in ("query", "document"):
             least, most = getattr(self, f"min_{kind}_words"), getattr(self, f"max_{kind}_words")
             if least < 0 or (most is not None and most < max(least, 1)):
-                raise InputError(f"{kind}s of {least} to {most} words: there can be none")
+                raise InputError(f"min_{kind}_words={least}, max_{kind}_words={most}: nothing can be kept")
         if self.decontaminate_documents and not self.decontaminate:
             raise InputError("name the test collections whose documents are to be kept out")
 

@@ -98,7 +98,7 @@ class TestTexts:
         own = np.array([len(set(text)) for text in split])
         # A text of many more words than any test query shares too small a part of them.
         short = np.flatnonzero(own * CONTAINED <= sizes.max())
-        grams, offsets = gram_sets([split[row] for row in short], 1)
+        grams, offsets = gram_sets([split[row] for row in short.tolist()], 1)
         owners = np.repeat(np.arange(len(short)), np.diff(offsets))
         tests, place = _joined(grams, self._arrays["rare"], self._arrays["rare_rows"])
         texts = owners[place]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import re
@@ -138,7 +139,7 @@ def prepare(
                     f"{output} holds other data or other settings; choose another output, or overwrite it"
                 )
             _check_space(sources, options, work)
-            parts = _fill(sources, options, settings, work, show_progress)
+            parts = _fill(sources, options, settings, work, overwrite, show_progress)
             _assemble(sources, options, settings, parts, work, output, show_progress)
     shutil.rmtree(work, ignore_errors=True)
     return PreparedSet.load(output)
@@ -218,6 +219,7 @@ def _fill(
     options: PrepareOptions,
     settings: Mapping[str, Any],
     work: Path,
+    overwrite: bool,
     show_progress: bool,
 ) -> list[Parts]:
     tests = _test_texts(options.cleaning, work)
@@ -227,7 +229,7 @@ def _fill(
         name = re.sub(r"[^\w.-]", "_", source.name)[:60]
         own = {**shared, "source": settings["sources"][number], "tests": _sums(tests)}
         count = piece_count(source, options.rows_per_part)
-        found.append(Parts(work / f"{number:02d}-{name}", own, count, "arrow"))
+        found.append(_parts(work / f"{number:02d}-{name}", own, count, overwrite))
     readers = [
         _ReaderSettings(
             source,
@@ -260,6 +262,17 @@ def _fill(
                 temporary.write_bytes(data)
             bar.update(count)
     return found
+
+
+def _parts(folder: Path, settings: Mapping[str, Any], count: int, overwrite: bool) -> Parts:
+    """The parts in a folder; those of other settings are only thrown away if the user wants that."""
+    try:
+        return Parts(folder, settings, count, "arrow")
+    except InputError as error:
+        if not overwrite and any(folder.glob("part-*")):
+            raise InputError(f"{error}, or add --overwrite") from error
+        shutil.rmtree(folder)
+        return Parts(folder, settings, count, "arrow")
 
 
 def _made(
@@ -333,9 +346,10 @@ def _work(number: int, piece: Piece) -> bytes:
 def _tables(source: Source, work: Path, number: int) -> dict[str, Path]:
     """Texts by id, where judgements name them."""
     found = {}
+    digest = hashlib.sha256(json.dumps(source.describe()).encode()).hexdigest()[:16]
     for name, files in (("corpus", source.corpus), ("queries", source.queries)):
         if files:
-            path = work / f"{number:02d}-{name}.arrow"
+            path = work / f"{number:02d}-{name}-{digest}.arrow"
             TextTable.make(path, text_rows(files))
             found[name] = path
     return found

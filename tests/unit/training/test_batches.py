@@ -80,6 +80,65 @@ class TestSchedule:
                 schedule[position]
 
 
+def mixture(sizes: tuple[int, ...], weights: tuple[float, ...] = ()) -> TrainingSet:
+    data = training_set(sum(sizes))
+    sources = np.random.default_rng(0).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    return TrainingSet(data.queries, data.documents, data.positives, sources=sources, weights=weights)
+
+
+class TestMixture:
+    @pytest.mark.parametrize("batch_size", [1, 4, 7])
+    def test_a_batch_comes_from_one_source(self, batch_size: int) -> None:
+        data = mixture((30, 9, 2))
+        schedule = Schedule(data, 50 * batch_size, 0, 3, batch_size)
+        order = [schedule[position][0] for position in range(len(schedule))]
+        for start in range(0, len(order), batch_size):
+            assert len({int(data.sources[example]) for example in order[start : start + batch_size]}) == 1
+
+    @pytest.mark.parametrize(
+        ("weights", "shares"),
+        [((), (0.6, 0.3, 0.1)), ((1, 1, 2), (0.25, 0.25, 0.5)), ((0, 1, 1), (0, 0.5, 0.5))],
+    )
+    def test_shares_hold_at_any_length(self, weights: tuple[float, ...], shares: tuple[float, ...]) -> None:
+        data = mixture((60, 30, 10), weights)
+        schedule = Schedule(data, 4 * 1000, 0, 1, 4)
+        sources = np.array([data.sources[schedule[4 * batch][0]] for batch in range(1000)])
+        for length in (10, 100, 333, 1000):
+            counts = np.bincount(sources[:length], minlength=3)
+            np.testing.assert_allclose(counts, np.array(shares) * length, atol=4)
+
+    def test_every_example_of_a_source_once_before_any_twice(self) -> None:
+        data = mixture((12, 8), (1, 1))
+        schedule = Schedule(data, 200, 0, 5, 4)
+        order = np.array([schedule[position][0] for position in range(200)])
+        for source, size in ((0, 12), (1, 8)):
+            used = order[data.sources[order] == source]
+            for start in range(0, len(used) - size, size):
+                assert len(set(used[start : start + size].tolist())) == size
+        assert set(order.tolist()) == set(range(20))
+
+    def test_depends_on_the_seed_and_the_position_alone(self) -> None:
+        data = mixture((13, 9, 30), (1, 2, 3))
+        one, other = Schedule(data, 120, 0, 1, 4), Schedule(data, 400, 0, 1, 4)
+        for position in np.random.default_rng(0).permutation(120).tolist():
+            assert one[position][0] == other[position][0]
+        assert [one[at][0] for at in range(120)] != [Schedule(data, 120, 0, 2, 4)[at][0] for at in range(120)]
+
+    def test_two_devices_see_all_sources(self) -> None:
+        data = mixture((50, 50))
+        schedule = Schedule(data, 4 * 400, 0, 1, 4)
+        sources = np.array([data.sources[schedule[4 * batch][0]] for batch in range(400)])
+        for device in (0, 1):  # a device takes every other batch
+            assert 80 <= sources[device::2].sum() <= 120
+
+    def test_one_source_is_ordered_as_ever(self) -> None:
+        data = training_set()
+        one, other = Schedule(data, 40, 2, 1), Schedule(data, 40, 2, 1, batch_size=4)
+        assert [one[at][0] for at in range(40)] == [other[at][0] for at in range(40)]
+        expected = np.random.default_rng((1, 0, 0)).permutation(11).tolist()
+        assert [one[at][0] for at in range(11)] == expected
+
+
 class RowTeachers:
     """Scores that tell which query and document they are for; unknown outside a query's own candidates."""
 
@@ -182,7 +241,7 @@ class TestLoading:
     @pytest.mark.parametrize(
         ("line", "message"),
         [
-            ('{"query": "a"}', "line 1: lacks 'pos'"),
+            ('{"query": "a"}', "1: lacks 'pos'"),
             ('{"query": "a", "pos": 3}', "example 1: query, pos and negs must be strings"),
             ('{"query": "a", "pos": "b", "negs": [null]}', "example 1: query, pos and negs must be strings"),
             ('{"query": "a", "pos": "b", "negs": "c"}', "example 1: query, pos and negs must be strings"),

@@ -1,0 +1,126 @@
+"""Prepared folders as training sets: lazily read, equal to what plain lists give."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from neural_sparse.data.arrow_texts import ArrowTexts, JoinedTexts, PickedTexts
+from neural_sparse.data.prepare import PrepareOptions, prepare
+from neural_sparse.data.row_lists import RelevantRows, RowLists
+from neural_sparse.data.training_set import TrainingSet, load_training_set
+from neural_sparse.errors import InputError
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+ROWS = [
+    {"query": "ask one", "pos": "first document"},
+    {"query": "ask two", "pos": "second document", "negs": ["first document", "third document"]},
+    {"query": "ask one", "pos": "third document"},
+]
+OTHER = [{"query": f"wonder {n}", "pos": f"reply {n} about {n * n}"} for n in range(5)]
+
+
+def texts(data: TrainingSet) -> list[tuple[Any, ...]]:
+    return [
+        (
+            data.queries[at],
+            data.documents[data.positives[at]],
+            [data.documents[row] for row in data.negatives[at]],
+            {data.documents[row] for row in data.relevant[at]},
+        )
+        for at in range(len(data))
+    ]
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Path:
+    sources = [write(tmp_path / "a.jsonl", ROWS), write(tmp_path / "b.jsonl", OTHER)]
+    prepare([str(path) for path in sources], tmp_path / "out", PrepareOptions(weights=(1, 3)))
+    return tmp_path / "out"
+
+
+def test_as_the_same_files_read_into_memory(tmp_path: Path, prepared: Path) -> None:
+    data = load_training_set([prepared])
+    plain = load_training_set([tmp_path / "a.jsonl", tmp_path / "b.jsonl"])
+    assert isinstance(data.documents, ArrowTexts)
+    assert texts(data) == texts(plain)
+    assert data.sources.tolist() == plain.sources.tolist() == [0, 0, 0, 1, 1, 1, 1, 1]
+    assert list(data.documents) == list(plain.documents)
+    assert (data.weights, plain.weights) == ((1.0, 3.0), ())
+    assert (data.shares, plain.shares) == ([1.0, 3.0], [3.0, 5.0])
+
+
+def test_together_with_others(tmp_path: Path, prepared: Path) -> None:
+    own = write(tmp_path / "own.jsonl", [{"query": "mine", "pos": "my document", "negs": ["not mine"]}])
+    corpus = write(
+        tmp_path / "corpus.jsonl",
+        [{"_id": "1", "text": "first document"}, {"_id": "2", "text": "a new one"}],
+    )
+    data = load_training_set([prepared, own], corpus)
+    alone = load_training_set([prepared])
+    assert texts(data) == [*texts(alone), ("mine", "my document", ["not mine"], {"my document"})]
+    assert data.sources.tolist() == [0, 0, 0, 1, 1, 1, 1, 1, 2]
+    assert list(data.documents)[-1] == "a new one"
+    assert list(data.documents).count("first document") == 1
+    # 8 and 1 examples share by size; within the folder its own weights do.
+    np.testing.assert_allclose(data.shares, [2, 6, 1])
+
+
+def test_a_folder_without_examples(tmp_path: Path) -> None:
+    path = write(tmp_path / "corpus.jsonl", [{"_id": "1", "text": "short"}])
+    prepare([str(path)], tmp_path / "out")
+    with pytest.raises(InputError, match="holds documents but no example"):
+        load_training_set([tmp_path / "out"])
+
+
+class TestTexts:
+    def test_behave_as_lists(self, prepared: Path) -> None:
+        stored = ArrowTexts(prepared / "documents.arrow")
+        expected = list(stored)
+        picked = PickedTexts(stored, np.array([2, 0, 0]))
+        joined = JoinedTexts([stored, ["x", "y"], picked])
+        for sequence, as_list in (
+            (stored, expected),
+            (picked, [expected[2], expected[0], expected[0]]),
+            (joined, [*expected, "x", "y", expected[2], expected[0], expected[0]]),
+        ):
+            assert list(sequence) == as_list
+            assert [sequence[at] for at in range(-len(as_list), len(as_list))] == as_list * 2
+            assert sequence[1:-1] == as_list[1:-1]
+            assert as_list[1] in sequence
+            for place in (len(as_list), -len(as_list) - 1):
+                with pytest.raises(IndexError):
+                    sequence[place]
+
+    def test_travel_to_other_processes_as_their_path(self, prepared: Path) -> None:
+        stored = ArrowTexts(prepared / "documents.arrow")
+        sent = pickle.dumps(stored)
+        assert len(sent) < 500
+        assert list(pickle.loads(sent)) == list(stored)  # noqa: S301 - our own bytes
+
+
+class TestRows:
+    def test_row_lists(self) -> None:
+        rows = RowLists(np.array([5, 6, 7]), np.array([0, 2, 2, 3]))
+        assert [found.tolist() for found in rows] == [[5, 6], [], [7]]
+        assert rows[-1].tolist() == [7]
+        assert [found.tolist() for found in rows[1:]] == [[], [7]]
+        with pytest.raises(IndexError):
+            rows[3]
+
+    def test_relevant_rows(self) -> None:
+        rng = np.random.default_rng(0)
+        queries, positives = rng.integers(0, 20, 100), rng.integers(0, 50, 100)
+        expected = [frozenset(positives[queries == query].tolist()) for query in queries]
+        assert list(RelevantRows(queries, positives)) == expected
+        assert RelevantRows(queries, positives)[2:5] == expected[2:5]
