@@ -23,10 +23,14 @@ from neural_sparse.teachers import (
     CrossEncoderTeacher,
     DenseTeacher,
     EnsembleTeacher,
+    PrecomputedTeacher,
     PreparedEnsemble,
     SparseTeacher,
     TeacherCache,
 )
+from neural_sparse.teachers.score_files import read_scores
+from neural_sparse.teachers.score_writing import candidate_scores, write_scores
+from neural_sparse.teachers.teach import fill, needs_of
 
 pytestmark = pytest.mark.integration
 
@@ -135,6 +139,15 @@ def test_each_text_once_over_processes_and_roles(tmp_path: Path) -> None:
     assert shorter.cache.encoded == {SPARSE: 3}
 
 
+def test_a_process_per_device(tmp_path: Path) -> None:
+    texts = [f"document number {i} " + "about retrieval " * (i % 9) for i in range(40)]
+    caches = [TeacherCache(), TeacherCache(tmp_path, block=8, devices=("cpu", "cpu"))]
+    teacher = SparseTeacher(SPARSE, max_length=32)
+    one, two = (teacher.prepare(QUERIES, texts, None, cache).document_vectors() for cache in caches)
+    np.testing.assert_allclose(two.toarray(), one.toarray(), atol=2e-3)
+    assert caches[0].encoded == caches[1].encoded == {SPARSE: 44}
+
+
 def test_bfloat16_is_close_and_kept_apart(prepared: PreparedEnsemble, tmp_path: Path) -> None:
     half = EnsembleTeacher(
         DENSE, SPARSE, device="cpu", max_length=256, precision="bfloat16", cache_dir=tmp_path
@@ -239,6 +252,33 @@ def test_a_cross_encoder_scores_pairs_once(reranker: Path, tmp_path: Path) -> No
     again = TeacherCache(tmp_path)
     CrossEncoderTeacher(str(reranker), device="cpu", max_length=128).prepare(QUERIES, DOCUMENTS, pairs, again)
     assert not again.encoded
+
+
+def test_teach_scores_the_pairs_that_training_asks_for(reranker: Path, tmp_path: Path) -> None:
+    pairs = np.array([[0, 0], [0, 1], [1, 1], [0, 2], [0, 6]])  # documents 2 and 6 are the same text
+    cache = TeacherCache(tmp_path)
+    teacher = CrossEncoderTeacher(str(reranker), device="cpu", max_length=16)
+    (need,) = needs_of([teacher], QUERIES, DOCUMENTS, pairs, cache)
+    assert (need.kind, need.items, need.missing) == ("pairs", 5, 4)
+    assert need.truncated == pytest.approx(0.5)
+    fill(need, cache)
+    (need,) = needs_of([teacher], QUERIES, DOCUMENTS, pairs, cache)
+    assert need.missing == 0
+    before = cache.encoded[teacher.name]
+    prepared = teacher.prepare(QUERIES, DOCUMENTS, pairs, cache)
+    assert cache.encoded[teacher.name] == before == 4
+    rows = list(candidate_scores(prepared, QUERIES, DOCUMENTS, pairs))
+    write_scores(tmp_path / "scores.jsonl", rows)
+    assert list(read_scores(tmp_path / "scores.jsonl")) == rows
+    own = np.zeros((4, 8), dtype=bool)
+    own[tuple(pairs.T)] = True
+    again = PrecomputedTeacher(tmp_path / "scores.jsonl").prepare(QUERIES, DOCUMENTS, None, TeacherCache())
+    for one, other in zip(
+        prepared.scores(np.arange(4), np.arange(8), own),
+        again.scores(np.arange(4), np.arange(8), own),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_an_ensemble_of_every_kind(reranker: Path) -> None:

@@ -48,8 +48,8 @@ class TeacherCache:
     (weights and settings). Without `folder` the cache lives in memory and ends with the process.
 
     Args:
-        devices: encode with a process for each ("cuda:0", "cuda:1", or "cpu" several times); in this
-            process, where the teacher says, if there are fewer than two. The bytes written are those that
+        devices: encode more than a block with a process for each ("cuda:0", "cuda:1", or "cpu" several
+            times); in this process, where the teacher says, if there are fewer than two. The bytes written are those that
             one such device alone would write.
 
     Attributes:
@@ -113,9 +113,10 @@ class TeacherCache:
                 blocks.append(rows[order])
                 yield [items[place] for place in order.tolist()]
 
+        devices = self.devices if len(missing) > self.block else ()
         with (
             tqdm(total=len(missing), desc=f"encode {work.name}", unit=" texts", disable=None) as progress,
-            encoder(work.name, work.encode, work.batch_size, self.devices, progress.update) as encoded,
+            encoder(work.name, work.encode, work.batch_size, devices, progress.update) as encoded,
         ):
             for items, matrix in encoded(texts_of_blocks()):
                 self.encoded[work.name] += len(items)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import sys
@@ -71,6 +72,13 @@ def test_rate_and_size_by_hand() -> None:
     assert size == 10 * 2 + 16
     assert len(seen) == 2 + 48
     assert all(int(text) % 2 == 0 for text in seen)
+
+
+def test_a_teacher_travels_without_its_model(teacher: SparseTeacher) -> None:
+    vectors = teacher.encode(TEXTS, "document")
+    fresh = copy.copy(teacher)  # what another process is sent
+    assert vars(fresh).keys() == vars(SparseTeacher("a", device="cpu")).keys() < vars(teacher).keys()
+    assert abs(fresh.encode(TEXTS, "document") - vectors).max() < 1e-3
 
 
 class Usage(NamedTuple):

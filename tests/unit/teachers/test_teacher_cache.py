@@ -316,9 +316,9 @@ def broken(texts: list[str]) -> Matrix:
 
 
 def test_an_error_of_another_device_is_told(tmp_path: Path) -> None:
-    cache = TeacherCache(tmp_path, devices=("cpu", "cpu"))
+    cache = TeacherCache(tmp_path, block=1, devices=("cpu", "cpu"))
     with pytest.raises(InputError, match=r"a/teacher gave NaN.*'some text'"):
-        cache.rows(Work("a/teacher", IDENTITY, ["some text"], broken, 4))
+        cache.rows(Work("a/teacher", IDENTITY, ["some text", "another"], broken, 4))
 
 
 def test_what_is_missing(tmp_path: Path) -> None:
