@@ -19,11 +19,14 @@ def train(
     from rich.console import Console
 
     from neural_sparse.config import read_recipe
+    from neural_sparse.distributed import ranks
     from neural_sparse.files import read_json
     from neural_sparse.training.train import train as run
 
     settings = read_recipe(recipe, overrides or [])
     model = run(settings, overwrite=overwrite)
+    if ranks.rank():
+        return
     metrics = read_json(model.parent / "metrics.json")
     console = Console()
     if metrics["history"]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from neural_sparse.distributed import ranks
+
 
 def flops_loss(
     vectors: Tensor, token_weights: Tensor | None = None, l0_threshold: int | None = None
@@ -15,6 +17,7 @@ def flops_loss(
         vectors: document weights [documents, vocabulary], >= 0.
         token_weights: w [vocabulary], 1 if None; a weight that grows with document frequency gives
             DF-FLOPS (arXiv 2505.15070).
+            On several ranks, those of this rank; the mean is over all ranks' documents.
         l0_threshold: only documents with more non-zero terms than this are pressed
             (arXiv 2504.14839); the mean is still over all documents.
     """
@@ -22,6 +25,9 @@ def flops_loss(
         long = (vectors.detach() != 0).sum(1) > l0_threshold
         vectors = vectors * long[:, None]
     mean = vectors.mean(0)
+    if ranks.world_size() > 1:
+        count = ranks.summed(vectors.new_tensor(len(vectors)))
+        mean = ranks.summed(vectors.sum(0)) / count
     squares = mean * mean
     return squares.sum() if token_weights is None else (token_weights * squares).sum()
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from neural_sparse.distributed import ranks
 from neural_sparse.errors import InputError
 from neural_sparse.idf import DEFAULT_IDF, IdfWeights, idf_weights
 from neural_sparse.losses.flops import document_frequency_weights, flops_loss, quadratic_ramp
@@ -102,7 +103,8 @@ class IDFAwareLoss(nn.Module):
 
         Args:
             query_ids, query_mask: [queries, tokens], without special tokens.
-            documents: weights [documents, vocabulary].
+            documents: weights [documents, vocabulary]; on several ranks this rank's share, and all else
+                speaks of the documents of all ranks, one rank's after another's.
             teacher_scores: targets [queries, documents].
             known: bool, same shape: which targets are known; all if None.
             positive: int64 [queries], column of each query's own document; the diagonal of equal groups
@@ -113,7 +115,7 @@ class IDFAwareLoss(nn.Module):
         Returns:
             "loss" (ranking + lambda * flops), "ranking", "flops" (before lambda), scalars; and "scores".
         """
-        scores = idf_scores(query_ids, query_mask, self.idf, documents.float())
+        scores = ranks.all_columns(idf_scores(query_ids, query_mask, self.idf, documents.float()))
         if known is None:
             known = torch.ones_like(scores, dtype=torch.bool)
         if positive is None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from neural_sparse.data.training_set import TrainingSet
+from neural_sparse.distributed import ranks
 from neural_sparse.errors import InputError
 from neural_sparse.model.encoding import packed_features
 from neural_sparse.tokens import tokenize
@@ -40,7 +41,7 @@ class Schedule(Dataset[Example]):
         data: the examples.
         length: examples in the whole run; those of a source are shuffled anew each time all have been used.
         num_negatives: hard negatives drawn per example from those it has (fewer if it has fewer).
-        batch_size: consecutive positions that make one device's (micro-)batch.
+        batch_size: consecutive positions that make one (micro-)batch.
     """
 
     def __init__(
@@ -121,7 +122,8 @@ class Collator:
     def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
         """
         Returns:
-            input_ids [tokens], offsets [documents + 1]: the batch's documents, each once;
+            input_ids [tokens], offsets [documents + 1]: the batch's documents, each once; on several
+                ranks this rank's share of them, while all else speaks of all, in the order of ranks;
             query_ids, query_mask [queries, tokens];
             positive [queries]: column of each query's relevant document;
             also_relevant [queries, documents]: other documents known to be relevant to a query;
@@ -130,17 +132,25 @@ class Collator:
         query_rows = np.array([example for example, _ in examples], np.int64)
         positives = self.data.positives[query_rows]
         doc_rows = np.unique(np.concatenate([positives, *(negatives for _, negatives in examples)]))
-        positive = np.searchsorted(doc_rows, positives)
+        if len(doc_rows) < ranks.world_size():
+            raise InputError(
+                f"a batch has {len(doc_rows)} documents for {ranks.world_size()} devices; raise batch_size"
+            )
+        order = ranks.order(len(doc_rows))
+        column = np.argsort(order)  # of each document, in their ascending order
+        positive = column[np.searchsorted(doc_rows, positives)]
         own = np.zeros((len(examples), len(doc_rows)), bool)
         own[np.arange(len(examples)), positive] = True
         for row, (_, negatives) in enumerate(examples):
-            own[row, np.searchsorted(doc_rows, negatives)] = True
+            own[row, column[np.searchsorted(doc_rows, negatives)]] = True
+        mine = doc_rows[ranks.share(len(doc_rows))]
+        doc_rows = doc_rows[order]
 
         also_relevant = np.array([np.isin(doc_rows, list(self.data.relevant[row])) for row in query_rows])
         also_relevant[np.arange(len(examples)), positive] = False
 
         documents = tokenize(
-            [self.data.documents[row] for row in doc_rows],
+            [self.data.documents[row] for row in mine],
             self.tokenizer,
             self.max_length,
             special_tokens=True,

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from sentence_transformers import SparseEncoderTrainingArguments
 from sentence_transformers.util import get_device_name
-from transformers import set_seed
+from transformers import TrainerState, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from neural_sparse.config import Recipe, TeacherConfig, recipe_to_dict
 from neural_sparse.data.training_set import TrainingSet, load_training_set
+from neural_sparse.distributed import ranks
 from neural_sparse.errors import InputError
 from neural_sparse.files import read_json, replacing_folder, write_json
 from neural_sparse.idf import IdfWeights, compute_idf_weights, idf_weights, save_idf_weights
@@ -66,6 +67,8 @@ def train(
         teachers: prepared for exactly these data, instead of the recipe's.
         overwrite: start anew although `recipe.output` holds another run.
 
+    Started by torchrun or `accelerate launch`, it trains on all their processes.
+
     Returns:
         The model folder, `recipe.output`/final_model. Beside it: checkpoint-N/, training_config.json,
         metrics.json, idf.json, training_losses.png.
@@ -75,20 +78,32 @@ def train(
             cannot be loaded; a loss that is not finite.
     """
     output = Path(recipe.output)
-    resume_from = _claim(output, recipe, overwrite)
+    ranks.join()
+    ranks.check_same(recipe_to_dict(recipe), "recipe")
+    with ranks.first_rank_first():
+        resume_from = None if ranks.rank() else _claim(output, recipe, overwrite)
+    resume_from = ranks.from_first_rank(resume_from)
     set_seed(recipe.seed)
     if data is None:
         data = load_training_set(recipe.train, recipe.corpus)
-    model = NeuralSparseEncoder(recipe.init, recipe.max_length, activation=recipe.activation)  # type: ignore[arg-type]
-    _say_what_is_cut(model, data)
-    idf = _idf(recipe, model, data)
+    model = NeuralSparseEncoder(
+        recipe.init,
+        recipe.max_length,
+        activation=recipe.activation,  # type: ignore[arg-type]
+        device=ranks.device(),
+    )
+    with ranks.first_rank_first():
+        if not ranks.rank():
+            _say_what_is_cut(model, data)
+            save_idf_weights(_idf(recipe, model, data), output / "idf.json")
+    idf = idf_weights(output / "idf.json", model.tokenizer)
     model.set_query_weights(idf)
-    save_idf_weights(idf, output / "idf.json")
     if recipe.num_hard_negatives and not any(len(rows) for rows in data.negatives):
         data = replace(data, negatives=mine_with_bm25(data, recipe.negatives_pool))
     if teachers is None and recipe.teachers:
         ensemble = build_ensemble(recipe.teachers, recipe.scale_constant, recipe.teacher_cache, recipe.bf16)
-        teachers = ensemble.prepare(data.queries, data.documents, candidate_pairs(data))
+        with ranks.first_rank_first():  # encodes; the others find the vectors in the cache
+            teachers = ensemble.prepare(data.queries, data.documents, candidate_pairs(data))
     if recipe.compile:
         model.mlm.compile(dynamic=True)
     trainer = _trainer(recipe, model, idf, data, teachers)
@@ -99,20 +114,24 @@ def train(
         raise InputError(
             f"cannot write to {output}: {error.strerror or error}; checkpoints are kept"
         ) from error
-    history = loss_history(trainer.state.log_history)
+    if not ranks.rank():
+        _finish(recipe, model, trainer.state, time.perf_counter() - started)
+    ranks.wait_for_all()
+    return output / "final_model"
+
+
+def _finish(recipe: Recipe, model: NeuralSparseEncoder, state: TrainerState, seconds: float) -> None:
+    """Write what a finished run leaves beside its checkpoints."""
+    output = Path(recipe.output)
+    history = loss_history(state.log_history)
     model.eval()
     plot_losses(history, output / "training_losses.png")
-    metrics = {
-        "steps": trainer.state.global_step,
-        "seconds": time.perf_counter() - started,
-        "history": history,
-    }
+    metrics = {"steps": state.global_step, "seconds": seconds, "history": history}
     write_json(output / "metrics.json", metrics)
     if recipe.encode_max_length:
         model.set_max_length(recipe.encode_max_length)
     with replacing_folder(output / "final_model") as folder:  # last, for it says that the run is finished
         model.save_pretrained(str(folder))
-    return output / "final_model"
 
 
 def _say_what_is_cut(model: NeuralSparseEncoder, data: TrainingSet) -> None:
@@ -265,11 +284,12 @@ def _trainer(
         logging_steps=min(recipe.logging_steps, recipe.num_steps),
         report_to="none",
         disable_tqdm=True,
+        ddp_timeout=int(ranks.WAIT.total_seconds()),
     )
     if recipe.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     model.cache_tokens = recipe.cache_tokens
-    per_step = recipe.batch_size * recipe.gradient_accumulation_steps * args.world_size
+    per_step = recipe.batch_size * recipe.gradient_accumulation_steps
     schedule = Schedule(
         data, recipe.num_steps * per_step, recipe.num_hard_negatives, recipe.seed, recipe.batch_size
     )

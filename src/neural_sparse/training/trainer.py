@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from neural_sparse.distributed import ranks
 from neural_sparse.errors import InputError
 from neural_sparse.files import write_text
 from neural_sparse.losses.idf_aware import IDFAwareLoss
@@ -44,7 +45,8 @@ class Objective(nn.Module):
             batch["also_relevant"],
         )
         scores = parts.pop("scores")
-        parts["nonzero_terms"] = (documents.detach() != 0).sum(1).float().mean()
+        terms = (documents.detach() != 0).sum().float()
+        parts["nonzero_terms"] = ranks.summed(terms) / scores.shape[1]
         if targets is not None and known is not None:
             best = targets.masked_fill(~known, -torch.inf).argmax(1)
             parts["teacher_agreement"] = (
@@ -78,16 +80,15 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
         self.add_callback(StepClock(loss))
 
     def get_train_dataloader(self) -> DataLoader:
-        loader = DataLoader(
+        # Not divided among the ranks: each sees the whole batch, and the collator gives it its documents.
+        return DataLoader(
             self.schedule,
-            batch_size=self.args.train_batch_size,
+            batch_size=self.args.per_device_train_batch_size,
             shuffle=False,
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
             drop_last=True,
         )
-        self.accelerator.even_batches = False
-        return self.accelerator.prepare(loader)
 
     def compute_loss(
         self,
