@@ -28,6 +28,7 @@ from neural_sparse.teachers import (
     SparseTeacher,
     TeacherCache,
 )
+from neural_sparse.teachers.cache import Work
 from neural_sparse.teachers.score_files import read_scores
 from neural_sparse.teachers.score_writing import candidate_scores, write_scores
 from neural_sparse.teachers.teach import fill, needs_of
@@ -139,6 +140,10 @@ def test_each_text_once_over_processes_and_roles(tmp_path: Path) -> None:
     assert shorter.cache.encoded == {SPARSE: 3}
 
 
+def _not_a_number(texts: list[str]) -> np.ndarray:
+    return np.full((len(texts), 3), np.nan, dtype=np.float16)
+
+
 def test_a_process_per_device(tmp_path: Path) -> None:
     texts = [f"document number {i} " + "about retrieval " * (i % 9) for i in range(40)]
     caches = [TeacherCache(), TeacherCache(tmp_path, block=8, devices=("cpu", "cpu"))]
@@ -146,6 +151,9 @@ def test_a_process_per_device(tmp_path: Path) -> None:
     one, two = (teacher.prepare(QUERIES, texts, None, cache).document_vectors() for cache in caches)
     np.testing.assert_allclose(two.toarray(), one.toarray(), atol=2e-3)
     assert caches[0].encoded == caches[1].encoded == {SPARSE: 44}
+    broken = Work("broken", {}, texts, _not_a_number, 4)
+    with pytest.raises(InputError, match=r"broken gave NaN.*'document number"):
+        caches[1].rows(broken)
 
 
 def test_bfloat16_is_close_and_kept_apart(prepared: PreparedEnsemble, tmp_path: Path) -> None:

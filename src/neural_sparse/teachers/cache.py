@@ -49,8 +49,8 @@ class TeacherCache:
 
     Args:
         devices: encode more than a block with a process for each ("cuda:0", "cuda:1", or "cpu" several
-            times); in this process, where the teacher says, if there are fewer than two. The bytes written are those that
-            one such device alone would write.
+            times); in this process, where the teacher says, if there are fewer than two. The bytes
+            written are those that one such device alone would write.
 
     Attributes:
         encoded: How many texts (or pairs) each teacher really encoded through this object.
