@@ -42,7 +42,8 @@ def part_bytes(cleaned: Sequence[Cleaned], counts: Counts, near_duplicates: bool
     if near_duplicates:
         bands = [
             _fixed(_bands([one.query_words for one in cleaned], QUERY_GRAM)),
-            _fixed(_bands([one.document_words for one in cleaned], DOCUMENT_GRAM)),
+            # Documents alone are not compared: a corpus may hold nearly the same text twice.
+            _fixed(_bands([one.document_words if one.query_words else [] for one in cleaned], DOCUMENT_GRAM)),
         ]
     columns = [
         pa.array(queries, pa.string()),

@@ -235,7 +235,7 @@ def _fill(
             source,
             options.cleaning,
             options.seed,
-            _tables(source, work, number),
+            _tables(source, work, number, show_progress),
             options.queries_from,
             _thin(source),
             tests,
@@ -343,14 +343,17 @@ def _work(number: int, piece: Piece) -> bytes:
     return _readers_here[number].make(piece)
 
 
-def _tables(source: Source, work: Path, number: int) -> dict[str, Path]:
+def _tables(source: Source, work: Path, number: int, show_progress: bool) -> dict[str, Path]:
     """Texts by id, where judgements name them."""
     found = {}
     digest = hashlib.sha256(json.dumps(source.describe()).encode()).hexdigest()[:16]
     for name, files in (("corpus", source.corpus), ("queries", source.queries)):
         if files:
             path = work / f"{number:02d}-{name}-{digest}.arrow"
-            TextTable.make(path, text_rows(files))
+            rows = sum(file.rows for file in files)
+            disable = None if show_progress else True
+            with tqdm(total=rows, desc=f"{source.name}: {name}", unit="row", disable=disable) as bar:
+                TextTable.make(path, text_rows(files, bar.update))
             found[name] = path
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import re
 import zlib
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ import pyarrow.parquet as pq
 from neural_sparse.errors import InputError
 from neural_sparse.files import sha256_file
 
+logger = logging.getLogger(__name__)
+
 Chunk: TypeAlias = list[bytes] | pa.RecordBatch
 FORMATS = {
     ".jsonl": "jsonl",
@@ -29,6 +32,7 @@ FORMATS = {
     ".parquet": "parquet",
 }
 _BLOCK = 1 << 22
+_LARGE = 1 << 29  # worth a word before it is read
 # A first line of these names alone is a header.
 _HEADER = re.compile(
     "query|pos|positive|neg|negative|anchor|question|answer|title|text|body|document|passage|abstract|context|"
@@ -77,6 +81,8 @@ def scan(path: Path) -> RowFile:
     if kind is None:
         raise InputError(f"{path}: unknown kind of file; known are {', '.join(FORMATS)}")
     size = path.stat().st_size
+    if size > _LARGE:
+        logger.info("counting the rows of %s (%.1f GB)", path, size / 1e9)
     if kind == "parquet":
         with _readable(path):
             metadata = pq.ParquetFile(path).metadata

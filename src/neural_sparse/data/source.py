@@ -166,7 +166,8 @@ def _of_file(path: Path) -> Source:
         return Source(path.stem, (Section("generated", DocumentFiles(path.parent, (path,))),))
     file = scan(path)
     kind: Kind = "generated" if _is_corpus(file) else "examples"
-    return Source(path.name.split(".")[0], (Section(kind, file),))
+    name = path.name.split(".")[0]
+    return Source(path.resolve().parent.name if name == "corpus" else name, (Section(kind, file),))
 
 
 def _of_folder(folder: Path, split: str) -> Source:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from neural_sparse.data.collection import Collection
+from neural_sparse.data.prepared import PreparedSet, is_prepared
 from neural_sparse.data.words import ngram_hashes, words
 from neural_sparse.errors import InputError
 from neural_sparse.files import read_jsonl
@@ -110,12 +111,21 @@ def find_leakage(
 def read_training_texts(path: str | Path) -> Iterator[str]:
     """Every text of a training file: the strings, and lists of strings, of each JSON line but its ids.
 
+    Of a folder of prepared data, all queries and documents.
+
     Raises:
         InputError: no such file, or a malformed line.
     """
     path = Path(path)
+    if is_prepared(path):
+        prepared = PreparedSet.load(path)
+        yield from prepared.queries
+        yield from prepared.documents
+        return
     if path.is_dir():
-        raise InputError(f"{path} is a folder; give the JSON-lines file with the training pairs")
+        raise InputError(
+            f"{path} is a folder; give the JSON-lines file with the training pairs, or prepared data"
+        )
     for row in read_jsonl(path):
         yield from _strings(row)
 

@@ -15,10 +15,12 @@ import pytest
 
 from neural_sparse.data import prepare as module
 from neural_sparse.data.cleaning import Cleaning
+from neural_sparse.data.collection import Collection
 from neural_sparse.data.prepare import PrepareOptions, prepare
 from neural_sparse.data.prepared import PreparedSet
 from neural_sparse.data.statistics import statistics
 from neural_sparse.errors import InputError
+from neural_sparse.evaluation.leakage import find_leakage, read_training_texts
 from neural_sparse.files import sha256_file
 
 Make = Callable[[str, Any], Path]
@@ -218,6 +220,43 @@ class TestDuplicates:
         cleaning = Cleaning(decontaminate=tests, decontaminate_documents=True)
         data = prepare([str(path)], tmp_path / "both", PrepareOptions(cleaning=cleaning))
         assert data.manifest["sources"][0]["dropped"] == {"test_query": 1, "test_document": 1}
+
+
+def test_the_leakage_check_finds_nothing_in_what_was_decontaminated(tmp_path: Path) -> None:
+    vocabulary = [f"w{number}" for number in range(40)]
+    rng = np.random.default_rng(0)
+
+    def text(words: int) -> str:
+        return " ".join(rng.choice(vocabulary, words))
+
+    queries = [text(int(rng.integers(1, 9))) for _ in range(40)]
+    documents = [text(20) for _ in range(40)]
+    collection = Collection.of(
+        {str(at): document for at, document in enumerate(documents)},
+        {str(at): query for at, query in enumerate(queries)},
+        {str(at): {str(at): 1} for at in range(40)},
+    )
+    collection.save(tmp_path / "test")
+    pairs = [[text(6), text(15)] for _ in range(300)]
+    pairs += [[rng.choice(queries), text(15)] for _ in range(30)] + [
+        [text(5), rng.choice(documents)] for _ in range(30)
+    ]
+    pairs += [[text(4), f"{text(4)} {rng.choice(queries)} {text(4)}"] for _ in range(30)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(list(map(str, pair))) + "\n" for pair in pairs))
+    cleaning = Cleaning(decontaminate=(str(tmp_path / "test"),), decontaminate_documents=True)
+    data = run(tmp_path, tmp_path / "pairs.jsonl", cleaning=cleaning)
+    dirty = find_leakage(collection, (one for pair in pairs for one in map(str, pair)))
+    assert dirty.exact_queries > 10
+    assert dirty.near_queries > 3
+    assert dirty.exact_documents > 10
+    clean = find_leakage(collection, read_training_texts(tmp_path / "out"))
+    assert 250 < len(data) < 340
+    assert (clean.exact_queries, clean.near_queries, clean.exact_documents, clean.near_documents) == (
+        0,
+        0,
+        0,
+        0,
+    )
 
 
 def _interrupted(*_: Any) -> None:

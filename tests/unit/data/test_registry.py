@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from neural_sparse.data.hub_files import complete_files, hub_files, require_space
+from neural_sparse.data.prepare import PrepareOptions, prepare
 from neural_sparse.data.registry import expand_groups, groups, public_sets
 from neural_sparse.data.source import find_source
 from neural_sparse.errors import InputError
@@ -74,3 +78,47 @@ def test_a_disk_that_is_too_small_is_refused_with_what_is_needed(tmp_path: Path)
     require_space(tmp_path / "not" / "yet" / "there", 1, "a little")
     with pytest.raises(InputError, match=r"the download of x needs about 1000000000.0 GB at .*GB are free"):
         require_space(tmp_path, 10**18, "the download of x")
+
+
+def cached(cache: Path, repository: str, revision: str, ref: str | None = None) -> Path:
+    """An empty snapshot in the layout of the hub's cache."""
+    folder = cache / f"datasets--{repository.replace('/', '--')}"
+    snapshot = folder / "snapshots" / revision
+    snapshot.mkdir(parents=True)
+    if ref is not None:
+        (folder / "refs").mkdir()
+        (folder / "refs" / ref).write_text(revision)
+    return snapshot
+
+
+def test_registered_sets_from_the_hub_s_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    sets = public_sets()
+    entry = sets["WikiAnswers"]
+    snapshot = cached(tmp_path / "cache", entry.repository, entry.revision)
+    (snapshot / entry.files[0]).write_bytes(gzip.compress(b'{"set": ["what is x", "x means what"]}\n'))
+    entry = sets["msmarco"]
+    snapshot = cached(tmp_path / "cache", entry.repository, entry.revision)
+    passages = [
+        {"_id": "0", "title": "", "text": "passage zero"},
+        {"_id": "1", "title": "", "text": "Itâ€™s passage one"},
+    ]
+    for number, row in enumerate(passages):
+        write_parquet(snapshot / "corpus" / f"msmarco-corpus-{number:05d}-of-00002.parquet", [row])
+    queries = [{"_id": "7", "title": "", "text": "ask seven"}]
+    write_parquet(snapshot / "queries" / "msmarco-queries.parquet", queries)
+    judged = cached(tmp_path / "cache", str(entry.qrels_repository), "b" * 40, "main")
+    (judged / "train.tsv").write_text("query-id\tcorpus-id\tscore\n7\t1\t1\n")
+    options = PrepareOptions(accept_licences=("msmarco",))
+    data = prepare(["WikiAnswers", "msmarco"], tmp_path / "out", options)
+    first, second = data.manifest["sources"]
+    assert (first["name"], first["licence"], first["examples"]) == ("WikiAnswers", "not stated", 1)
+    assert (second["name"], second["documents"], second["examples"]) == ("msmarco", 2, 1)
+    assert list(data.queries)[1:] == ["ask seven"]
+    assert list(data.documents)[1:] == ["passage zero", "It’s passage one"]
+    assert data.manifest["settings"]["sources"][1]["hub"]["revision"] == entry.revision
+
+
+def write_parquet(path: Path, rows: list[dict[str, str]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows), path)
