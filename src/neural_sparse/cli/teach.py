@@ -139,7 +139,8 @@ def _prepared(
     from neural_sparse.config import read_recipe
     from neural_sparse.data.training_set import load_training_set
     from neural_sparse.errors import InputError
-    from neural_sparse.training.train import build_ensemble, candidate_pairs, mine_with_bm25
+    from neural_sparse.training.refresh import RunNegatives
+    from neural_sparse.training.train import build_ensemble, candidate_pairs
 
     changes = [f"train={json.dumps([str(file) for file in data])}"] if data else []
     settings = read_recipe(recipe, [*(overrides or []), *changes])
@@ -151,8 +152,10 @@ def _prepared(
     gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     ensemble.cache.devices = tuple(devices.split(",") if devices else gpus)
     examples = load_training_set(settings.train, settings.corpus)
-    if settings.num_hard_negatives and not any(len(rows) for rows in examples.negatives):
-        examples = replace(examples, negatives=mine_with_bm25(examples, settings.negatives_pool))
+    given = any(len(rows) for rows in examples.negatives)
+    # What the student finds is known only when training starts, which scores it then.
+    if settings.num_hard_negatives and not given and "student" not in settings.negatives:
+        examples = replace(examples, negatives=RunNegatives(settings, examples).mine(0).rows())
     return ensemble.cache, ensemble, examples, candidate_pairs(examples)
 
 

@@ -7,13 +7,15 @@ negatives, whatever it was killed at.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -21,6 +23,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from neural_sparse.config import Recipe
 from neural_sparse.data.training_set import TrainingSet
 from neural_sparse.distributed import ranks
+from neural_sparse.errors import InputError
 from neural_sparse.mining import Mined, Miner, MiningOptions, Sources, student_source
 from neural_sparse.mining.miner import data_digest
 from neural_sparse.model.encoder import NeuralSparseEncoder
@@ -29,6 +32,7 @@ from neural_sparse.parts import Parts
 from neural_sparse.teachers.build import precision_of
 from neural_sparse.teachers.cache import TeacherCache
 from neural_sparse.training.batches import Collator, Example, Schedule
+from neural_sparse.training.trainer import NeuralSparseTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -42,10 +46,10 @@ class RunNegatives:
     Args:
         recipe: whose keys decide what is mined.
         data: examples; negatives they bring are used until the first refresh.
-        model: the student.
+        model: the student; without it only what other sources find can be mined.
     """
 
-    def __init__(self, recipe: Recipe, data: TrainingSet, model: NeuralSparseEncoder) -> None:
+    def __init__(self, recipe: Recipe, data: TrainingSet, model: NeuralSparseEncoder | None = None) -> None:
         self.recipe = recipe
         self.data = data
         self.model = model
@@ -72,8 +76,8 @@ class RunNegatives:
         with ranks.first_rank_first():  # the others find the file
             parts = self._parts()
             if number in parts.missing():
-                with parts.write(number) as temporary:
-                    self._mine(number).save(temporary)
+                with _dropout_unmoved(), parts.write(number) as temporary:
+                    self.mine(number).save(temporary)
 
     def _rows(self, number: int) -> Sequence[NDArray[np.int64]]:
         if number == 0 and self._given:
@@ -99,7 +103,12 @@ class RunNegatives:
             self._known_digest = data_digest(self.data)
         return self._known_digest
 
-    def _mine(self, number: int) -> Mined:
+    def mine(self, number: int) -> Mined:
+        """Negatives of this moment; `make` keeps them.
+
+        Raises:
+            InputError: the student is among the sources and there is none.
+        """
         recipe = self.recipe
         if self._sources is None:
             self._sources = Sources(
@@ -114,6 +123,8 @@ class RunNegatives:
             )
         named = [self._sources.source(text) for text in recipe.negatives if text != "student"]
         if number or "student" in recipe.negatives:
+            if self.model is None:
+                raise InputError("negatives that the student finds are mined when training starts")
             bf16 = native_bf16(self.model.device) if recipe.bf16 is None else recipe.bf16
             named.append(student_source(self.model, self.data, {"number": number}, bf16))
         margins = recipe.negatives_absolute_margin, recipe.negatives_relative_margin
@@ -138,6 +149,18 @@ class RunNegatives:
             recipe.negatives_pool,
         )
         return mined
+
+
+def refresh_during(
+    trainer: NeuralSparseTrainer,
+    negatives: RunNegatives,
+    prepare: Callable[[Sequence[TrainingSet]], Any] | None,
+) -> None:
+    """Let a trainer use and refresh a run's negatives; `prepare` as in `RefreshNegatives`."""
+    recipe = negatives.recipe
+    per_step = recipe.batch_size * recipe.gradient_accumulation_steps
+    trainer.schedule = RefreshedSchedule(trainer.schedule, negatives, per_step)  # type: ignore[assignment]
+    trainer.add_callback(RefreshNegatives(negatives, trainer.data_collator, prepare))  # type: ignore[arg-type]
 
 
 class NegativeRows(Sequence[NDArray[np.int64]]):
@@ -221,6 +244,16 @@ class RefreshNegatives(TrainerCallback):
         """Let the teachers know the pairs of this step and of the next."""
         if self._prepare is not None:
             numbers = sorted({self._negatives.in_force(step), self._negatives.in_force(step + _LAG)})
-            self._collator.teachers = self._prepare(
-                [replace(self._negatives.data, negatives=self._negatives.rows(number)) for number in numbers]
-            )
+            sets = [
+                replace(self._negatives.data, negatives=self._negatives.rows(number)) for number in numbers
+            ]
+            with ranks.first_rank_first(), _dropout_unmoved():
+                self._collator.teachers = self._prepare(sets)
+
+
+@contextmanager
+def _dropout_unmoved() -> Iterator[None]:
+    """Leave the random state as it was: loading models draws from it, and a resumed run loads fewer."""
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices):
+        yield

@@ -6,7 +6,7 @@ import logging
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,8 @@ from neural_sparse.errors import InputError
 from neural_sparse.files import read_json, replacing_folder, write_json
 from neural_sparse.idf import IdfWeights, compute_idf_weights, idf_weights, save_idf_weights
 from neural_sparse.losses.idf_aware import IDFAwareLoss
-from neural_sparse.mining.candidates import hard_negatives
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.model.precision import native_bf16
-from neural_sparse.search import BM25Index
 from neural_sparse.teachers import (
     BM25Teacher,
     CrossEncoderTeacher,
@@ -41,6 +39,8 @@ from neural_sparse.tokens import tokenize
 from neural_sparse.training.batches import Collator, Schedule
 from neural_sparse.training.plots import plot_losses
 from neural_sparse.training.progress import ProgressBar
+from neural_sparse.training.refresh import FOLDER as NEGATIVES_FOLDER
+from neural_sparse.training.refresh import RunNegatives, refresh_during
 from neural_sparse.training.trainer import NeuralSparseTrainer, checkpoints
 
 logger = logging.getLogger(__name__)
@@ -98,15 +98,20 @@ def train(
             save_idf_weights(_idf(recipe, model, data), output / "idf.json")
     idf = idf_weights(output / "idf.json", model.tokenizer)
     model.set_query_weights(idf)
-    if recipe.num_hard_negatives and not any(len(rows) for rows in data.negatives):
-        data = replace(data, negatives=mine_with_bm25(data, recipe.negatives_pool))
+    negatives = RunNegatives(recipe, data, model)
+    data = negatives.start()
+    prepare = None
     if teachers is None and recipe.teachers:
         ensemble = build_ensemble(recipe.teachers, recipe.scale_constant, recipe.teacher_cache, recipe.bf16)
         with ranks.first_rank_first():  # encodes; the others find the vectors in the cache
             teachers = ensemble.prepare(data.queries, data.documents, candidate_pairs(data))
+        if not all(teacher.in_batch for teacher in ensemble.teachers):
+            prepare = partial(_prepare_again, ensemble)
     if recipe.compile:
         model.mlm.compile(dynamic=True)
     trainer = _trainer(recipe, model, idf, data, teachers)
+    if recipe.refresh_negatives_steps:
+        refresh_during(trainer, negatives, prepare)
     started = time.perf_counter()
     try:
         trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
@@ -180,7 +185,7 @@ def _claim(output: Path, recipe: Recipe, overwrite: bool) -> Path | None:
             logger.info("going on from %s", saved[-1])
             return saved[-1]
     if overwrite:
-        for old in (output / "final_model", *output.glob("checkpoint-*")):
+        for old in (output / "final_model", output / NEGATIVES_FOLDER, *output.glob("checkpoint-*")):
             shutil.rmtree(old, ignore_errors=True)
     write_json(config, recipe_to_dict(recipe))
     return None
@@ -196,11 +201,10 @@ def _idf(recipe: Recipe, model: NeuralSparseEncoder, data: TrainingSet) -> IdfWe
     return model.idf_table() if recipe.idf == "init" else idf_weights(recipe.idf, model.tokenizer)
 
 
-def mine_with_bm25(data: TrainingSet, pool: int) -> list[np.ndarray]:
-    """The `pool` best-ranked non-relevant documents of each example."""
-    index = BM25Index.build(data.documents, [str(row) for row in range(len(data.documents))])
-    hits = index.search_texts(data.queries, pool + max(map(len, data.relevant)))
-    return hard_negatives([hits], data.relevant, pool)
+def _prepare_again(ensemble: EnsembleTeacher, sets: Sequence[TrainingSet]) -> PreparedEnsemble:
+    """Teachers that know the pairs of several data sets, which differ in their negatives alone."""
+    pairs = np.concatenate([candidate_pairs(one) for one in sets])
+    return ensemble.prepare(sets[0].queries, sets[0].documents, pairs)
 
 
 def candidate_pairs(data: TrainingSet) -> np.ndarray:

@@ -5,7 +5,7 @@ import pytest
 
 from neural_sparse.mining.candidates import hard_negatives
 from neural_sparse.search import Hits
-from neural_sparse.training.train import candidate_pairs, mine_with_bm25
+from neural_sparse.training.train import candidate_pairs
 
 
 def hits(rows: list[list[int]]) -> Hits:
@@ -49,12 +49,9 @@ def test_equals_a_loop(seed: int) -> None:
         assert mined.dtype == np.int64
 
 
-def test_bm25_never_gives_a_relevant_document() -> None:
+def test_pairs_of_positives_and_negatives() -> None:
     from neural_sparse.data.training_set import TrainingSet
 
-    documents = ["sort a list", "sort a tuple", "open a file", "sort a list of files"]
-    data = TrainingSet(["sort list", "sort list", "open"], documents, np.array([0, 3, 2]))
-    mined = mine_with_bm25(data, 2)
-    assert [rows.tolist() for rows in mined] == [[1], [1], []]
-    data.negatives = mined
+    data = TrainingSet(["a", "a", "b"], list("vwxy"), np.array([0, 3, 2]))
+    data.negatives = [np.array([1]), np.array([1]), np.array([], np.int64)]
     assert candidate_pairs(data).tolist() == [[0, 0], [0, 1], [1, 3], [1, 1], [2, 2]]

@@ -15,8 +15,16 @@ from neural_sparse.data.training_set import TrainingSet
 from neural_sparse.errors import InputError
 from neural_sparse.mining import Mined
 from neural_sparse.model.encoder import NeuralSparseEncoder
+from neural_sparse.teachers import EnsembleTeacher
+from neural_sparse.teachers.pairs import PreparedPairs
 from neural_sparse.training.batches import Schedule
-from neural_sparse.training.refresh import NegativeRows, RefreshedSchedule, RunNegatives
+from neural_sparse.training.refresh import (
+    NegativeRows,
+    RefreshedSchedule,
+    RefreshNegatives,
+    RunNegatives,
+)
+from neural_sparse.training.train import train
 
 WORDS = [word for text in TEXTS for word in text.lower().rstrip(".").split()]
 
@@ -115,7 +123,7 @@ def test_mined_once_and_read_back(
     assert any(rows)
     for row, known in zip(rows, data.relevant, strict=True):
         assert not known & set(row)
-    monkeypatch.setattr(RunNegatives, "_mine", lambda *arguments: pytest.fail("mined again"))
+    monkeypatch.setattr(RunNegatives, "mine", lambda *arguments: pytest.fail("mined again"))
     again = RunNegatives(settings, data, model)
     assert [row.tolist() for row in again.start().negatives] == rows
     again.make(1)
@@ -160,3 +168,99 @@ def test_margins_compare_the_first_dense_or_sparse_model(tmp_path: Path) -> None
     assert recipe(tmp_path, tmp_path, teachers=teachers).margin_teacher == "dense:d"
     named = recipe(tmp_path, tmp_path, teachers=teachers, negatives=("bm25", "sparse:s"))
     assert named.margin_teacher == "sparse:s"
+
+
+class Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stop_after", [6, 9])
+def test_a_resumed_run_ends_with_the_same_weights(
+    data: TrainingSet,
+    tiny_model: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stop_after: int,
+) -> None:
+    """Refreshed after 4 and 8 steps, saved after 5 and 10: killed between a save and the next one."""
+
+    def run(folder: str) -> Recipe:
+        return recipe(
+            tmp_path / folder,
+            tiny_model("bert"),
+            refresh_negatives_steps=4,
+            negatives=("bm25", f"sparse:{tiny_model('bert')}"),
+        )
+
+    from safetensors.numpy import load_file
+
+    def weights(model: Path) -> dict[str, np.ndarray]:
+        return {
+            str(path.relative_to(model)): array
+            for path in sorted(model.rglob("*.safetensors"))
+            for array in load_file(path).values()
+        }
+
+    whole = train(run("whole"), data=data)
+    seen: list[int] = []
+    mine = RunNegatives.mine
+    monkeypatch.setattr(
+        RunNegatives, "mine", lambda self, number: (seen.append(number), mine(self, number))[1]
+    )
+    end = RefreshNegatives.on_step_end
+
+    def stopping(self: RefreshNegatives, args: Any, state: Any, control: Any, **more: Any) -> None:
+        end(self, args, state, control, **more)
+        if state.global_step == stop_after:
+            raise Stop
+
+    monkeypatch.setattr(RefreshNegatives, "on_step_end", stopping)
+    with pytest.raises(Stop):
+        train(run("cut"), data=data)
+    monkeypatch.setattr(RefreshNegatives, "on_step_end", end)
+    resumed = train(run("cut"), data=data)
+    assert sorted(seen) == [0, 1, 2]  # each mined once
+    expected, found = weights(whole), weights(resumed)
+    assert expected.keys() == found.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(array, found[name], err_msg=name)
+    files = [
+        sorted(path.name for path in (tmp_path / one / "run" / "negatives").iterdir())
+        for one in ("whole", "cut")
+    ]
+    assert files[0] == files[1]  # names hold digests
+
+
+def test_pair_teachers_know_the_new_pairs(
+    data: TrainingSet, tiny_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A teacher of single pairs is asked for the refreshed negatives, too."""
+    asked: list[np.ndarray] = []
+
+    class Pairs:
+        name, in_batch = "pairs", False
+
+        def prepare(self, queries: Any, documents: Any, pairs: np.ndarray, cache: Any) -> PreparedPairs:
+            asked.append(pairs)
+            scores = np.linspace(0, 1, len(pairs), dtype=np.float32)
+            return PreparedPairs("pairs", queries, documents, pairs, scores)
+
+    settings = recipe(
+        tmp_path,
+        tiny_model("bert"),
+        refresh_negatives_steps=4,
+        ranking={"kl": 1.0},
+        teachers=(TeacherConfig("cross-encoder", "pairs"),),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "neural_sparse.training.train.build_ensemble",
+            lambda *arguments: EnsembleTeacher(teachers=[(Pairs(), 1.0)]),
+        )
+        train(settings, data=data)
+    negatives = RunNegatives(settings, data)
+    assert len(asked) == 3
+    for number in (1, 2):
+        known = {tuple(pair) for pair in asked[number].tolist()}
+        for example, rows in enumerate(negatives.rows(number)):
+            assert {(example, row) for row in rows.tolist()} <= known
