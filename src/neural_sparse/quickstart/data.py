@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import random
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from neural_sparse.data.collection import Collection, read_qrels
+from neural_sparse.data.from_documents import MIN_SENTENCE_WORDS, first_sentence
 from neural_sparse.data.python_docs import python_docs
 from neural_sparse.data.training_set import TrainingSet
 from neural_sparse.errors import InputError
 from neural_sparse.files import read_jsonl
 
 MAX_TRAINING_QUERIES = 50_000
-MIN_SENTENCE_WORDS = 4
 
 
 @dataclass
@@ -100,9 +99,3 @@ def _data(
         pairs = random.Random(seed).sample(pairs, MAX_TRAINING_QUERIES)
     queries, rows = zip(*pairs, strict=True)
     return QuickstartData(collection, TrainingSet(list(queries), documents, np.array(rows, np.int64)), origin)
-
-
-def first_sentence(text: str) -> tuple[str, str]:
-    """A text's first sentence and the rest ("" if it has only one)."""
-    match = re.search(r"[.!?。？！](?=\s|$)|[。？！]", text)
-    return (text[: match.end()].strip(), text[match.end() :].strip()) if match else (text.strip(), "")

@@ -39,6 +39,8 @@ def test_good_text_stays(text: str) -> None:
 def test_what_does_not_round_trip_stays() -> None:
     lost = "bornâ€\ufffd in"  # a byte is gone for good
     assert repair_mojibake(lost) == lost
+    surrogates = "\xed\xa0\xbd\xed\xb8\x8d"  # an emoji in CESU-8: no UTF-8 was read wrong here
+    assert repair_mojibake(surrogates) == surrogates
 
 
 def test_form_controls_and_breaks() -> None:
