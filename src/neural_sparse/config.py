@@ -72,6 +72,8 @@ class Recipe:
         flops_ramp_steps: optimiser steps of the ramp; a third of num_steps if None.
         l0_threshold: press only documents with more non-zero terms.
         frequency_weighted_flops: press frequent tokens harder.
+        train_query_weights: let the query weights move from IDF (Li-LSR); still a table, still no inference.
+        query_learning_rate: of the query weights, if they are trained.
         idf_in_matching: False trains without IDF in the score, for comparison.
         num_steps: optimiser steps.
         batch_size: queries scored together, over all devices; accumulation multiplies it per optimiser step.
@@ -113,6 +115,8 @@ class Recipe:
     l0_threshold: int | None = None
     frequency_weighted_flops: bool = False
     idf_in_matching: bool = True
+    train_query_weights: bool = False
+    query_learning_rate: float = 1e-3
     num_steps: int = 50_000
     batch_size: int = 40
     gradient_accumulation_steps: int = 1
@@ -141,7 +145,14 @@ class Recipe:
         for key in ("num_steps", "batch_size", "gradient_accumulation_steps", "max_length", "logging_steps"):
             if getattr(self, key) < 1:
                 raise InputError(f"{key} must be at least 1, not {getattr(self, key)}")
-        for key in ("lambda_flops", "learning_rate", "weight_decay", "warmup_steps", "num_hard_negatives"):
+        for key in (
+            "lambda_flops",
+            "learning_rate",
+            "query_learning_rate",
+            "weight_decay",
+            "warmup_steps",
+            "num_hard_negatives",
+        ):
             if getattr(self, key) < 0:
                 raise InputError(f"{key} must not be negative, but is {getattr(self, key)}")
         if self.cache_tokens is not None and self.cache_tokens < 1:

@@ -19,10 +19,13 @@ from safetensors.torch import load_file
 
 from neural_sparse import NeuralSparseEncoder, train
 from neural_sparse.config import Recipe, TeacherConfig, recipe_to_dict
+from neural_sparse.data.training_set import load_training_set
 from neural_sparse.errors import InputError
 from neural_sparse.files import read_json
+from neural_sparse.idf import idf_weights
 from neural_sparse.losses.idf_aware import IDFAwareLoss
 from neural_sparse.model.location import resolve_model
+from neural_sparse.tokens import encode_queries
 from neural_sparse.training.trainer import COMPLETE, NeuralSparseTrainer, checkpoints
 
 pytestmark = pytest.mark.integration
@@ -315,6 +318,35 @@ def test_other_recipes_run(change: dict[str, object], recipe: Recipe, tmp_path: 
     loaded = NeuralSparseEncoder(model)
     assert loaded.encode_documents(["open a file"]).nnz > 0
     assert loaded.activation == change.get("activation", "log1p")
+
+
+def test_query_weights_are_trained_from_idf(recipe: Recipe, tmp_path: Path) -> None:
+    settings = replace(
+        recipe,
+        output=str(tmp_path / "run"),
+        num_steps=4,
+        save_steps=2,
+        train_query_weights=True,
+        query_learning_rate=0.05,
+        warmup_steps=0,
+    )
+    model = NeuralSparseEncoder(train(settings))
+    idf = idf_weights(tmp_path / "run" / "idf.json", model.tokenizer).vector
+    weights = model.query_weights.detach().numpy()
+    moved = np.flatnonzero(weights != idf)
+    used = encode_queries(load_training_set(settings.train).queries, model.tokenizer, idf).indices
+    assert 20 < len(moved) < 0.2 * len(idf)
+    assert set(moved) <= set(used)
+    assert np.abs(weights - idf).max() > 0.05
+    assert (weights >= 0).all()
+    assert (weights[model.tokenizer.all_special_ids] == 0).all()
+    np.testing.assert_array_equal(model.encode_queries(["sorted list"]).data > 0, True)
+
+    # A resumed run ends with the same table.
+    shutil.rmtree(tmp_path / "run" / "final_model")
+    shutil.rmtree(tmp_path / "run" / "checkpoint-4")
+    again = NeuralSparseEncoder(train(settings))
+    np.testing.assert_array_equal(again.query_weights.detach().numpy(), weights)
 
 
 def test_trains_on_the_development_pairs_and_is_judged_on_scifact(

@@ -98,6 +98,7 @@ class IDFAwareLoss(nn.Module):
         known: Tensor | None = None,
         positive: Tensor | None = None,
         also_relevant: Tensor | None = None,
+        query_weights: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Named components.
 
@@ -111,11 +112,14 @@ class IDFAwareLoss(nn.Module):
                 (document i * documents / queries) if None.
             also_relevant: bool [queries, documents], other documents known to be relevant to a query: no
                 negatives of "info_nce".
+            query_weights: [vocabulary], weights that are trained, instead of IDF (Li-LSR, arXiv 2505.01452);
+                tokens whose IDF is 0 keep 0.
 
         Returns:
             "loss" (ranking + lambda * flops), "ranking", "flops" (before lambda), scalars; and "scores".
         """
-        scores = ranks.all_columns(idf_scores(query_ids, query_mask, self.idf, documents.float()))
+        weights = self.idf if query_weights is None else query_weights * (self.idf > 0)
+        scores = ranks.all_columns(idf_scores(query_ids, query_mask, weights, documents.float()))
         if known is None:
             known = torch.ones_like(scores, dtype=torch.bool)
         if positive is None:

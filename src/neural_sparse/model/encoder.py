@@ -208,6 +208,8 @@ class NeuralSparseEncoder(SparseEncoder):
             return super().forward(dict(input), **kwargs)
         if "offsets" in input:
             vectors = self._packed_documents(input["input_ids"], input["offsets"])
+            if self.query_weights.requires_grad:  # trained: the loss takes them from what the model returns
+                return {**input, "sentence_embedding": vectors, "query_weights": self.query_weights.clone()}
         else:
             vectors = self._padded_documents(input["input_ids"], input["attention_mask"])
         return {**input, "sentence_embedding": vectors}

@@ -41,7 +41,7 @@ from neural_sparse.training.plots import plot_losses
 from neural_sparse.training.progress import ProgressBar
 from neural_sparse.training.refresh import FOLDER as NEGATIVES_FOLDER
 from neural_sparse.training.refresh import RunNegatives, refresh_during
-from neural_sparse.training.trainer import NeuralSparseTrainer, checkpoints
+from neural_sparse.training.trainer import QUERY_WEIGHTS, NeuralSparseTrainer, checkpoints
 
 logger = logging.getLogger(__name__)
 
@@ -255,6 +255,7 @@ def _trainer(
     teachers: PreparedEnsemble | None,
 ) -> NeuralSparseTrainer:
     ramp = recipe.flops_ramp_steps if recipe.flops_ramp_steps is not None else recipe.num_steps // 3
+    model.query_weights.requires_grad_(recipe.train_query_weights)
     loss = IDFAwareLoss(
         idf,
         model.vocab_size,
@@ -275,6 +276,9 @@ def _trainer(
         per_device_train_batch_size=recipe.batch_size,
         gradient_accumulation_steps=recipe.gradient_accumulation_steps,
         learning_rate=recipe.learning_rate,
+        learning_rate_mapping={QUERY_WEIGHTS: recipe.query_learning_rate}
+        if recipe.train_query_weights
+        else {},
         weight_decay=recipe.weight_decay,
         warmup_steps=recipe.warmup_steps,
         max_grad_norm=recipe.max_grad_norm,

@@ -17,8 +17,10 @@ from neural_sparse.distributed import ranks
 from neural_sparse.errors import InputError
 from neural_sparse.files import write_text
 from neural_sparse.losses.idf_aware import IDFAwareLoss
+from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.training.batches import Collator, Schedule
 
+QUERY_WEIGHTS = r"sub_modules\.query\.0\.weight$"  # name of the query table's parameter
 COMPLETE = "complete"  # written into a checkpoint folder last
 
 
@@ -33,7 +35,8 @@ class Objective(nn.Module):
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Named components of the loss, and statistics of the batch."""
         features = {"input_ids": batch["input_ids"], "offsets": batch["offsets"], "task": "document"}
-        documents = self.model(features)["sentence_embedding"]
+        features = self.model(features)
+        documents = features["sentence_embedding"]
         targets, known = batch.get("targets"), batch.get("known")
         parts = self.loss(
             batch["query_ids"],
@@ -43,6 +46,7 @@ class Objective(nn.Module):
             known,
             batch["positive"],
             batch["also_relevant"],
+            features.get("query_weights"),
         )
         scores = parts.pop("scores")
         terms = (documents.detach() != 0).sum().float()
@@ -53,6 +57,19 @@ class Objective(nn.Module):
                 (scores.masked_fill(~known, -torch.inf).argmax(1) == best).float().mean()
             )
         return parts
+
+
+class QueryWeightFloor(TrainerCallback):
+    """Keeps trained query weights at 0 or above, as an index and its postings need them."""
+
+    def __init__(self, model: NeuralSparseEncoder) -> None:
+        self.model = model
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        with torch.no_grad():
+            self.model.query_weights.clamp_(min=0)
 
 
 class StepClock(TrainerCallback):
@@ -78,6 +95,8 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
         self.schedule = schedule
         super().__init__(loss=Objective(kwargs["model"], loss), data_collator=collator, **kwargs)  # type: ignore[arg-type]
         self.add_callback(StepClock(loss))
+        if kwargs["model"].query_weights.requires_grad:
+            self.add_callback(QueryWeightFloor(kwargs["model"]))
 
     def get_train_dataloader(self) -> DataLoader:
         # Not divided among the ranks: each sees the whole batch, and the collator gives it its documents.
@@ -89,6 +108,12 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
             num_workers=self.args.dataloader_num_workers,
             drop_last=True,
         )
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        # A query weight that no batch has touched is the token's IDF, and stays so.
+        return [
+            name for name in super().get_decay_parameter_names(model) if not re.search(QUERY_WEIGHTS, name)
+        ]
 
     def compute_loss(
         self,
