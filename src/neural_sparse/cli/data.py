@@ -168,9 +168,12 @@ def _print(prepared: PreparedSet) -> None:
     for key, number in reasons.items():
         if number:
             console.print(f"dropped {number:,}: {REASONS[key]} ({key})", highlight=False)
-    for name, what in (("negatives_dropped", "hard negatives"), ("repaired", "texts repaired")):
+    for name, what in (
+        ("negatives_dropped", "hard negatives left out"),
+        ("repaired", "texts repaired, as often as they occur"),
+    ):
         if number := sum(one[name] for one in found["sources"]):
-            console.print(f"{number:,} {what}{' left out' if name != 'repaired' else ''}", highlight=False)
+            console.print(f"{number:,} {what}", highlight=False)
     console.print(
         f"{found['examples']:,} examples, {found['queries']:,} queries, {found['documents']:,} documents "
         f"({found['documents_no_example_names']:,} that no example names), "
