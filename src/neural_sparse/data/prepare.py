@@ -363,15 +363,14 @@ def _test_texts(cleaning: Cleaning, work: Path) -> dict[str, Path]:
     if not cleaning.decontaminate:
         return {}
     from neural_sparse.data.contamination import TestTexts
-    from neural_sparse.evaluation.sources import expand_names, load_collection
+    from neural_sparse.evaluation.sources import expand_names, load_collection, load_queries
 
     queries: list[str] = []
     documents: list[str] = []
     for name in expand_names(cleaning.decontaminate):
-        collection = load_collection(name)
-        queries += collection.queries.values()
+        queries += load_queries(name).values()
         if cleaning.decontaminate_documents:
-            documents += collection.texts
+            documents += load_collection(name).texts
     found = {"queries": work / "test-queries"}
     TestTexts.of(queries, queries=True).save(found["queries"])
     if cleaning.decontaminate_documents:

@@ -58,7 +58,7 @@ def _judgements(folder: Path, split: str) -> Qrels:
         files = sorted([*folder.glob(f"qrels/{candidate}*.parquet"), *folder.glob(f"{candidate}*.parquet")])
         if files:
             qrels: Qrels = {}
-            for row in _parquet_rows(files):
+            for row in parquet_rows(files):
                 qrels.setdefault(str(row["query-id"]), {})[str(row["corpus-id"])] = row.get("score", 1)
             return qrels
     found = sorted(
@@ -73,7 +73,7 @@ def _judgements(folder: Path, split: str) -> Qrels:
 
 def _rows(folder: Path, part: str) -> Iterator[dict[str, Any]]:
     if files := _parquet_files(folder, part):
-        yield from _parquet_rows(files)
+        yield from parquet_rows(files)
         return
     for file in (folder / f"{part}.jsonl", folder / f"{part}.jsonl.gz"):
         if file.is_file():
@@ -96,7 +96,8 @@ def _parquet_files(folder: Path, part: str) -> list[Path]:
     return files
 
 
-def _parquet_rows(files: list[Path]) -> Iterator[dict[str, Any]]:
+def parquet_rows(files: list[Path]) -> Iterator[dict[str, Any]]:
+    """Rows of several files, streamed."""
     import pyarrow.parquet as pq
 
     for file in files:

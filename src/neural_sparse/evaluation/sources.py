@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
-from neural_sparse.data.collection import Collection
+from neural_sparse.data.collection import Collection, read_qrels
+from neural_sparse.data.hub_files import hub_files
 from neural_sparse.errors import InputError
-from neural_sparse.evaluation.hub_source import load_from_hub
+from neural_sparse.evaluation.hub_source import load_from_hub, parquet_rows
 from neural_sparse.evaluation.ir_datasets_source import load_from_ir_datasets
+from neural_sparse.files import read_jsonl
 
 # The thirteen of the inference-free sparse retrieval papers, in their order.
 BEIR_13 = (
@@ -89,3 +91,27 @@ def load_collection(name: str, split: str = "test") -> Collection:
         + f". Known are folders in BEIR layout, {', '.join(BENCHMARKS)}, {', '.join(BEIR)}, the NanoBEIR "
         "names and, with `pip install 'neural-sparse[collections]'`, every name of ir_datasets"
     )
+
+
+def load_queries(name: str, split: str = "test") -> dict[str, str]:
+    """Judged queries of a collection by name, id -> text; its documents are not read where that can be avoided.
+
+    Raises:
+        InputError: as `load_collection`.
+    """
+    folder = Path(name)
+    lowered = _OTHER_NAMES.get(name.lower(), name.lower())
+    if folder.is_dir() and (folder / "queries.jsonl").is_file():
+        judged = read_qrels(folder / "qrels" / f"{split}.tsv")
+        rows = read_jsonl(folder / "queries.jsonl", ("_id", "text"))
+        return {key: row["text"] for row in rows if (key := str(row["_id"])) in judged}
+    if not folder.is_dir() and lowered in BEIR:
+        hub_name = _HUB_NAMES.get(lowered, lowered)
+        try:
+            files = hub_files(lowered, f"BeIR/{hub_name}", "main", ("queries/*.parquet",))
+        except InputError:  # older revisions have another layout
+            return load_collection(name, split).queries
+        judged = read_qrels(hub_files(lowered, f"BeIR/{hub_name}-qrels", "main", (f"{split}.tsv",))[0])
+        texts = {str(row["_id"]): row["text"] for row in parquet_rows(files)}
+        return {key: text for key, text in texts.items() if key in judged}
+    return load_collection(name, split).queries

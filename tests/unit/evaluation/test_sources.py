@@ -13,7 +13,7 @@ import pytest
 
 from neural_sparse.errors import InputError
 from neural_sparse.evaluation.hub_source import read_hub_layout
-from neural_sparse.evaluation.sources import BEIR_13, NANOBEIR, expand_names, load_collection
+from neural_sparse.evaluation.sources import BEIR_13, NANOBEIR, expand_names, load_collection, load_queries
 
 CORPUS = [{"_id": "1", "title": "T", "text": "one"}, {"_id": "2", "title": "", "text": "two"}]
 QUERIES = [{"_id": "q", "title": "", "text": "which"}]
@@ -135,3 +135,28 @@ def test_ir_datasets(tmp_path: Path) -> None:
     )
     loaded = from_ir_dataset(dataset, "toy")
     assert (loaded.texts, loaded.queries, loaded.qrels) == (["one", "two"], {"q": "which"}, {"q": {"1": 1}})
+
+
+def test_queries_are_loaded_without_the_documents(tmp_path: Path) -> None:
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "queries.jsonl").write_text('{"_id": 1, "text": "one"}\n{"_id": "2", "text": "two"}\n')
+    (tmp_path / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n1\td1\t1\n")
+    assert load_queries(str(tmp_path)) == {"1": "one"}
+    with pytest.raises(InputError, match=r"dev.tsv: no such file"):
+        load_queries(str(tmp_path), "dev")
+
+
+def test_queries_of_beir_from_the_hub_s_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for name in ("webis-touche2020", "webis-touche2020-qrels"):
+        folder = tmp_path / f"datasets--BeIR--{name}"
+        (folder / "refs").mkdir(parents=True)
+        (folder / "refs" / "main").write_text("a" * 40)
+    texts = tmp_path / "datasets--BeIR--webis-touche2020" / "snapshots" / ("a" * 40) / "queries"
+    texts.mkdir(parents=True)
+    rows = [{"_id": "1", "title": "", "text": "one"}, {"_id": "2", "title": "", "text": "two"}]
+    pq.write_table(pa.Table.from_pylist(rows), texts / "queries-00000-of-00001.parquet")
+    judged = tmp_path / "datasets--BeIR--webis-touche2020-qrels" / "snapshots" / ("a" * 40)
+    judged.mkdir(parents=True)
+    (judged / "test.tsv").write_text("2\td1\t1\n")
+    assert load_queries("touche-2020") == {"2": "two"}
