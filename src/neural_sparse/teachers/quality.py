@@ -75,14 +75,6 @@ class TeacherQuality:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
-    def line(self) -> str:
-        """The report in one line."""
-        member = max(self.teachers, key=lambda standing: standing.all_queries or 0.0)
-        return (
-            f"teachers on {self.collection}: ensemble {self.ensemble.all_queries:.3f}, best member "
-            f"{member.name} {member.all_queries:.3f}, BM25 {self.first_stage.all_queries:.3f} (nDCG@10)"
-        )
-
 
 def judge_teachers(
     teachers: Sequence[Teacher],
