@@ -28,5 +28,5 @@ def check_languages(languages: Collection[str]) -> None:
     Raises:
         InputError: a code that is not known.
     """
-    if unknown := sorted(set(languages) - known_languages()):
+    if languages and (unknown := sorted(set(languages) - known_languages())):
         raise InputError(f"unknown language {', '.join(unknown)}; use ISO 639 codes such as en, ko, de")

@@ -6,6 +6,7 @@ import re
 import unicodedata
 import zlib
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -33,9 +34,8 @@ def ngram_hashes(
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
     """Hashes of all word n-grams and the text each is from; none for texts shorter than `size` words."""
     lengths = np.array([len(found) for found in split], dtype=np.int64)
-    hashed = np.fromiter(
-        (zlib.crc32(word.encode()) for found in split for word in found), np.uint64, lengths.sum()
-    )
+    hashes = _Hashes()
+    hashed = np.fromiter(map(hashes.__getitem__, chain.from_iterable(split)), np.uint64, lengths.sum())
     owners = np.repeat(np.arange(len(split)), lengths)
     if len(hashed) < size:
         return np.zeros(0, np.uint64), np.zeros(0, np.int64)
@@ -45,3 +45,11 @@ def ngram_hashes(
         grams = grams * _BASE + hashed[place : place + count] + np.uint64(1)
     inside = owners[:count] == owners[size - 1 :]
     return grams[inside], owners[:count][inside]
+
+
+class _Hashes(dict[str, int]):
+    """A hash for each word, made once: text repeats its words."""
+
+    def __missing__(self, word: str) -> int:
+        self[word] = found = zlib.crc32(word.encode())
+        return found
