@@ -140,7 +140,12 @@ def prepare(
                 )
             _check_space(sources, options, work)
             parts = _fill(sources, options, settings, work, overwrite, show_progress)
-            _assemble(sources, options, settings, parts, work, output, show_progress)
+            try:
+                _assemble(sources, options, settings, parts, work, output, show_progress)
+            except OSError as error:
+                raise InputError(
+                    f"cannot write {output}: {error.strerror or error}; the same command goes on"
+                ) from error
     shutil.rmtree(work, ignore_errors=True)
     return PreparedSet.load(output)
 
@@ -195,12 +200,16 @@ def _alone(work: Path) -> Iterator[None]:
     """Hold the work folder; the lock ends with the process, however it ends."""
     try:
         work.mkdir(parents=True, exist_ok=True)
-        with FileLock(work / "lock", timeout=0):
-            yield
+        lock = FileLock(work / "lock", timeout=0)
+        lock.acquire()
     except Timeout as error:
         raise InputError(f"another process is preparing this output ({work} is in use)") from error
     except OSError as error:
         raise InputError(f"cannot write {work}: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _check_space(sources: Sequence[Source], options: PrepareOptions, work: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from filelock import FileLock
 
 from neural_sparse.data import prepare as module
 from neural_sparse.data.cleaning import Cleaning
@@ -263,6 +266,10 @@ def _interrupted(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
+def _no_space(*_: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def many(count: int, start: int = 0) -> list[list[str]]:
     return [[f"question number {n}", f"answer {n} to question {n}"] for n in range(start, start + count)]
 
@@ -376,6 +383,26 @@ class TestOutput:
         monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage._replace(free=10))
         with pytest.raises(InputError, match=r"preparing a needs about .* MB at .*, but 0.0 MB are free"):
             run(tmp_path, make("a.jsonl", many(5)))
+
+    def test_one_process_at_a_time(self, tmp_path: Path, make: Make) -> None:
+        path = make("a.jsonl", many(5))
+        (tmp_path / ".out.work").mkdir()
+        with FileLock(tmp_path / ".out.work" / "lock"), pytest.raises(InputError, match="another process"):
+            run(tmp_path, path)
+        assert len(run(tmp_path, path)) == 5
+
+    def test_a_disk_that_fills_up(self, tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = make("a.jsonl", many(5))
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "write_json", _no_space)
+            with pytest.raises(InputError, match="No space left on device; the same command goes on"):
+                run(tmp_path, path)
+        assert len(run(tmp_path, path)) == 5
+
+    def test_a_folder_that_cannot_be_written(self, tmp_path: Path, make: Make) -> None:
+        path = make("a.jsonl", many(5))
+        with pytest.raises(InputError, match="cannot write"):
+            prepare([str(path)], path / "out")
 
     def test_damage_is_found(self, tmp_path: Path, make: Make) -> None:
         data = run(tmp_path, make("a.jsonl", many(5)))
