@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,8 @@ from neural_sparse.data.registry import PublicSet, nearest, public_sets, require
 from neural_sparse.data.row_file import FORMATS, RowFile, chunks, parse, row_format, scan
 from neural_sparse.errors import InputError
 from neural_sparse.files import sha256_file
+
+logger = logging.getLogger(__name__)
 
 Kind = Literal["examples", "documents", "generated", "judgements", "triples"]
 DOCUMENT_SUFFIXES = (".txt", ".md")
@@ -177,6 +180,14 @@ def _of_folder(folder: Path, split: str) -> Source:
     if corpus and queries and qrels.is_file():
         return joined(folder.name, corpus, queries, [qrels], "judgements")
     if corpus:
+        if (folder / "qrels").is_dir():
+            splits = ", ".join(sorted(path.stem for path in (folder / "qrels").glob("*.tsv")))
+            logger.warning(
+                "%s has no qrels/%s.tsv (there is %s): queries are made from its documents",
+                folder,
+                split,
+                splits,
+            )
         return Source(folder.name, tuple(Section("generated", scan(path)) for path in corpus))
     if (collection := _first(folder, "collection.tsv")) and (asked := _first(folder, f"queries.{split}.tsv")):
         triples = sorted(path for path in folder.glob("qidpidtriples*") if row_format(path) == "tsv")

@@ -110,6 +110,17 @@ class TestLayouts:
         (source,) = data.manifest["sources"]
         assert (source["read"], source["documents"], source["dropped"]) == (4, 4, {"unknown_id": 2})
 
+    def test_beir_without_the_split_says_so_and_makes_queries(
+        self, tmp_path: Path, make: Make, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        make("beir/corpus.jsonl", [{"_id": "d", "title": "some title", "text": "some body"}])
+        make("beir/queries.jsonl", [{"_id": "q", "text": "ask one"}])
+        make("beir/qrels/dev.tsv", [["q", "d", "1"]])
+        assert examples(run(tmp_path, tmp_path / "beir")) == [("some title", "some body")]
+        assert "no qrels/train.tsv (there is dev): queries are made" in caplog.text
+        data = prepare([str(tmp_path / "beir")], tmp_path / "dev", PrepareOptions(split="dev"))
+        assert examples(data) == [("ask one", "some title some body")]
+
     def test_beir_in_parquet(self, tmp_path: Path, make: Make) -> None:
         make("hub/corpus/c-00000-of-00001.parquet", [{"_id": "d1", "title": "", "text": "one doc"}])
         make("hub/queries/q-00000-of-00001.parquet", [{"_id": "q1", "title": "", "text": "ask one"}])
