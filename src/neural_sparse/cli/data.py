@@ -88,8 +88,8 @@ def prepare(
     Example: neural-sparse data prepare pairs.jsonl docs/ --weights 2,1 --output data/mine
     """
     from neural_sparse.data.cleaning import Cleaning
-    from neural_sparse.data.prepare import PrepareOptions
     from neural_sparse.data.prepare import prepare as run
+    from neural_sparse.data.prepare_options import PrepareOptions
     from neural_sparse.processes import available_cores
 
     cleaning = Cleaning(

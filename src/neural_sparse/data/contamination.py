@@ -116,6 +116,37 @@ class TestTexts:
         return found
 
 
+def gather_test_texts(names: Sequence[str], with_documents: bool, folder: Path) -> dict[str, Path]:
+    """Test queries, and documents, of collections, as arrays on disk that several processes map.
+
+    Args:
+        names: of collections and benchmarks, or folders.
+
+    Returns:
+        A folder for "queries" and one for "documents", if these are wanted; nothing without names.
+
+    Raises:
+        InputError: no such collection.
+    """
+    from neural_sparse.evaluation.sources import expand_names, load_collection, load_queries
+
+    found: dict[str, Path] = {}
+    if not names:
+        return found
+    queries: list[str] = []
+    documents: list[str] = []
+    for name in expand_names(names):
+        queries += load_queries(name).values()
+        if with_documents:
+            documents += load_collection(name).texts
+    found["queries"] = folder / "test-queries"
+    TestTexts.of(queries, queries=True).save(found["queries"])
+    if with_documents:
+        found["documents"] = folder / "test-documents"
+        TestTexts.of(documents, queries=False).save(found["documents"])
+    return found
+
+
 def _rare_words(split: Sequence[Sequence[str]]) -> dict[str, npt.NDArray]:
     """Each test text's set of words, and its rarest words, by which candidates are found.
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from neural_sparse.data.example import Example
 from neural_sparse.errors import InputError
+from neural_sparse.files import sha256_file
 
 Generator = Callable[[str, str], Iterable[str]]
 WAYS = ("auto", "title", "heading", "first-sentence", "none")
@@ -70,6 +71,14 @@ def load_generator(name: str) -> Generator:
     if not callable(found):
         raise InputError(f"{name} is no function; it is called with a text and a title and gives queries")
     return found  # type: ignore[no-any-return]
+
+
+def generator_sum(name: str) -> str | None:
+    """Checksum of the file that the user's generator is in; None where there is none."""
+    if ":" not in name:
+        return None
+    file = importlib.import_module(name.partition(":")[0]).__file__
+    return sha256_file(file) if file else None
 
 
 def first_sentence(text: str, min_words: int = 1) -> tuple[str, str]:

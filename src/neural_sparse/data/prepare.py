@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,74 +16,26 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from neural_sparse.data.assembly import Assembly
-from neural_sparse.data.cleaning import Cleaning, Counts
-from neural_sparse.data.from_documents import WAYS, load_generator
+from neural_sparse.data.cleaning import Counts
+from neural_sparse.data.contamination import gather_test_texts
+from neural_sparse.data.from_documents import generator_sum, load_generator
 from neural_sparse.data.hub_files import require_space
 from neural_sparse.data.language import check_languages
+from neural_sparse.data.part_making import fill_parts
+from neural_sparse.data.prepare_options import PrepareOptions
 from neural_sparse.data.prepared import MANIFEST, PreparedSet, file_sums, is_prepared
-from neural_sparse.data.reading import Piece, Reader, piece_count, pieces
 from neural_sparse.data.registry import expand_groups
-from neural_sparse.data.source import Source, find_source, text_rows
-from neural_sparse.data.text_table import TextTable
+from neural_sparse.data.source import Source, find_source
 from neural_sparse.errors import InputError
 from neural_sparse.files import read_json, write_json
 from neural_sparse.parts import Parts
-from neural_sparse.processes import worker_processes
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
-ROWS_PER_PART = 10_000
-# Of a large set only this many times the wanted examples are read and cleaned.
-_SURPLUS = 1.5
 # Bytes on disk per byte of text: parts with their keys and n-gram sketches, the finished folder.
 _WORK_SIZE, _OUTPUT_SIZE = 1.6, 1.05
 _WORK_PER_ROW = 250
-
-
-@dataclass(frozen=True)
-class PrepareOptions:
-    """How data are prepared.
-
-    Attributes:
-        cleaning: see `Cleaning`.
-        weights: share of training batches per source, only ratios matter; by size if empty.
-        samples: examples to keep per source (one number for all, or one each; 0: all); None: what the registry
-            says, all of own data.
-        seed: of every draw.
-        fields: unusual names of the columns "query", "positive", "negative".
-        queries_from: how to make queries where there are none: "auto", "title", "heading", "first-sentence",
-            "none" or the user's own "module:function".
-        split: judgements of a collection to train on.
-        accept_licences: public sets whose terms the user accepts; "all" for all.
-        workers: processes that clean.
-        rows_per_part: rows that are read, cleaned and written together; what a killed run has to repeat.
-    """
-
-    cleaning: Cleaning = field(default_factory=Cleaning)
-    weights: tuple[float, ...] = ()
-    samples: tuple[int, ...] | None = None
-    seed: int = 42
-    fields: Mapping[str, str] = field(default_factory=dict)
-    queries_from: str = "auto"
-    split: str = "train"
-    accept_licences: tuple[str, ...] = ()
-    workers: int = 1
-    rows_per_part: int = ROWS_PER_PART
-
-    def __post_init__(self) -> None:
-        if self.workers < 1 or self.rows_per_part < 1:
-            raise InputError("workers and rows_per_part must be at least 1")
-        if any(weight <= 0 for weight in self.weights):
-            raise InputError("weights must be above 0; leave a source out instead")
-        if any(sample < 0 for sample in self.samples or ()):
-            raise InputError("samples must be positive, or 0 for all")
-        if unknown := sorted(set(self.fields) - {"query", "positive", "negative"}):
-            raise InputError(f"fields: unknown {', '.join(unknown)}; known are query, positive and negative")
-        if ":" not in self.queries_from and self.queries_from not in WAYS:
-            raise InputError(
-                f"queries from {self.queries_from!r}: choose {', '.join(WAYS)}, or module:function of your own"
-            )
 
 
 def prepare(
@@ -129,8 +78,10 @@ def prepare(
         options,
     )
     work = output.parent / f".{output.name}.work"
-    settings = _plain(_settings(sources, options))
+    cleaning = options.cleaning
     with _alone(work):
+        tests = gather_test_texts(cleaning.decontaminate, cleaning.decontaminate_documents, work)
+        settings = _plain(_settings(sources, options, tests))
         if is_prepared(output) and read_json(output / MANIFEST)["settings"] == settings:
             logger.info("%s holds these data already", output)
         else:
@@ -139,7 +90,7 @@ def prepare(
                     f"{output} holds other data or other settings; choose another output, or overwrite it"
                 )
             _check_space(sources, options, work)
-            parts = _fill(sources, options, settings, work, overwrite, show_progress)
+            parts = fill_parts(sources, options, settings, tests, work, overwrite, show_progress)
             try:
                 _assemble(sources, options, settings, parts, work, output, show_progress)
             except OSError as error:
@@ -165,27 +116,23 @@ def _sampled(sources: Sequence[Source], options: PrepareOptions) -> list[Source]
     return [replace(source, sample=sample or None) for source, sample in zip(sources, samples, strict=True)]
 
 
-def _thin(source: Source) -> float:
-    """Share of a source's rows to read: all, unless far fewer are wanted than there are."""
-    rows = sum(
-        section.file.rows for section in source.sections if section.kind not in ("documents", "generated")
-    )
-    return 1.0 if source.sample is None or not rows else min(1.0, (_SURPLUS * source.sample + 1000) / rows)
-
-
-def _settings(sources: Sequence[Source], options: PrepareOptions) -> dict[str, Any]:
+def _settings(
+    sources: Sequence[Source], options: PrepareOptions, tests: Mapping[str, Path]
+) -> dict[str, Any]:
     """All that decides the outcome."""
     weights = options.weights * len(sources) if len(options.weights) == 1 else options.weights
     return {
         "format": FORMAT,
         "sources": [
-            {**source.describe(), "sample": source.sample, "thin": _thin(source)} for source in sources
+            {**source.describe(), "sample": source.sample, "thin": source.thin} for source in sources
         ],
         "weights": list(weights),
         "cleaning": options.cleaning.describe(),
         "seed": options.seed,
         "queries_from": options.queries_from,
+        "generator": generator_sum(options.queries_from),
         "rows_per_part": options.rows_per_part,
+        "tests": _sums(tests),
         "versions": {name: version(name) for name in ("ftfy", "rensa", "py3langid")},
     }
 
@@ -217,175 +164,10 @@ def _check_space(sources: Sequence[Source], options: PrepareOptions, work: Path)
     needed = 0.0
     for source in sources:
         tables = sum(file.plain_size for file in (*source.corpus, *source.queries))
-        text = source.plain_size * _thin(source) + tables
-        needed += text * (_WORK_SIZE + _OUTPUT_SIZE) + source.rows * _thin(source) * _WORK_PER_ROW
+        text = source.plain_size * source.thin + tables
+        needed += text * (_WORK_SIZE + _OUTPUT_SIZE) + source.rows * source.thin * _WORK_PER_ROW
     written = sum(file.stat().st_size for file in work.rglob("*") if file.is_file())
     require_space(work, max(0, int(needed) - written), f"preparing {', '.join(one.name for one in sources)}")
-
-
-def _fill(
-    sources: Sequence[Source],
-    options: PrepareOptions,
-    settings: Mapping[str, Any],
-    work: Path,
-    overwrite: bool,
-    show_progress: bool,
-) -> list[Parts]:
-    tests = _test_texts(options.cleaning, work)
-    found = []
-    shared = {key: value for key, value in settings.items() if key not in ("sources", "weights")}
-    for number, source in enumerate(sources):
-        name = re.sub(r"[^\w.-]", "_", source.name)[:60]
-        own = {**shared, "source": settings["sources"][number], "tests": _sums(tests)}
-        count = piece_count(source, options.rows_per_part)
-        found.append(_parts(work / f"{number:02d}-{name}", own, count, overwrite))
-    readers = [
-        _ReaderSettings(
-            source,
-            options.cleaning,
-            options.seed,
-            _tables(source, work, number, show_progress),
-            options.queries_from,
-            _thin(source),
-            tests,
-        )
-        for number, source in enumerate(sources)
-    ]
-    missing = [frozenset(parts.missing()) for parts in found]
-    rows = sum(source.rows for source in sources)
-    left = sum(
-        min(options.rows_per_part * len(here), source.rows)
-        for here, source in zip(missing, sources, strict=True)
-    )
-    bar = tqdm(
-        total=rows,
-        initial=rows - left,
-        desc="cleaning",
-        unit="row",
-        unit_scale=True,
-        disable=None if show_progress else True,
-    )
-    with bar:
-        for number, piece_number, count, data in _made(readers, missing, options):
-            with found[number].write(piece_number) as temporary:
-                temporary.write_bytes(data)
-            bar.update(count)
-    return found
-
-
-def _parts(folder: Path, settings: Mapping[str, Any], count: int, overwrite: bool) -> Parts:
-    """The parts in a folder; those of other settings are only thrown away if the user wants that."""
-    try:
-        return Parts(folder, settings, count, "arrow")
-    except InputError as error:
-        if not overwrite and any(folder.glob("part-*")):
-            raise InputError(f"{error}, or add --overwrite") from error
-        shutil.rmtree(folder)
-        return Parts(folder, settings, count, "arrow")
-
-
-def _made(
-    readers: Sequence[_ReaderSettings], missing: Sequence[frozenset[int]], options: PrepareOptions
-) -> Iterator[tuple[int, int, int, bytes]]:
-    """Source, number, rows and bytes of every missing part, in any order."""
-    wanted = (
-        (number, piece)
-        for number, settings in enumerate(readers)
-        for piece in pieces(settings.source, options.rows_per_part, missing[number])
-    )
-    if options.workers == 1 or sum(map(len, missing)) < 2:
-        made: dict[int, Reader] = {}
-        for number, piece in wanted:
-            if number not in made:
-                made = {number: readers[number].open()}
-            yield number, piece.number, piece.rows, made[number].make(piece)
-        return
-    with worker_processes(options.workers, _start_worker, list(readers)) as pool:
-        waiting: dict[Future[bytes], tuple[int, Piece]] = {}
-        for number, piece in wanted:
-            waiting[pool.submit(_work, number, piece)] = (number, replace(piece, chunk=[]))
-            while len(waiting) >= 2 * options.workers:
-                yield from _finished(waiting)
-        while waiting:
-            yield from _finished(waiting)
-
-
-def _finished(
-    waiting: dict[Future[bytes], tuple[int, Piece]],
-) -> Iterator[tuple[int, int, int, bytes]]:
-    done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-    for future in done:
-        number, piece = waiting.pop(future)
-        yield number, piece.number, piece.rows, future.result()
-
-
-@dataclass(frozen=True)
-class _ReaderSettings:
-    """What a `Reader` is made of, in any process."""
-
-    source: Source
-    cleaning: Cleaning
-    seed: int
-    tables: Mapping[str, Path]
-    queries_from: str
-    thin: float
-    tests: Mapping[str, Path]
-
-    def open(self) -> Reader:
-        return Reader(
-            self.source, self.cleaning, self.seed, self.tables, self.queries_from, self.thin, self.tests
-        )
-
-
-_settings_here: list[_ReaderSettings] = []  # of this worker process
-_readers_here: dict[int, Reader] = {}
-
-
-def _start_worker(settings: list[_ReaderSettings]) -> None:
-    _settings_here[:] = settings
-
-
-def _work(number: int, piece: Piece) -> bytes:
-    if number not in _readers_here:
-        _readers_here.clear()
-        _readers_here[number] = _settings_here[number].open()
-    return _readers_here[number].make(piece)
-
-
-def _tables(source: Source, work: Path, number: int, show_progress: bool) -> dict[str, Path]:
-    """Texts by id, where judgements name them."""
-    found = {}
-    digest = hashlib.sha256(json.dumps(source.describe()).encode()).hexdigest()[:16]
-    for name, files in (("corpus", source.corpus), ("queries", source.queries)):
-        if files:
-            path = work / f"{number:02d}-{name}-{digest}.arrow"
-            rows = sum(file.rows for file in files)
-            disable = None if show_progress else True
-            with tqdm(total=rows, desc=f"{source.name}: {name}", unit="row", disable=disable) as bar:
-                TextTable.make(path, text_rows(files, bar.update))
-            found[name] = path
-    return found
-
-
-def _test_texts(cleaning: Cleaning, work: Path) -> dict[str, Path]:
-    """Test texts of the collections to keep clear of, as arrays that every worker maps."""
-    if not cleaning.decontaminate:
-        return {}
-    from neural_sparse.data.contamination import TestTexts
-    from neural_sparse.evaluation.sources import expand_names, load_collection, load_queries
-
-    queries: list[str] = []
-    documents: list[str] = []
-    for name in expand_names(cleaning.decontaminate):
-        queries += load_queries(name).values()
-        if cleaning.decontaminate_documents:
-            documents += load_collection(name).texts
-    found = {"queries": work / "test-queries"}
-    TestTexts.of(queries, queries=True).save(found["queries"])
-    if cleaning.decontaminate_documents:
-        found["documents"] = work / "test-documents"
-        TestTexts.of(documents, queries=False).save(found["documents"])
-    return found
 
 
 def _sums(tests: Mapping[str, Path]) -> dict[str, Any]:
@@ -419,7 +201,7 @@ def _assemble(
     if not sum(done.kept) and not done.documents:
         raise InputError(f"nothing is left: {_why(done.counts)}")
     for source, kept in zip(sources, done.kept, strict=True):
-        if source.sample is not None and kept < source.sample and _thin(source) < 1:
+        if source.sample is not None and kept < source.sample and source.thin < 1:
             logger.warning("%s: only %d of the %d examples wanted are left", source.name, kept, source.sample)
     manifest = {
         "format": FORMAT,

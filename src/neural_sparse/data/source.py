@@ -17,6 +17,8 @@ from neural_sparse.files import sha256_file
 logger = logging.getLogger(__name__)
 
 Kind = Literal["examples", "documents", "generated", "judgements", "triples"]
+# Of a large set only this many times the wanted examples are read and cleaned.
+_SURPLUS = 1.5
 DOCUMENT_SUFFIXES = (".txt", ".md")
 _TEXT = ("text", "passage", "contents", "body")
 _ID = ("_id", "id", "docid", "doc_id", "passage_id", "pid", "query_id", "qid")
@@ -84,6 +86,13 @@ class Source:
     @property
     def plain_size(self) -> int:
         return sum(section.file.plain_size for section in self.sections)
+
+    @property
+    def thin(self) -> float:
+        """Share of the rows to read: all, unless far fewer examples are wanted than there are."""
+        kinds = ("documents", "generated")
+        rows = sum(section.file.rows for section in self.sections if section.kind not in kinds)
+        return 1.0 if self.sample is None or not rows else min(1.0, (_SURPLUS * self.sample + 1000) / rows)
 
     def describe(self) -> dict[str, Any]:
         """What of the source decides the outcome, as JSON values."""

@@ -12,10 +12,12 @@ from neural_sparse.data.from_documents import (
     Document,
     examples_from,
     first_sentence,
+    generator_sum,
     load_generator,
     passages,
 )
 from neural_sparse.errors import InputError
+from neural_sparse.files import sha256_file
 
 MARKDOWN = """Preface that no heading goes with.
 
@@ -113,6 +115,15 @@ def test_the_user_s_own_generator() -> None:
     for name, message in (("wrong", "a list of queries, not str"), ("numbers", "give texts, not int")):
         with pytest.raises(InputError, match=message):
             examples_from(document, "", load_generator(f"my_queries:{name}"))
+
+
+@pytest.mark.usefixtures("own_generators")
+def test_a_generator_is_known_by_its_file(tmp_path: Path) -> None:
+    before = generator_sum("my_queries:ask")
+    assert before == sha256_file(tmp_path / "my_queries.py")
+    (tmp_path / "my_queries.py").write_text("def ask(text, title):\n    return []\n")
+    assert generator_sum("my_queries:ask") != before
+    assert generator_sum("auto") is None
 
 
 @pytest.mark.usefixtures("own_generators")
