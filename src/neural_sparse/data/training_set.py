@@ -79,7 +79,8 @@ def load_training_set(sources: Iterable[str | Path], corpus: str | Path | None =
     Args:
         sources: folders made by `neural-sparse data prepare` (memory-mapped), JSONL files with {"query",
             "pos"} and perhaps "negs" (a list of texts) or {"query", "docs", "scores"} per line, or
-            folders in BEIR layout with qrels/train.tsv.
+            folders in BEIR layout with qrels/train.tsv. A "source" in the lines of a file tells its sources
+            apart.
         corpus: a corpus.jsonl whose documents may serve as negatives.
 
     Raises:
@@ -165,18 +166,20 @@ def _from_texts(sources: Sequence[Path], corpus: str | Path | None) -> TrainingS
     positives: list[int] = []
     negatives: list[np.ndarray] = []
     numbers: list[int] = []
+    labels: dict[tuple[int, str], int] = {}
     for source_number, source in enumerate(sources):
         if source.is_dir():
             for query, positive in _collection_pairs(source, row_of):
                 queries.append(query)
                 positives.append(positive)
                 negatives.append(np.empty(0, np.int64))
+                numbers.append(labels.setdefault((source_number, ""), len(labels)))
         else:
-            for query, relevant, others in _file_examples(source):
+            for query, relevant, others, label in _file_examples(source):
+                numbers.append(labels.setdefault((source_number, label), len(labels)))
                 queries.append(query)
                 positives.append(row_of(relevant))
                 negatives.append(np.array([row_of(text) for text in others], np.int64))
-        numbers += [source_number] * (len(queries) - len(numbers))
     if corpus is not None:
         for text in read_corpus(corpus)[1]:
             row_of(text)
@@ -196,16 +199,17 @@ def _from_texts(sources: Sequence[Path], corpus: str | Path | None) -> TrainingS
     return data
 
 
-def _file_examples(file: Path) -> Iterator[tuple[str, str, list[str]]]:
-    """Query, relevant document and negatives of each line that has the first two.
+def _file_examples(file: Path) -> Iterator[tuple[str, str, list[str], str]]:
+    """Query, relevant document, negatives and "source", if any, of each line that has the first two.
 
     Of {query, docs, scores} the best-scored document is the relevant one, as everywhere.
     """
     for number, example in enumerate(read_jsonl(file, required=("query",)), start=1):
+        label = str(example.get("source", ""))
         if "pos" not in example and "docs" in example and "scores" in example:
             (scored,) = examples_of(example, {}, f"{file}, example {number}")
             if scored.query and scored.query.strip() and scored.documents[0].strip():
-                yield scored.query, scored.documents[0], list(scored.documents[1:])
+                yield scored.query, scored.documents[0], list(scored.documents[1:]), label
             continue
         if "pos" not in example:
             raise InputError(f"{file}, example {number}: lacks 'pos' (has {', '.join(map(repr, example))})")
@@ -216,7 +220,7 @@ def _file_examples(file: Path) -> Iterator[tuple[str, str, list[str]]]:
                 f"{file}, example {number}: query, pos and negs must be strings (negs a list of them)"
             )
         if texts[0].strip() and texts[1].strip():
-            yield texts[0], texts[1], texts[2:]
+            yield texts[0], texts[1], texts[2:], label
 
 
 def _collection_pairs(folder: Path, row_of: object) -> Iterable[tuple[str, int]]:

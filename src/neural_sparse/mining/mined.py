@@ -83,12 +83,15 @@ def write_jsonl(
 ) -> None:
     """Write {query, pos, negs} per example, or {query, docs, scores} with the positive first.
 
+    Where there are several sources, each line has its "source" too.
+
     Args:
         parts: of consecutive examples, in order.
 
     Raises:
         InputError: the file cannot be written.
     """
+    mixed = len(data.shares) > 1  # a batch comes from one source, so what is mined keeps its own
     example = 0
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as out:
         for part in parts:
@@ -103,6 +106,8 @@ def write_jsonl(
                     ]
                 else:
                     line |= {"pos": positive, "negs": negatives}
+                if mixed:
+                    line["source"] = str(data.sources[example])
                 out.write(_json(line) + "\n")
                 example += 1
 

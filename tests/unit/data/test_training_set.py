@@ -15,6 +15,7 @@ from neural_sparse.data.prepare import PrepareOptions, prepare
 from neural_sparse.data.row_lists import RelevantRows, RowLists
 from neural_sparse.data.training_set import TrainingSet, load_training_set
 from neural_sparse.errors import InputError
+from neural_sparse.mining.mined import Mined, write_jsonl
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -81,6 +82,18 @@ def test_a_folder_without_examples(tmp_path: Path) -> None:
     prepare([str(path)], tmp_path / "out")
     with pytest.raises(InputError, match="holds documents but no example"):
         load_training_set([tmp_path / "out"])
+
+
+def test_what_is_mined_from_a_mixture_is_one(tmp_path: Path, prepared: Path) -> None:
+    data = load_training_set([prepared])
+    rows = np.array([[at, -1] for at in (2, 0, 1, 4, 5, 6, 7, 3)])
+    write_jsonl(tmp_path / "mined.jsonl", data, [Mined(rows, None, {})])
+    mined = load_training_set([tmp_path / "mined.jsonl"])
+    assert mined.sources.tolist() == data.sources.tolist()
+    assert list(mined.queries) == list(data.queries)
+    plain = write(tmp_path / "plain.jsonl", ROWS)
+    both = load_training_set([plain, tmp_path / "mined.jsonl"])
+    assert both.sources.tolist() == [0, 0, 0, *(data.sources + 1)]
 
 
 class TestTexts:
