@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -245,6 +246,13 @@ def test_servers_that_are_not_there_or_do_not_answer() -> None:
         raise opensearchpy.exceptions.ConnectionTimeout("TIMEOUT", "", Exception())
     with pytest.raises(InputError, match="ca_certs"), told("here"):
         raise opensearchpy.exceptions.SSLError("N/A", "", Exception())
+
+
+def test_a_server_that_takes_the_connection_and_says_nothing() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(InputError, match=r"did not answer within 0\.05 s"):
+            connect(url, timeout=0.05)
 
 
 def test_settings_that_cannot_be() -> None:
