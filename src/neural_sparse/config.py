@@ -19,6 +19,7 @@ from neural_sparse.errors import InputError
 TeacherKind = Literal["dense", "sparse", "cross-encoder", "bm25", "precomputed"]
 # Named here too, for a recipe is checked without importing torch.
 RANKING_LOSSES = ("kl", "margin_mse", "info_nce")
+REPORTS = ("tensorboard", "wandb")
 ACTIVATIONS = ("log1p", "double_log1p")
 
 
@@ -93,6 +94,13 @@ class Recipe:
             (GradCache), so that memory no longer bounds batch_size. All at once if None.
         compile: torch.compile the transformer.
         seed: of everything random.
+        dev: a collection (BEIR folder, or a name `evaluate` knows) the student is judged on while it trains;
+            the checkpoint that does best on it becomes the model.
+        dev_split: which of its judgements.
+        dev_queries, dev_documents: at most so many of its queries, and of its documents besides the judged ones.
+        eval_steps: optimiser steps between judgements; a tenth of num_steps if None.
+        early_stopping: stop after so many judgements without a better one; never if None.
+        report_to: also log to "tensorboard" (in the run's folder) or "wandb".
         save_steps: optimiser steps between checkpoints; a tenth of num_steps if None.
         save_total_limit: checkpoints kept.
         logging_steps: optimiser steps between log lines.
@@ -135,6 +143,13 @@ class Recipe:
     cache_tokens: int | None = None
     compile: bool = False
     seed: int = 42
+    dev: str | None = None
+    dev_split: str = "dev"
+    dev_queries: int = 200
+    dev_documents: int = 2000
+    eval_steps: int | None = None
+    early_stopping: int | None = None
+    report_to: tuple[str, ...] = ()
     save_steps: int | None = None
     save_total_limit: int = 3
     logging_steps: int = 10
@@ -155,6 +170,16 @@ class Recipe:
         ):
             if getattr(self, key) < 0:
                 raise InputError(f"{key} must not be negative, but is {getattr(self, key)}")
+        if self.dev is None and self.early_stopping is not None:
+            raise InputError("early_stopping needs a dev collection: dev=FOLDER")
+        if self.dev is None and self.eval_steps is not None:
+            raise InputError("eval_steps needs a dev collection: dev=FOLDER")
+        if self.dev is not None and self.save_steps not in (None, self.eval_steps):
+            raise InputError(
+                "with a dev collection a checkpoint is saved at each judgement: set eval_steps alone, not save_steps"
+            )
+        if unknown := sorted(set(self.report_to) - set(REPORTS)):
+            raise InputError(f"report_to: {unknown} is unknown; choose from {', '.join(REPORTS)}")
         if self.cache_tokens is not None and self.cache_tokens < 1:
             raise InputError(f"cache_tokens must be at least 1, not {self.cache_tokens}")
         # Before hours of teachers: what the loss and the model would refuse later.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import itertools
 import json
 import os
 import random
@@ -19,6 +21,7 @@ from safetensors.torch import load_file
 
 from neural_sparse import NeuralSparseEncoder, train
 from neural_sparse.config import Recipe, TeacherConfig, recipe_to_dict
+from neural_sparse.data.collection import Collection
 from neural_sparse.data.training_set import load_training_set
 from neural_sparse.errors import InputError
 from neural_sparse.files import read_json
@@ -347,6 +350,74 @@ def test_query_weights_are_trained_from_idf(recipe: Recipe, tmp_path: Path) -> N
     shutil.rmtree(tmp_path / "run" / "checkpoint-4")
     again = NeuralSparseEncoder(train(settings))
     np.testing.assert_array_equal(again.query_weights.detach().numpy(), weights)
+
+
+def test_the_best_checkpoint_on_the_dev_collection_becomes_the_model(
+    recipe: Recipe, tmp_path: Path, pairs: Path
+) -> None:
+    rows = [json.loads(line) for line in pairs.read_text().splitlines()]
+    ids = [f"d{number}" for number in range(len(rows))]
+    queries = {f"q{number}": row["query"] for number, row in enumerate(rows[:30])}
+    qrels = {f"q{number}": {f"d{number}": 1} for number in range(30)}
+    collection = Collection("dev", ids, [row["pos"] for row in rows], queries, qrels)
+    collection.save(tmp_path / "dev", "dev")
+    settings = replace(
+        recipe,
+        output=str(tmp_path / "run"),
+        dev=str(tmp_path / "dev"),
+        dev_documents=60,
+        num_steps=8,
+        save_steps=None,
+        eval_steps=2,
+        early_stopping=1,
+        learning_rate=0.02,  # far too high: the student gets worse
+        warmup_steps=0,
+        lambda_flops=0.0,
+    )
+    model = train(settings)
+    metrics = read_json(tmp_path / "run" / "metrics.json")
+    scores = {row["step"]: row["ndcg10"] for row in metrics["dev"]}
+    assert metrics["best_step"] == max(scores, key=lambda step: scores[step])
+    assert largest_difference(model, tmp_path / "run" / f"checkpoint-{metrics['best_step']}") == 0
+    in_order = list(scores.values())
+    assert all(later > earlier for earlier, later in itertools.pairwise(in_order[:-1]))
+    assert metrics["steps"] == max(scores) < 8  # the first judgement that was no better ended it
+    assert in_order[-1] <= in_order[-2]
+    assert {"dead_dimensions", "saturation"} <= metrics["history"][0].keys()
+    assert (tmp_path / "run" / "training_losses.png").stat().st_size > 10_000
+
+
+def test_documents_that_become_empty_stop_the_run(recipe: Recipe, tmp_path: Path) -> None:
+    settings = replace(
+        recipe,
+        output=str(tmp_path / "run"),
+        num_steps=200,
+        save_steps=100,
+        lambda_flops=1e4,
+        flops_ramp_steps=0,
+        learning_rate=5e-3,
+    )
+    with pytest.raises(InputError, match=r"become empty.*lambda_flops=10000"):
+        train(settings)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"dev": "no/such/collection", "save_steps": None}, "no/such/collection"),
+        ({"report_to": ("tensorboard",)}, "pip install tensorboard"),
+    ],
+)
+def test_what_judges_and_reports_is_checked_before_anything_is_encoded(
+    recipe: Recipe, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    if "report_to" in change and importlib.util.find_spec("tensorboard"):
+        pytest.skip("tensorboard is installed")
+    cache = tmp_path / "cache"
+    settings = replace(recipe, output=str(tmp_path / "run"), teacher_cache=str(cache), **change)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=message):
+        train(settings)
+    assert not cache.exists()
 
 
 def test_trains_on_the_development_pairs_and_is_judged_on_scifact(

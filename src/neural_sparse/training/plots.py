@@ -27,13 +27,16 @@ _LOSSES = {"loss": "total", "ranking": "ranking", "flops": "FLOPS"}
 _SMOOTH_FROM = 60  # points; fewer are drawn as they are
 
 
-def plot_losses(history: Sequence[dict[str, Any]], path: str | Path) -> None:
-    """Draw loss components over steps and, below them, non-zero terms per document and the learning rate.
+def plot_losses(
+    history: Sequence[dict[str, Any]], path: str | Path, dev: Sequence[dict[str, Any]] = ()
+) -> None:
+    """Draw loss components over steps and, below them, sparsity, nDCG@10 on the dev collection, learning rate.
 
     Args:
         history: rows of "step" and any of "loss", "ranking", "flops", "nonzero_terms", "learning_rate";
             values that are absent or not finite are left out, and so is a panel without values.
         path: of the PNG to write.
+        dev: rows of "step" and "ndcg10".
 
     Raises:
         InputError: no row has a step and a loss, or the file cannot be written.
@@ -46,12 +49,14 @@ def plot_losses(history: Sequence[dict[str, Any]], path: str | Path) -> None:
         (key, label, _series(history, key))
         for key, label in (
             ("nonzero_terms", "non-zero terms\nper document"),
+            ("saturation", "saturation"),
             ("learning_rate", "learning rate"),
         )
     ]
+    lower.insert(2, ("ndcg10", "dev nDCG@10", _series(dev, "ndcg10")))
     lower = [panel for panel in lower if panel[2][0]]
 
-    heights = [3.0] + [1.6 if key == "nonzero_terms" else 1.0 for key, _, _ in lower]
+    heights = [3.0] + [1.0 if key in ("learning_rate", "saturation") else 1.6 for key, _, _ in lower]
     figure = Figure(figsize=(8, 1.2 + sum(heights)), layout="constrained")
     panels = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
     # Medians: a penalty that ramps up from almost nothing is no reason to squeeze the rest.
@@ -67,10 +72,13 @@ def plot_losses(history: Sequence[dict[str, Any]], path: str | Path) -> None:
     for panel, (key, label, (steps, series)) in zip(panels[1:], lower, strict=True):
         if key == "learning_rate":  # follows a schedule: nothing to smooth
             panel.plot(steps, series, color=_GREY, linewidth=1.5)
+        elif key == "ndcg10":
+            panel.plot(steps, series, color=_COLOURS[4], linewidth=1.5, marker="o", markersize=4)
         else:
             _line(panel, steps, series, _COLOURS[3])
         panel.set_ylabel(label)
-        panel.set_ylim(bottom=0)
+        if key != "ndcg10":  # its differences are small
+            panel.set_ylim(bottom=0)
     for panel in panels:
         _tidy(panel)
     panels[-1].set_xlabel("optimiser step")

@@ -19,6 +19,7 @@ from neural_sparse.files import write_text
 from neural_sparse.losses.idf_aware import IDFAwareLoss
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.training.batches import Collator, Schedule
+from neural_sparse.training.monitor import CollapseGuard, DimensionMonitor
 
 QUERY_WEIGHTS = r"sub_modules\.query\.0\.weight$"  # name of the query table's parameter
 COMPLETE = "complete"  # written into a checkpoint folder last
@@ -31,6 +32,7 @@ class Objective(nn.Module):
         super().__init__()
         self.model = model
         self.loss = loss
+        self.dimensions = DimensionMonitor(loss.idf > 0)
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Named components of the loss, and statistics of the batch."""
@@ -49,6 +51,7 @@ class Objective(nn.Module):
             features.get("query_weights"),
         )
         scores = parts.pop("scores")
+        self.dimensions.update(documents)
         terms = (documents.detach() != 0).sum().float()
         parts["nonzero_terms"] = ranks.summed(terms) / scores.shape[1]
         if targets is not None and known is not None:
@@ -93,6 +96,7 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
 
     def __init__(self, *, loss: IDFAwareLoss, schedule: Schedule, collator: Collator, **kwargs: Any) -> None:
         self.schedule = schedule
+        self.collapse = CollapseGuard(len(loss.idf), loss.ramp_steps)
         super().__init__(loss=Objective(kwargs["model"], loss), data_collator=collator, **kwargs)  # type: ignore[arg-type]
         self.add_callback(StepClock(loss))
         if kwargs["model"].query_weights.requires_grad:
@@ -129,8 +133,22 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
         loss = parts.pop("loss")
         if not torch.isfinite(loss):
             raise InputError(_diverged(self.state.global_step, self.args, parts))
+        self._check_collapse(parts["nonzero_terms"])
         self.track_loss_components(parts)
         return (loss, {}) if return_outputs else loss
+
+    def _check_collapse(self, terms: Tensor) -> None:
+        loss = self.loss.loss  # type: ignore[union-attr,attr-defined]
+        settings = (
+            f"now lambda_flops={loss.lambda_flops:g}, flops_ramp_steps={loss.ramp_steps}, "
+            f"learning_rate={self.args.learning_rate:g}, warmup_steps={self.args.warmup_steps}; checkpoints are kept"
+        )
+        self.collapse.check(self.state.global_step, float(terms), settings)
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        if "loss" in logs:
+            logs = logs | self.loss.dimensions.take()  # type: ignore[union-attr,attr-defined]
+        super().log(logs, *args, **kwargs)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         # The parent also pickles its arguments; ours are in training_config.json.

@@ -1,0 +1,71 @@
+"""The student on a small collection while it trains."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sentence_transformers.base.evaluation import BaseEvaluator
+
+from neural_sparse.data.collection import Collection
+from neural_sparse.evaluation.cost import measure_cost
+from neural_sparse.evaluation.measures import evaluate_run
+from neural_sparse.evaluation.runs import run_from_hits
+from neural_sparse.model.encoder import NeuralSparseEncoder
+from neural_sparse.model.precision import native_bf16
+from neural_sparse.search import SparseIndex
+
+MEASURE = "nDCG@10"
+KEY = "ndcg10"  # the trainer puts "eval_" in front
+
+
+def sample(collection: Collection, queries: int, documents: int, seed: int) -> Collection:
+    """At most so many judged queries, with their judged documents and others up to `documents`.
+
+    The judged ones are all kept, so figures are comparable over a run and not with those on the whole
+    collection, where there is more to confuse them with.
+    """
+    rng = np.random.default_rng(seed)
+    judged = [query_id for query_id in collection.queries if query_id in collection.qrels]
+    chosen = {judged[at] for at in rng.permutation(len(judged))[:queries]}
+    qrels = {query_id: grades for query_id, grades in collection.qrels.items() if query_id in chosen}
+    needed = {doc_id for grades in qrels.values() for doc_id in grades}
+    order = rng.permutation(len(collection.doc_ids))
+    others = [row for row in order if collection.doc_ids[row] not in needed]
+    kept = set(others[: max(0, documents - len(needed))])
+    rows = [row for row, doc_id in enumerate(collection.doc_ids) if doc_id in needed or row in kept]
+    return Collection(
+        collection.name,
+        [collection.doc_ids[row] for row in rows],
+        [collection.texts[row] for row in rows],
+        {query_id: text for query_id, text in collection.queries.items() if query_id in chosen},
+        qrels,
+    )
+
+
+class DevEvaluator(BaseEvaluator):
+    """nDCG@10, FLOPS and terms per document on a collection, for the trainer to call.
+
+    Args:
+        collection: see `sample`.
+    """
+
+    def __init__(self, collection: Collection) -> None:
+        super().__init__()
+        self.collection = collection
+        self.primary_metric = KEY
+
+    def __call__(self, model: Any, *args: Any, **kwargs: Any) -> dict[str, float]:
+        encoder: NeuralSparseEncoder = getattr(model, "module", model)
+        documents = encoder.encode_documents(self.collection.texts, bf16=native_bf16(encoder.device))
+        queries = encoder.encode_queries(list(self.collection.queries.values()))
+        hits = SparseIndex.build(documents, self.collection.doc_ids).search(
+            queries, min(100, len(self.collection.doc_ids))
+        )
+        run = run_from_hits(hits, list(self.collection.queries), self.collection.doc_ids)
+        cost = measure_cost(queries, documents)
+        return {
+            KEY: evaluate_run(run, self.collection.qrels, (MEASURE,)).means[MEASURE],
+            "flops": cost.flops,
+            "terms": cost.doc_terms,
+        }

@@ -1,0 +1,101 @@
+"""The folder of a run: whose it is, and what a finished run leaves in it."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerState
+
+from neural_sparse.config import Recipe, recipe_to_dict
+from neural_sparse.errors import InputError
+from neural_sparse.files import read_json, replacing_folder, write_json
+from neural_sparse.model.encoder import NeuralSparseEncoder
+from neural_sparse.training.dev import KEY
+from neural_sparse.training.plots import plot_losses
+from neural_sparse.training.refresh import FOLDER as NEGATIVES_FOLDER
+from neural_sparse.training.trainer import checkpoints
+
+logger = logging.getLogger(__name__)
+
+DEV_KEYS = (f"eval_{KEY}", "eval_flops", "eval_terms")
+CONFIG_FILE = "training_config.json"
+# Keys that may differ between a run and its resumption: they change no weight.
+FREE_KEYS = frozenset({"output", "teacher_cache", "logging_steps", "save_steps", "save_total_limit"})
+
+
+def claim(output: Path, recipe: Recipe, overwrite: bool) -> Path | None:
+    """Make `output` this run's folder; returns the checkpoint to go on from."""
+    config = output / CONFIG_FILE
+    if config.is_file() and not overwrite:
+        if changed := _changes(recipe):
+            raise InputError(
+                f"{output} holds a run of another recipe ({changed}); choose another output=, or overwrite it"
+            )
+        if finished_model(recipe):
+            raise InputError(
+                f"{output} holds the finished run of this recipe; choose another output=, or overwrite it"
+            )
+        if saved := checkpoints(output):
+            logger.info("going on from %s", saved[-1])
+            return saved[-1]
+    if overwrite:
+        for old in (output / "final_model", output / NEGATIVES_FOLDER, *output.glob("checkpoint-*")):
+            shutil.rmtree(old, ignore_errors=True)
+    write_json(config, recipe_to_dict(recipe))
+    return None
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def finished_model(recipe: Recipe) -> Path | None:
+    """The model of a finished run of just this recipe in its output folder, if there is one."""
+    model = Path(recipe.output) / "final_model"
+    same = (Path(recipe.output) / CONFIG_FILE).is_file() and not _changes(recipe)
+    return model if same and (model / "modules.json").is_file() else None
+
+
+def _changes(recipe: Recipe) -> str:
+    """What differs between a recipe and the one its output folder was made with."""
+    before, now = read_json(Path(recipe.output) / CONFIG_FILE), recipe_to_dict(recipe)
+    changed = sorted(key for key in now if key not in FREE_KEYS and before.get(key) != _plain(now[key]))
+    return "; ".join(f"{key}: {before.get(key)!r} -> {_plain(now[key])!r}" for key in changed)
+
+
+def finish(recipe: Recipe, model: NeuralSparseEncoder, state: TrainerState, seconds: float) -> None:
+    """Write what a finished run leaves beside its checkpoints."""
+    output = Path(recipe.output)
+    history = loss_history(state.log_history)
+    model.eval()
+    metrics: dict[str, Any] = {"steps": state.global_step, "seconds": seconds, "history": history}
+    if recipe.dev is not None:
+        metrics["dev"] = [
+            {"step": row["step"], **{key.removeprefix("eval_"): row[key] for key in row if key in DEV_KEYS}}
+            for row in state.log_history
+            if f"eval_{KEY}" in row
+        ]
+        metrics["best_step"] = int(Path(str(state.best_model_checkpoint)).name.removeprefix("checkpoint-"))
+    plot_losses(history, output / "training_losses.png", metrics.get("dev", ()))
+    write_json(output / "metrics.json", metrics)
+    if recipe.encode_max_length:
+        model.set_max_length(recipe.encode_max_length)
+    with replacing_folder(output / "final_model") as folder:  # last, for it says that the run is finished
+        model.save_pretrained(str(folder))
+
+
+def loss_history(log_history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
+    """The logged steps of a run: step, loss, its components, sparsity, learning rate."""
+    keys = (
+        *("loss", "ranking", "flops", "nonzero_terms", "dead_dimensions", "saturation", "teacher_agreement"),
+        *("learning_rate", "grad_norm"),
+    )
+    return [
+        {"step": row["step"], **{key: float(row[key]) for key in keys if key in row}}
+        for row in log_history
+        if "ranking" in row
+    ]

@@ -1,0 +1,121 @@
+"""The trainer a recipe describes."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+from sentence_transformers import SparseEncoderTrainingArguments
+from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from neural_sparse.config import Recipe
+from neural_sparse.data.training_set import TrainingSet
+from neural_sparse.distributed import ranks
+from neural_sparse.errors import InputError
+from neural_sparse.evaluation.sources import load_collection
+from neural_sparse.idf import IdfWeights
+from neural_sparse.losses.idf_aware import IDFAwareLoss
+from neural_sparse.model.encoder import NeuralSparseEncoder
+from neural_sparse.model.precision import native_bf16
+from neural_sparse.teachers.ensemble import PreparedEnsemble
+from neural_sparse.training.batches import Collator, Schedule
+from neural_sparse.training.dev import KEY, DevEvaluator, sample
+from neural_sparse.training.progress import ProgressBar
+from neural_sparse.training.trainer import QUERY_WEIGHTS, NeuralSparseTrainer
+
+
+def dev_evaluator(recipe: Recipe) -> DevEvaluator | None:
+    """What judges the student while it trains.
+
+    Raises:
+        InputError: no such collection or judgements; a package that `report_to` needs is missing.
+    """
+    for package in recipe.report_to:
+        if importlib.util.find_spec(package) is None:
+            raise InputError(f"report_to={package} needs the package {package}: pip install {package}")
+    if recipe.dev is None:
+        return None
+    collection = load_collection(recipe.dev, recipe.dev_split)
+    return DevEvaluator(sample(collection, recipe.dev_queries, recipe.dev_documents, recipe.seed))
+
+
+def build_trainer(
+    recipe: Recipe,
+    model: NeuralSparseEncoder,
+    idf: IdfWeights,
+    data: TrainingSet,
+    teachers: PreparedEnsemble | None,
+    evaluator: DevEvaluator | None,
+) -> NeuralSparseTrainer:
+    ramp = recipe.flops_ramp_steps if recipe.flops_ramp_steps is not None else recipe.num_steps // 3
+    model.query_weights.requires_grad_(recipe.train_query_weights)
+    loss = IDFAwareLoss(
+        idf,
+        model.vocab_size,
+        recipe.lambda_flops,
+        device=model.device,
+        ranking=recipe.ranking,
+        ramp_steps=ramp,
+        l0_threshold=recipe.l0_threshold,
+        frequency_weighted_flops=recipe.frequency_weighted_flops,
+        idf_in_matching=recipe.idf_in_matching,
+    )
+    bf16 = recipe.bf16
+    if bf16 is None:
+        bf16 = native_bf16(model.device)
+    if "tensorboard" in recipe.report_to:
+        os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(Path(recipe.output) / "tensorboard"))
+    save_steps = recipe.eval_steps or recipe.save_steps or max(1, recipe.num_steps // 10)
+    callbacks: list[TrainerCallback] = [ProgressBar()]
+    if recipe.early_stopping is not None:
+        callbacks.append(EarlyStoppingCallback(recipe.early_stopping))
+    own_rates = {QUERY_WEIGHTS: recipe.query_learning_rate} if recipe.train_query_weights else {}
+    args = SparseEncoderTrainingArguments(
+        output_dir=recipe.output,
+        max_steps=recipe.num_steps,
+        per_device_train_batch_size=recipe.batch_size,
+        gradient_accumulation_steps=recipe.gradient_accumulation_steps,
+        learning_rate=recipe.learning_rate,
+        learning_rate_mapping=own_rates,
+        weight_decay=recipe.weight_decay,
+        warmup_steps=recipe.warmup_steps,
+        max_grad_norm=recipe.max_grad_norm,
+        lr_scheduler_type="linear",
+        bf16=bf16,
+        use_cpu=model.device.type == "cpu",
+        seed=recipe.seed,
+        save_strategy="steps",
+        save_steps=save_steps,
+        save_total_limit=recipe.save_total_limit,
+        logging_steps=min(recipe.logging_steps, recipe.num_steps),
+        report_to=list(recipe.report_to) or "none",
+        eval_strategy="no" if evaluator is None else "steps",
+        eval_steps=save_steps,
+        load_best_model_at_end=evaluator is not None,
+        metric_for_best_model=f"eval_{KEY}",
+        greater_is_better=True,
+        disable_tqdm=True,
+        ddp_timeout=int(ranks.WAIT.total_seconds()),
+    )
+    if recipe.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+    model.cache_tokens = recipe.cache_tokens
+    per_step = recipe.batch_size * recipe.gradient_accumulation_steps
+    schedule = Schedule(
+        data, recipe.num_steps * per_step, recipe.num_hard_negatives, recipe.seed, recipe.batch_size
+    )
+    collator = Collator(data, model.tokenizer, model.max_length, teachers if loss.needs_teacher else None)
+    trainer = NeuralSparseTrainer(
+        model=model,
+        args=args,
+        loss=loss,
+        schedule=schedule,
+        collator=collator,
+        callbacks=callbacks,
+        evaluator=evaluator,
+    )
+    for callback in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(callback)
+    return trainer

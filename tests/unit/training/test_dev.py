@@ -1,0 +1,51 @@
+"""The dev collection's sample, and its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from neural_sparse import NeuralSparseEncoder
+from neural_sparse.data.collection import Collection
+from neural_sparse.evaluation.systems import evaluate_encoder
+from neural_sparse.training.dev import KEY, DevEvaluator, sample
+
+
+@pytest.fixture
+def collection(texts: list[str]) -> Collection:
+    words = " ".join(texts).split()
+    documents = [" ".join(words[at : at + 6]) for at in range(0, len(words) - 6, 2)]
+    ids = [f"d{row}" for row in range(len(documents))]
+    queries = {f"q{row}": " ".join(documents[row].split()[:3]) for row in range(0, len(documents), 3)}
+    qrels = {f"q{row}": {f"d{row}": 1, "d0": 0} for row in range(0, len(documents), 3)}
+    return Collection("tiny", ids, documents, queries, qrels)
+
+
+def test_judged_documents_are_kept(collection: Collection) -> None:
+    small = sample(collection, 3, 5, seed=1)
+    assert len(small.queries) == 3
+    assert {doc_id for grades in small.qrels.values() for doc_id in grades} <= set(small.doc_ids)
+    assert len(small.doc_ids) == 5
+    assert [collection.doc_ids.index(doc_id) for doc_id in small.doc_ids] == sorted(
+        collection.doc_ids.index(doc_id) for doc_id in small.doc_ids
+    )
+    assert sample(collection, 3, 5, seed=1).doc_ids == small.doc_ids
+    assert sample(collection, 3, 5, seed=2).qrels.keys() != small.qrels.keys()
+    whole = sample(collection, 1000, 1000, seed=1)
+    assert (whole.doc_ids, whole.queries) == (collection.doc_ids, collection.queries)
+
+
+def test_figures_are_those_of_an_evaluation(collection: Collection, tiny_model: Callable[..., Path]) -> None:
+    model = NeuralSparseEncoder(tiny_model("bert"), 24)
+    model.train()
+    figures = DevEvaluator(collection)(model, "anything", epoch=0, steps=3)
+    assert model.training
+    model.eval()
+    expected = evaluate_encoder(model, collection, show_progress=False).summary()
+    assert figures[KEY] == pytest.approx(
+        expected["nDCG@10"], abs=0.01
+    )  # bfloat16 where there is hardware for it
+    assert figures["flops"] == pytest.approx(expected["FLOPS"], rel=0.02)
+    assert 0 < figures[KEY] <= 1

@@ -1,0 +1,71 @@
+"""Dimensions over documents, and what stops a run."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from neural_sparse.errors import InputError
+from neural_sparse.training.monitor import PATIENCE, WINDOW, CollapseGuard, DimensionMonitor
+
+
+def test_dimensions_are_those_of_the_documents_since_the_last_call() -> None:
+    rng = np.random.default_rng(0)
+    real = torch.ones(40, dtype=torch.bool)
+    real[:3] = False
+    monitor = DimensionMonitor(real)
+    for _ in range(2):
+        dense = rng.random((12, 40)) * (rng.random((12, 40)) < 0.06)
+        dense[:, 5] = 1
+        for rows in (dense[:5], dense[5:]):
+            monitor.update(torch.from_numpy(rows))
+        found = (dense[:, 3:] > 0).mean(0)
+        figures = monitor.take()
+        assert figures["dead_dimensions"] == pytest.approx((found == 0).mean())
+        assert figures["saturation"] == pytest.approx(np.sort(found)[-10:].mean())
+    assert monitor.take() == {}
+
+
+def run(terms: list[float], vocabulary: int = 1000, ramp: int = 50) -> int | None:
+    """Step at which the run is stopped."""
+    guard = CollapseGuard(vocabulary, ramp)
+    for step, value in enumerate(terms):
+        try:
+            guard.check(step, value, "now lambda_flops=0.1")
+        except InputError:
+            return step
+    return None
+
+
+def test_the_message_names_the_keys() -> None:
+    guard = CollapseGuard(1000, 50)
+    for step in range(WINDOW - 1):
+        guard.check(step, 0.0, "now 0.1")
+    with pytest.raises(InputError, match=r"become empty.*lambda_flops.*now 0\.1"):
+        guard.check(WINDOW, 0.0, "now 0.1")
+
+
+def test_a_healthy_run_goes_on() -> None:
+    rng = np.random.default_rng(0)
+    assert run(list(150 * np.exp(-np.arange(500) / 200) + 30 + rng.normal(0, 5, 500))) is None
+    assert run([0.0] * (WINDOW - 2) + [80.0] * 300) is None  # a few empty batches
+
+
+def test_empty_documents_stop_it() -> None:
+    stopped = run([120.0] * 60 + [0.0] * 200)
+    assert stopped is not None
+    assert 60 < stopped < 60 + 100
+
+
+def test_growing_dense_stops_it() -> None:
+    stopped = run([120.0] * 60 + [900.0] * 200)
+    assert stopped is not None
+    assert 60 < stopped < 60 + 100
+
+
+def test_a_cold_start_may_be_dense_while_it_thins() -> None:
+    assert run(list(1000 * np.exp(-np.arange(600) / 150))) is None
+    stopped = run([1000.0] * 600)
+    assert stopped is not None
+    assert 50 + PATIENCE <= stopped <= 50 + PATIENCE + 2 * WINDOW
