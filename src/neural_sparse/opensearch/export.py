@@ -22,7 +22,7 @@ from neural_sparse.opensearch.guards import (
     server_names,
 )
 from neural_sparse.opensearch.http_file import http_file
-from neural_sparse.opensearch.operators import LIBTORCH, check_operators, graph_operators
+from neural_sparse.opensearch.operators import LIBTORCH, bound_devices, check_operators, graph_operators
 from neural_sparse.opensearch.packages import Package, sparse_encoding_package, sparse_tokenize_package
 from neural_sparse.opensearch.parity import Check, compare_lengths, compare_queries, compare_texts, require
 from neural_sparse.opensearch.published import published_analyzer
@@ -195,6 +195,12 @@ class _Work:
         traced = trace(module, example_features(self.model))
         operators = graph_operators(traced)
         check_operators(operators, self.options.libtorch)
+        if devices := bound_devices(traced):
+            logger.warning(
+                "%s: its traced form runs on %s only, not on nodes with another device",
+                type(module.mlm).__name__,
+                ", ".join(sorted(devices)),
+            )
         name = self.name + kind.removeprefix("encoder")
         with tempfile.TemporaryDirectory() as scratch:
             torchscript = Path(scratch) / "model.pt"

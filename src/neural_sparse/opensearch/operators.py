@@ -42,6 +42,18 @@ def graph_operators(traced: torch.jit.ScriptModule) -> Counter[str]:
     return Counter(_operators(graph))
 
 
+def bound_devices(traced: torch.jit.ScriptModule) -> set[str]:
+    """Devices that the graph names: the file runs on these only. Empty if it runs wherever it is loaded."""
+    graph: Any = traced.graph.copy()
+    torch._C._jit_pass_inline(graph)
+    constants = (
+        node
+        for node in graph.findAllNodes("prim::Constant")
+        if node.output().type().kind() == "DeviceObjType"
+    )
+    return {str(node.output().toIValue()) for node in constants if node.output().uses()}
+
+
 def _operators(block: Any) -> Iterable[str]:
     for node in block.nodes():
         for inner in node.blocks():

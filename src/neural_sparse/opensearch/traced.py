@@ -25,12 +25,19 @@ class ServedEncoder(nn.Module):
 
     forward({"input_ids": int64 [batch, length], "attention_mask": the same}) returns
     {"output": float32 [batch, vocabulary]}, tokens without a name (special ones) 0.
+
+    Args:
+        silent: ids without a name.
+        made_mask: hand the model what is added to attention scores, float32 [batch, 1, 1, length], made from the
+            mask alone. Left to itself, transformers makes it from tensors on the device of the tracing, and the
+            file would run on no other.
     """
 
-    def __init__(self, mlm: Any, silent: list[int], activation: Activation) -> None:
+    def __init__(self, mlm: Any, silent: list[int], activation: Activation, made_mask: bool = True) -> None:
         super().__init__()
         self.mlm = mlm
         self.activation = activation
+        self.made_mask = made_mask
         ordinary = torch.ones(mlm.get_output_embeddings().out_features)
         ordinary[silent] = 0.0
         self.ordinary: Tensor
@@ -38,7 +45,10 @@ class ServedEncoder(nn.Module):
 
     def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
         mask = features["attention_mask"]
-        logits = self.mlm(input_ids=features["input_ids"], attention_mask=mask).logits
+        given = mask
+        if self.made_mask:
+            given = (1.0 - mask[:, None, None, :].to(torch.float32)) * torch.finfo(torch.float32).min
+        logits = self.mlm(input_ids=features["input_ids"], attention_mask=given).logits
         # A position that is padding must not win; 0 is as low as any, for relu comes next.
         pooled = logits.masked_fill(mask.unsqueeze(-1) == 0, 0.0).amax(dim=1)
         return {"output": activate(pooled.relu(), self.activation) * self.ordinary}
@@ -54,7 +64,26 @@ def served_encoder(model: NeuralSparseEncoder) -> ServedEncoder:
     vars(mlm.get_output_embeddings()).pop("forward", None)
     mlm.set_attn_implementation("eager")
     mlm.requires_grad_(False)
-    return ServedEncoder(mlm, silent_ids(model.tokenizer), model.activation).eval()
+    module = ServedEncoder(mlm, silent_ids(model.tokenizer), model.activation).eval()
+    module.made_mask = _takes_made_mask(module, model)
+    return module
+
+
+def _takes_made_mask(module: ServedEncoder, model: NeuralSparseEncoder) -> bool:
+    """Whether the model gives the same with a mask made for it: not if it looks at windows of a text, for one."""
+    ids = example_features(model, model.max_length)["input_ids"].repeat(2, 1)
+    mask = torch.ones_like(ids)
+    mask[1, model.max_length // 2 + 1 :] = 0
+    outputs = []
+    with torch.no_grad():
+        for made in (False, True):
+            module.made_mask = made
+            try:
+                outputs.append(module({"input_ids": ids, "attention_mask": mask})["output"])
+            except (RuntimeError, TypeError, ValueError):
+                return False  # of an architecture that wants the mask as it is
+    plain, made_for_it = outputs
+    return torch.allclose(plain, made_for_it, atol=1e-5, rtol=1e-5)
 
 
 def example_features(model: NeuralSparseEncoder, length: int = TRACED_LENGTH) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ import torch
 
 from neural_sparse import NeuralSparseEncoder
 from neural_sparse.opensearch.archive import save_torchscript
-from neural_sparse.opensearch.operators import check_operators, graph_operators
+from neural_sparse.opensearch.operators import bound_devices, check_operators, graph_operators
 from neural_sparse.opensearch.traced import example_features, served_encoder, trace
 
 LONGEST = 60
@@ -61,3 +61,36 @@ def test_special_tokens_are_silent_even_where_the_weights_would_let_them_speak(
     output = trace(served_encoder(model), features)(features)["output"]
     assert (output[:, model.tokenizer.all_special_ids] == 0).all()
     assert (model(**features)[:, model.tokenizer.all_special_ids] > 0).all()
+
+
+@pytest.mark.parametrize("architecture", ["bert", "distilbert"])
+def test_the_graph_names_no_device(tiny_model: Callable[..., Path], architecture: str) -> None:
+    model = NeuralSparseEncoder(tiny_model(architecture), LONGEST, device="cpu")
+    traced = trace(served_encoder(model), example_features(model))
+    assert bound_devices(traced) == set()
+    # The meta device refuses, as a GPU does, to mix with tensors made elsewhere.
+    ids = torch.ones(2, 9, dtype=torch.long, device="meta")
+    output = traced.to("meta")({"input_ids": ids, "attention_mask": ids})["output"]
+    assert output.shape == (2, model.vocab_size)
+
+
+def test_a_model_that_looks_at_windows_makes_its_own_mask(tiny_model: Callable[..., Path]) -> None:
+    model = NeuralSparseEncoder(tiny_model("modernbert"), LONGEST, device="cpu")
+    assert served_encoder(model).made_mask  # the window is wider than any text
+    for layer in model.mlm.model.layers:
+        if layer.attn.sliding_window is not None:
+            layer.attn.sliding_window = 3
+    model.mlm.config.local_attention = 4
+    module = served_encoder(model)
+    assert not module.made_mask
+    traced = trace(module, example_features(model))
+    assert bound_devices(traced) == {"cpu"}
+    ids = torch.arange(LONGEST).remainder(model.vocab_size).repeat(2, 1)
+    mask = torch.ones_like(ids)
+    mask[1, 20:] = 0
+    with torch.no_grad():
+        expected = model(ids, mask).clone()
+        expected[:, model.tokenizer.all_special_ids] = 0
+        torch.testing.assert_close(
+            traced({"input_ids": ids, "attention_mask": mask})["output"], expected, atol=1e-5, rtol=1e-5
+        )
