@@ -169,4 +169,4 @@ def parity_table(checks: Sequence[Check]) -> Table:
 def _shown(difference: float) -> str:
     if difference == 0:
         return "0"
-    return f"{difference:.4f}" if difference < 0 or difference >= 1e-4 else f"{difference:.1e}"
+    return f"{difference:.4f}" if abs(difference) >= 1e-4 else f"{difference:.1e}"

@@ -203,6 +203,7 @@ def test_the_table_tells_failures_from_figures() -> None:
                 Check("good", 3, 1e-6),
                 Check("bad", 1000, 0.2, note="most: emoji"),
                 Check("figure", 2, -0.01, None),
+                Check("small figure", 2, -2e-5, None),
                 Check("equal", 2, 0.0, 0.0),
             ]
         )
@@ -212,6 +213,7 @@ def test_the_table_tells_failures_from_figures() -> None:
         ["good", "3", "1.0e-06", "1e-04", "ok", ""],
         ["bad", "1,000", "0.2000", "1e-04", "FAILED", "most: emoji"],
         ["figure", "2", "-0.0100", "", "", ""],
+        ["small figure", "2", "-2.0e-05", "", "", ""],
         ["equal", "2", "0", "0", "ok", ""],
     ]
 
