@@ -180,7 +180,7 @@ def draw_histogram(table: Mapping[str, float], path: str | Path, default_idf: fl
         axes.axvline(default_idf, color="#e0701a", label=f"{unseen:,} unseen, all {default_idf:g}")
     axes.axvline(values.mean(), color="black", linestyle="--", label=f"mean {values.mean():.2f}")
     axes.set(xlabel="IDF", ylabel="tokens", title=f"range {values.min():.2f} to {values.max():.2f}")
-    axes.legend(frameon=False)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=150)
