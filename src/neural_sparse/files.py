@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from neural_sparse.errors import InputError
+from neural_sparse.urls import Location, location
 
 
 @contextmanager
@@ -77,7 +78,7 @@ def read_json(path: str | Path) -> Any:
 
 
 def read_jsonl(
-    path: str | Path, required: tuple[str, ...] = (), start: int = 0, end: int | None = None
+    path: str | Location, required: tuple[str, ...] = (), start: int = 0, end: int | None = None
 ) -> Iterator[dict[str, Any]]:
     """Yield one object per non-blank line.
 
@@ -89,7 +90,7 @@ def read_jsonl(
         InputError: a missing file, a line that is no JSON object, or one that lacks a `required` key;
             the message names the file and the line.
     """
-    path = Path(path)
+    path = location(path)
     for offset, line in lines_between(path, start, end):
         if not line.strip():
             continue
@@ -109,13 +110,15 @@ def read_jsonl(
         yield row
 
 
-def lines_between(path: str | Path, start: int = 0, end: int | None = None) -> Iterator[tuple[int, bytes]]:
+def lines_between(
+    path: str | Location, start: int = 0, end: int | None = None
+) -> Iterator[tuple[int, bytes]]:
     """Offset and bytes of each line whose first byte is in [start, end): ranges that meet share no line.
 
     Raises:
         InputError: no such file.
     """
-    path = Path(path)
+    path = location(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     with path.open("rb") as file:
@@ -130,9 +133,9 @@ def lines_between(path: str | Path, start: int = 0, end: int | None = None) -> I
             offset += len(line)
 
 
-def line_number(path: str | Path, offset: int) -> int:
+def line_number(path: str | Location, offset: int) -> int:
     """Number, from 1, of the line at a byte offset; reads the file up to there."""
-    with Path(path).open("rb") as file:
+    with location(path).open("rb") as file:
         lines = 1
         while offset > 0 and (block := file.read(min(offset, 1 << 20))):
             lines += block.count(b"\n")
@@ -140,7 +143,7 @@ def line_number(path: str | Path, offset: int) -> int:
         return lines
 
 
-def sha256_file(path: str | Path) -> str:
+def sha256_file(path: str | Location) -> str:
     """Hex sha256 of a file's bytes."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with location(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ from neural_sparse.processes import worker_processes
 Result = TypeVar("Result")
 Advance = Callable[[int], None]  # tells that so many more items are done
 Work = Callable[[int, Advance], Result]
+Engine = Callable[..., Iterator[tuple[Any, Any]]]  # as `in_workers`; `workers` None: all there are
 
 POLL_SECONDS = 0.3  # between two looks at how far the workers are
 

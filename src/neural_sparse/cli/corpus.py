@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import typer
 
+from neural_sparse.cli.engine import ADDRESS, ENGINE, EngineName, chosen_engine
+
 CORPUS_HELP = (
-    "A corpus.jsonl ({_id, title?, text} per line), a folder that holds one, or a .txt (a text per line)."
+    "A corpus.jsonl ({_id, title?, text} per line), a folder that holds one, or a .txt (a text per line); "
+    "a path or a URL (s3://, gs://, hf://)."
 )
 
 
 def encode(
     model: str = typer.Argument(help="A trained model: folder, hub id, or folder inside a package."),
-    corpus: Path = typer.Option(help=CORPUS_HELP),
-    output: Path = typer.Option(help="Folder for the index, the texts and the query side."),
+    corpus: str = typer.Option(help=CORPUS_HELP),
+    output: str = typer.Option(help="Folder or URL for the index, the texts and the query side."),
     max_length: int | None = typer.Option(
         None, min=3, help="Tokens per document; the model's own limit if not given."
     ),
@@ -24,8 +25,13 @@ def encode(
     top_k: int | None = typer.Option(None, min=1, help="Keep at most this many terms per document."),
     bf16: bool = typer.Option(False, help="Multiply in bfloat16: faster where the hardware has it."),
     workers: int | None = typer.Option(
-        None, min=1, help="Processes; one per GPU, or one on a CPU, if not given."
+        None, min=1, help="Processes; one per GPU, or one on a CPU, if not given. On Ray: all of the cluster."
     ),
+    threads: int | None = typer.Option(
+        None, min=1, help="Of each worker on a CPU.", show_default="the cores shared out; 1 on Ray"
+    ),
+    engine: EngineName = ENGINE,
+    address: str | None = ADDRESS,
 ) -> None:
     """Encode a corpus once; the folder is all that `search` needs, without the model.
 
@@ -34,20 +40,26 @@ def encode(
     from rich.console import Console
     from rich.table import Table
 
+    from neural_sparse.files import read_json
     from neural_sparse.model.pruning import Pruning
     from neural_sparse.search.encode_corpus import encode_corpus
-    from neural_sparse.search.encoded import EncodedCollection
+    from neural_sparse.search.encoded import MANIFEST
+    from neural_sparse.urls import location, read_from
 
-    done = encode_corpus(
-        model,
-        corpus,
-        output,
-        max_length=max_length,
-        pruning=Pruning(max_ratio, top_k),
-        bf16=bf16,
-        workers=workers,
-    )
-    about = EncodedCollection(output).about
+    with chosen_engine(engine, address, threads=threads) as chosen:
+        done = encode_corpus(
+            model,
+            corpus,
+            output,
+            max_length=max_length,
+            pruning=Pruning(max_ratio, top_k),
+            bf16=bf16,
+            workers=workers,
+            threads=threads,
+            engine=chosen,
+        )
+    with read_from(location(output) / MANIFEST) as manifest:
+        about = read_json(manifest)
     table = Table(show_header=False)
     rate = (
         f" in {done.seconds:,.0f} s ({done.encoded / done.seconds:,.0f} per second)" if done.encoded else ""

@@ -9,6 +9,7 @@ import typer
 
 from neural_sparse.cli.corpus import CORPUS_HELP
 from neural_sparse.cli.default_command import group_with_default
+from neural_sparse.cli.engine import ADDRESS, ENGINE, EngineName, chosen_engine
 
 MODEL_HELP = "Model whose tokenizer counts: hub id, folder, or folder inside a package."
 OUTPUT_HELP = "Where to write {token: weight}."
@@ -28,16 +29,20 @@ def idf() -> None:
 
 @app.command()
 def compute(
-    corpus: Path = typer.Argument(help=CORPUS_HELP),
+    corpus: str = typer.Argument(help=CORPUS_HELP),
     model: str = typer.Option(help=MODEL_HELP),
-    output: Path = typer.Option(Path("idf.json"), help=OUTPUT_HELP),
-    counts: Path | None = typer.Option(
+    output: str = typer.Option("idf.json", help=OUTPUT_HELP + " A path or a URL."),
+    counts: str | None = typer.Option(
         None, help="Where to keep the document frequencies, for `idf merge` and --update."
     ),
-    update: Path | None = typer.Option(
+    update: str | None = typer.Option(
         None, help="Counts of earlier documents; those of this corpus are added to the file."
     ),
-    workers: int | None = typer.Option(None, min=1, help="Processes; all cores if not given."),
+    workers: int | None = typer.Option(
+        None, min=1, help="Processes; all cores, or all of the cluster, if not given."
+    ),
+    engine: EngineName = ENGINE,
+    address: str | None = ADDRESS,
 ) -> None:
     """Compute the inverse document frequency of every token: the query side of a retriever.
 
@@ -51,15 +56,20 @@ def compute(
     from neural_sparse.idf import DocumentFrequencies
     from neural_sparse.idf.corpus import count_corpus
     from neural_sparse.model.location import load_tokenizer
+    from neural_sparse.urls import location, read_from, work_folder
 
     for file in filter(None, (output, counts)):
-        if file.is_dir():
+        if location(file).is_dir():
             raise InputError(f"cannot write {file}: it is a folder")
-    before = DocumentFrequencies.load(update) if update else None
+    before = None
+    if update:
+        with read_from(location(update)) as path:
+            before = DocumentFrequencies.load(path)
     tokenizer = load_tokenizer(model)
-    work = output.with_name(f".{output.name}.parts")
-    started = time.perf_counter()
-    found = count_corpus(corpus, tokenizer, work, onto=before, workers=workers)
+    work = work_folder(location(output))
+    with chosen_engine(engine, address, gpus=False) as chosen:
+        started = time.perf_counter()
+        found = count_corpus(corpus, tokenizer, work, onto=before, workers=workers, engine=chosen)
     seconds = time.perf_counter() - started
     _write(found, tokenizer, output, counts or update)
     shutil.rmtree(work, ignore_errors=True)
@@ -82,14 +92,17 @@ def merge_counts(
     _write(total, load_tokenizer(model), output, counts)
 
 
-def _write(frequencies: Any, tokenizer: Any, output: Path, counts: Path | None) -> None:
+def _write(frequencies: Any, tokenizer: Any, output: str | Path, counts: str | Path | None) -> None:
     from neural_sparse.idf import save_idf_weights, weights_of
     from neural_sparse.idf.weights import describe
+    from neural_sparse.urls import location, written_to
 
     weights = weights_of(frequencies, tokenizer)
-    save_idf_weights(weights, output)
+    with written_to(location(output)) as path:
+        save_idf_weights(weights, path)
     if counts is not None:
-        frequencies.save(counts)
+        with written_to(location(counts)) as path:
+            frequencies.save(path)
     print(describe(weights, frequencies))
     print(f"lightest: {' '.join(sorted(weights, key=weights.__getitem__)[:8])}")
     print(f"written to {output}" + (f", counts to {counts}" if counts else ""))

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from neural_sparse.data.collection import with_title
 from neural_sparse.errors import InputError
 from neural_sparse.files import line_number, lines_between, read_jsonl
+from neural_sparse.urls import Location, Url
 
 
-def corpus_file(corpus: Path) -> Path:
-    """The corpus.jsonl that a path means."""
+def corpus_file(corpus: Location) -> Location:
+    """The corpus.jsonl that a path or URL means."""
+    if isinstance(corpus, Url) and corpus.suffix in (".jsonl", ".txt"):
+        return corpus  # without asking a server twice
     return corpus / "corpus.jsonl" if corpus.is_dir() else corpus
 
 
-def corpus_texts(file: Path, start: int = 0, end: int | None = None) -> Iterator[str]:
+def corpus_texts(file: Location, start: int = 0, end: int | None = None) -> Iterator[str]:
     """Texts of a corpus.jsonl ({text, title?} per line) or a .txt (one per line), streamed.
 
     Args:
@@ -31,7 +33,7 @@ def corpus_texts(file: Path, start: int = 0, end: int | None = None) -> Iterator
         yield with_title(row.get("title"), row["text"])
 
 
-def corpus_documents(file: Path, start: int = 0, end: int | None = None) -> Iterator[tuple[str, str]]:
+def corpus_documents(file: Location, start: int = 0, end: int | None = None) -> Iterator[tuple[str, str]]:
     """Id and text of each document, as `corpus_texts`; that of a .txt has its line number as id.
 
     Raises:
@@ -51,14 +53,14 @@ def corpus_documents(file: Path, start: int = 0, end: int | None = None) -> Iter
             yield str(first + place), text
 
 
-def text_lines(file: Path, start: int = 0, end: int | None = None) -> Iterator[tuple[int, str]]:
+def text_lines(file: Location, start: int = 0, end: int | None = None) -> Iterator[tuple[int, str]]:
     """Offset and text of each line that is not blank."""
     for offset, line in lines_between(file, start, end):
         if text := _decoded(file, offset, line):
             yield offset, text
 
 
-def _decoded(file: Path, offset: int, line: bytes) -> str:
+def _decoded(file: Location, offset: int, line: bytes) -> str:
     try:
         return line.decode().strip()
     except UnicodeDecodeError as error:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from concurrent.futures import as_completed
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,62 +15,69 @@ from neural_sparse.files import sha256_file
 from neural_sparse.idf.counting import DocumentCounter, text_batches
 from neural_sparse.idf.frequencies import DocumentFrequencies, merge
 from neural_sparse.parts import Parts
-from neural_sparse.processes import available_cores, worker_processes
+from neural_sparse.processes import available_cores
+from neural_sparse.urls import Location, location, size_of
+from neural_sparse.workers import Advance, Engine, Work, in_workers
 
 PART_BYTES = 32 << 20  # about a second of work
 
 
 def count_corpus(
-    corpus: str | Path,
+    corpus: str | Location,
     tokenizer: Any,
     work: str | Path,
     *,
     onto: DocumentFrequencies | None = None,
     workers: int | None = None,
+    engine: Engine | None = None,
     part_bytes: int = PART_BYTES,
     show_progress: bool = True,
 ) -> DocumentFrequencies:
     """In how many documents of a corpus each token occurs.
 
     Args:
-        corpus: a corpus.jsonl, a folder that holds one, or a .txt with a text per line.
+        corpus: a corpus.jsonl, a folder that holds one, or a .txt with a text per line; a path or a URL.
         work: folder of the parts counted so far, for the caller to delete once the result is written; a corpus
             of one part needs none.
         onto: counts of other documents, to be added.
-        workers: processes; all cores if None.
+        workers: processes; all cores if None. With an `engine`, that many of its workers, or all it has.
+        engine: counts the parts elsewhere, such as `RayEngine`; the corpus must be readable there.
         part_bytes: of the file, per part.
 
     Raises:
         InputError: no such file, a malformed line, a `work` folder that belongs to other work; counts of
             another tokenizer, or with this very file in them already (both before anything is counted).
     """
-    file = corpus_file(Path(corpus))
+    file = corpus_file(location(corpus))
     if not file.is_file():
         raise InputError(f"{file}: no such file")
     source = sha256_file(file)
     counter = DocumentCounter(tokenizer)
     nothing = counter.take(source)
     onto = merge([onto, nothing] if onto else [nothing])
-    size = file.stat().st_size
+    size = size_of(file)
     count = -(-size // part_bytes)
     if count < 2:
         return merge([onto, count_part(file, counter, 0, part_bytes)])
     settings = {"corpus": source, "tokenizer": nothing.tokenizer, "part_bytes": part_bytes}
     parts = Parts(work, settings, count, "safetensors")
     missing = parts.missing()
+    if engine is None:
+        workers = workers or available_cores()
     with tqdm(
         total=size, initial=max(0, size - len(missing) * part_bytes), desc="IDF", unit="B", unit_scale=True,
         disable=None if show_progress else True,
     ) as progress:  # fmt: skip
-        for number, found in _counted(file, tokenizer, counter, missing, part_bytes, workers):
+        run: Engine = engine or in_workers
+        arguments = (_bare(tokenizer), file, size, part_bytes)
+        for number, found in run(_start, arguments, missing, workers, progress.update):
             with parts.write(number) as path:
                 found.save(path)
-            progress.update(min(part_bytes, size - number * part_bytes))
     return merge([onto, *map(DocumentFrequencies.load, parts.files())])
 
 
 def count_part(
-    file: Path, counter: DocumentCounter, number: int, part_bytes: int = PART_BYTES
+    file: Location, counter: DocumentCounter, number: int, part_bytes: int = PART_BYTES
 ) -> DocumentFrequencies:
     """Part `number` of the work of `count_corpus`: follows from file, tokenizer, number and size alone."""
     for texts in text_batches(corpus_texts(file, number * part_bytes, (number + 1) * part_bytes)):
@@ -80,24 +85,23 @@ def count_part(
     return counter.take()
 
 
-def _counted(
-    file: Path,
-    tokenizer: Any,
-    counter: DocumentCounter,
-    numbers: list[int],
-    part_bytes: int,
-    workers: int | None,
-) -> Iterator[tuple[int, DocumentFrequencies]]:
-    """Parts as they are done, in any order."""
-    workers = min(workers or available_cores(), len(numbers))
-    if workers < 2:
-        for number in numbers:
-            yield number, count_part(file, counter, number, part_bytes)
-        return
-    with worker_processes(workers, _start_worker, _bare(tokenizer), file, part_bytes) as pool:
-        futures = [pool.submit(_count_in_worker, number) for number in numbers]
-        for future in as_completed(futures):
-            yield future.result()
+def _start(
+    tokenizer: Any, file: Location, size: int, part_bytes: int, worker: int
+) -> Work[DocumentFrequencies]:
+    """What counts a part, on any machine that can read the file."""
+    if not file.is_file() or size_of(file) != size:
+        raise InputError(
+            f"{file} on {platform.node()} is not the corpus it is where the work was started; put it on a disk that "
+            "all machines share, or name it by URL (s3://...)"
+        )
+    counter = DocumentCounter(tokenizer)
+
+    def work(number: int, advance: Advance) -> DocumentFrequencies:
+        found = count_part(file, counter, number, part_bytes)
+        advance(min(part_bytes, size - number * part_bytes))
+        return found
+
+    return work
 
 
 @dataclass(frozen=True)
@@ -112,15 +116,3 @@ class _Bare:
 
 def _bare(tokenizer: Any) -> Any:
     return _Bare(tokenizer.backend_tokenizer) if hasattr(tokenizer, "backend_tokenizer") else tokenizer
-
-
-_job: dict[str, Any] = {}  # of a worker process
-
-
-def _start_worker(tokenizer: Any, file: Path, part_bytes: int) -> None:
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one core each
-    _job.update(file=file, counter=DocumentCounter(tokenizer), part_bytes=part_bytes)
-
-
-def _count_in_worker(number: int) -> tuple[int, DocumentFrequencies]:
-    return number, count_part(number=number, **_job)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import scipy.sparse as sp
 import torch
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 from tqdm import tqdm
 
 from neural_sparse.data.corpus_file import corpus_documents, corpus_file, corpus_texts
@@ -23,10 +24,11 @@ from neural_sparse.model.pruning import Pruning
 from neural_sparse.parts import Parts
 from neural_sparse.processes import available_cores
 from neural_sparse.search.doc_ids import DocumentIds
-from neural_sparse.search.encoded import EncodedCollection, PackedTexts
+from neural_sparse.search.encoded import MANIFEST, EncodedCollection, PackedTexts
 from neural_sparse.teachers.weights import content_hash, model_folder
 from neural_sparse.tokens import tokenize
-from neural_sparse.workers import Advance, Work, in_workers
+from neural_sparse.urls import Location, Url, location, size_of, upload_folder, work_folder
+from neural_sparse.workers import Advance, Engine, Work, in_workers
 
 PART_BYTES = 4 << 20  # of the corpus: some thousand documents
 INDEX_GROWTH = 3  # disk for index and what it is built from, per byte of a part
@@ -51,27 +53,34 @@ class EncodingSummary:
 
 def encode_corpus(
     model: str,
-    corpus: str | Path,
-    folder: str | Path,
+    corpus: str | Location,
+    folder: str | Location,
     *,
     max_length: int | None = None,
     pruning: Pruning | None = None,
     bf16: bool = False,
     workers: int | None = None,
+    threads: int | None = None,
+    engine: Engine | None = None,
     part_bytes: int = PART_BYTES,
     show_progress: bool = True,
 ) -> EncodingSummary:
     """Encode a corpus into `folder`, an `EncodedCollection`; the same call goes on after an interruption.
 
     Parts are kept beside the folder, in .NAME.parts, until the collection is complete. Result and part files
-    follow from the arguments, so an interrupted run leaves the same bytes as an uninterrupted one (on the same
-    machine, with the same number of workers).
+    follow from the arguments, so an interrupted run leaves the same bytes as an uninterrupted one, and any number
+    of workers the same as one (on machines of one kind, with the same `threads`).
 
     Args:
         model: hub id, folder, or folder inside a package.
         corpus: a corpus.jsonl ({_id, text, title?} per line), a folder that holds one, or a .txt.
         max_length: tokens per document; the model's own limit if None.
-        workers: processes; one per GPU, or one on a CPU, if None.
+            May be a URL, as may `folder`: the collection is then built in outputs/ and uploaded, its manifest
+            last.
+        workers: processes; one per GPU, or one on a CPU, if None. With an `engine`, that many of its workers, or
+            all it has.
+        threads: of each worker on a CPU; the cores shared out evenly, or 1 with an `engine`, if None.
+        engine: does the parts elsewhere, such as `RayEngine`; corpus and model must be readable there.
         part_bytes: of the corpus, per part.
 
     Raises:
@@ -79,52 +88,68 @@ def encode_corpus(
             encoded; a folder that holds something else, or parts of another corpus, model or setting;
             too little disk.
     """
-    file, folder = corpus_file(Path(corpus)), Path(folder)
-    EncodedCollection.check_replaceable(folder)
+    file, output = corpus_file(location(corpus)), location(folder)
+    EncodedCollection.check_replaceable(output)
     pruning = pruning or Pruning()
     ids = DocumentIds.of(_checked_ids(file, show_progress))
     if not len(ids):
         raise InputError(f"{file}: the corpus is empty")
     settings = {
         "corpus": sha256_file(file),
-        "model": content_hash(model_folder(model)),
+        "model": (weights := content_hash(model_folder(model))),
         "max_length": max_length,
         "bf16": bf16,
         **asdict(pruning),
         "part_bytes": part_bytes,
     }
-    size = file.stat().st_size
-    parts = Parts(folder.parent / f".{folder.name}.parts", settings, -(-size // part_bytes), "safetensors")
+    size = size_of(file)
+    work = work_folder(output)
+    parts = Parts(work, settings, -(-size // part_bytes), "safetensors")
     missing = parts.missing()
-    devices = _devices()
-    workers = workers or len(devices)
+    if engine is None:
+        workers = min(workers or len(_devices()), len(missing))
+        if workers > 1 and not torch.cuda.is_available():
+            threads = threads or max(1, available_cores() // workers)
+    else:
+        threads = threads or 1
     encoded = 0
     started = time.perf_counter()
     with tqdm(
         total=round(len(ids) * len(missing) / parts.count), desc="encoding", unit=" docs",
         disable=None if show_progress else True,
     ) as progress:  # fmt: skip
-        arguments = (model, file, parts, max_length, pruning, bf16, part_bytes, devices, workers)
-        for number, documents in in_workers(_start, arguments, missing, workers, progress.update):
-            encoded += documents
-            _check_disk(parts, number)
+        arguments = (model, weights, file, size, max_length, pruning, bf16, part_bytes, threads)
+        run: Engine = engine or in_workers
+        threads_before = torch.get_num_threads()
+        try:
+            for number, (documents, content) in run(_start, arguments, missing, workers, progress.update):
+                encoded += documents
+                with parts.write(number) as path:
+                    path.write_bytes(content)
+                _check_disk(parts, number)
+        finally:
+            torch.set_num_threads(threads_before)
     seconds = time.perf_counter() - started
     files = parts.files()
     truncated = sum(int(load_file(part)["truncated"][0]) for part in files)
     encoder = NeuralSparseEncoder(model, max_length, device="cpu")
+    collection = output if isinstance(output, Path) else work.with_suffix(".collection")
     EncodedCollection.write(
-        folder,
+        collection,
         encoder,
         (_vectors(load_file(part), encoder.vocab_size) for part in files),
         ids,
         (PackedTexts(*(load_file(part)[name] for name in ("texts", "text_lengths"))) for part in files),
         {"bf16": bf16, "pruning": asdict(pruning), "truncated": truncated},
     )
+    if isinstance(output, Url):
+        upload_folder(collection, output, MANIFEST)
+        shutil.rmtree(collection)
     parts.remove()
     return EncodingSummary(len(ids), encoded, seconds, truncated)
 
 
-def _checked_ids(file: Path, show_progress: bool) -> Iterator[str]:
+def _checked_ids(file: Location, show_progress: bool) -> Iterator[str]:
     """Ids of all documents, each line looked at, so that the last one cannot spoil hours of work."""
     disable = None if show_progress else True
     for name, _ in tqdm(corpus_documents(file), desc="reading", unit=" docs", disable=disable):
@@ -139,23 +164,37 @@ def _devices() -> list[str]:
 
 def _start(
     model: str,
-    file: Path,
-    parts: Parts,
+    weights: str,
+    file: Location,
+    size: int,
     max_length: int | None,
     pruning: Pruning,
     bf16: bool,
     part_bytes: int,
-    devices: list[str],
-    workers: int,
+    threads: int | None,
     worker: int,
-) -> Work[int]:
-    """What encodes a part: a pure function of the corpus, the settings and the part's number."""
-    device = devices[worker % len(devices)]
-    if workers > 1 and device == "cpu":
-        torch.set_num_threads(max(1, available_cores() // workers))
-    encoder = NeuralSparseEncoder(model, max_length, device=device)
+) -> Work[tuple[int, bytes]]:
+    """What encodes a part: a pure function of the corpus, the settings and the part's number.
 
-    def work(number: int, advance: Advance) -> int:
+    Raises:
+        InputError: this machine has no such corpus or model, or another one under the name.
+    """
+    if not file.is_file() or size_of(file) != size:
+        raise InputError(
+            f"{file} on {platform.node()} is not the corpus it is where the work was started; put it on a disk that "
+            "all machines share, or name it by URL (s3://...)"
+        )
+    if content_hash(model_folder(model)) != weights:
+        raise InputError(
+            f"the model {model} on {platform.node()} is not the one it is where the work was started; put it on a "
+            "disk that all machines share, or use the same revision of a hub model"
+        )
+    devices = _devices()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    encoder = NeuralSparseEncoder(model, max_length, device=devices[worker % len(devices)])
+
+    def work(number: int, advance: Advance) -> tuple[int, bytes]:
         texts = list(corpus_texts(file, number * part_bytes, (number + 1) * part_bytes))
         tokens = tokenize(texts, encoder.tokenizer, encoder.max_length, special_tokens=True)
         vectors = pruning(encode_tokens(encoder, tokens, bf16=bf16, advance=advance))
@@ -168,9 +207,7 @@ def _start(
             "text_lengths": packed.lengths,
             "truncated": np.array([tokens.truncated]),
         }
-        with parts.write(number) as path:
-            save_file(arrays, path)
-        return len(texts)
+        return len(texts), save(arrays)
 
     return work
 

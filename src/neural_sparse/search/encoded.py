@@ -17,6 +17,7 @@ from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.search.hits import Hits
 from neural_sparse.search.index import SparseIndex
 from neural_sparse.search.vocabulary import vocabulary_fingerprint
+from neural_sparse.urls import Location, Url, location
 
 if TYPE_CHECKING:
     from neural_sparse.model.encoder import NeuralSparseEncoder
@@ -74,15 +75,16 @@ class EncodedCollection:
         self._offsets = np.load(folder / "text_offsets.npy", mmap_mode="r", allow_pickle=False)
 
     @staticmethod
-    def check_replaceable(folder: str | Path) -> None:
+    def check_replaceable(folder: str | Location) -> None:
         """
         Raises:
             InputError: there is something at `folder` that is not an encoded collection.
         """
-        folder = Path(folder)
+        folder = location(folder)
         if folder.is_file():
             raise InputError(f"{folder} is a file; the output is a folder")
-        if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
+        held = folder.files() if isinstance(folder, Url) else folder.exists() and any(folder.iterdir())
+        if held and not (folder / MANIFEST).is_file():
             raise InputError(f"{folder} exists and holds something else; choose an empty folder")
 
     @staticmethod
