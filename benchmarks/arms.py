@@ -4,6 +4,7 @@ Each arm's peak memory is its own, and what slows the machine slows all arms ali
 that keeps freed memory, else mapping and clearing pages would dominate the arm that needs most.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -13,9 +14,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+from neural_sparse.files import write_json
 
 ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 36),
@@ -133,6 +136,39 @@ def machine(threads: int) -> str:
     ]
     name = names[0] if names else platform.machine()
     return f"{name}, {threads} of {os.cpu_count()} cores, no GPU, torch {torch.__version__}"
+
+
+def options(description: str | None) -> argparse.ArgumentParser:
+    """What all of these scripts take."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--vocabularies", type=int, nargs="+", default=[30522, 105879])
+    parser.add_argument("--lengths", nargs="+", choices=("full", "realistic"), default=["full", "realistic"])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--output", type=Path, help="write all figures as JSON")
+    parser.add_argument("--arm", type=json.loads, help=argparse.SUPPRESS)
+    return parser
+
+
+def table(
+    chosen: argparse.Namespace,
+    columns: list[str],
+    cases: Iterable[dict[str, Any]],
+    measure: Callable[[dict[str, Any]], dict[str, Any]],
+    row: Callable[[dict[str, Any]], list[str]],
+) -> None:
+    """Measure each case and print its row; write all figures if asked."""
+    print(machine(chosen.threads))
+    print("| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|", flush=True)
+    results = []
+    for case in cases:
+        results.append(measure(case))
+        print("| " + " | ".join(row(results[-1])) + " |", flush=True)
+    if chosen.output:
+        report = {"machine": machine(chosen.threads), "command": sys.argv[1:], "results": results}
+        write_json(chosen.output, report)
 
 
 def cell(value: float | None, form: str) -> str:

@@ -10,17 +10,11 @@ the same in bfloat16. Tokenizing is part of the work. See arms.py for how the ar
 """
 
 import argparse
-import os
-import sys
-import tempfile
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from arms import answer, cell, lengths, machine, peak_mib, ratio, take_turns
+from arms import answer, cell, lengths, options, peak_mib, ratio, table, take_turns
 from models import folder_of
-
-from neural_sparse.files import write_json
 
 ARMS = ("sentence-transformers", "neural-sparse", "bf16")
 COLUMNS = ["model", "vocabulary", "texts", "sentence-transformers", "neural-sparse", "bf16", "ratio"]
@@ -70,7 +64,7 @@ def arm(settings: dict[str, Any]) -> None:
     answer(step, peak_mib())
 
 
-def row(result: dict[str, Any]) -> str:
+def row(result: dict[str, Any]) -> list[str]:
     def of(name: str, key: str) -> float | None:
         return (result.get(name) or {}).get(key)
 
@@ -79,55 +73,44 @@ def row(result: dict[str, Any]) -> str:
     parts += [cell(seconds and result["texts"] / seconds, "{:,.0f}/s") for seconds, _ in rates]
     parts += [cell(result.get(key), "{:.1f}x") for key in ("ratio", "ratio bf16", "cpu", "cpu bf16")]
     parts += [cell(of(name, "peak_mib"), "{:,.0f}") for name in ARMS[:2]]
-    return "| " + " | ".join(parts) + " |"
+    return parts
+
+
+def compare(settings: dict[str, Any], repeats: int) -> dict[str, Any]:
+    taken = take_turns(__file__, settings, ARMS, repeats)
+    result: dict[str, Any] = {**settings, **{name: taken[name] for name in ARMS}}
+    for name, label in ((ARMS[1], ""), (ARMS[2], " bf16")):
+        result["ratio" + label] = ratio(taken, ARMS[0], name)
+        result["cpu" + label] = ratio(taken, ARMS[0], name, "cpu_seconds")
+    result["checks"] = {name: taken["steps"][name][0]["checks"] for name in ARMS if taken[name]}
+    return result
+
+
+def cases(chosen: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    for vocabulary in chosen.vocabularies:
+        for shape in chosen.shapes:
+            for kind in chosen.lengths:
+                yield {
+                    "shape": shape,
+                    "vocabulary": vocabulary,
+                    "folder": folder_of(shape, vocabulary),
+                    "lengths": kind,
+                    "texts": chosen.texts,
+                    "device": chosen.device,
+                    "threads": chosen.threads,
+                }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__)
     parser.add_argument("--shapes", nargs="+", default=["4.4M", "minilm", "distilbert"])
-    parser.add_argument("--vocabularies", type=int, nargs="+", default=[30522, 105879])
-    parser.add_argument("--lengths", nargs="+", choices=("full", "realistic"), default=["full", "realistic"])
     parser.add_argument("--texts", type=int, default=256)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--output", type=Path, help="write all figures as JSON")
-    parser.add_argument("--arm", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.arm:
-        import json
-
-        return arm(json.loads(arguments.arm))
-    print(machine(arguments.threads))
-    print("| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")
-    cache = Path(tempfile.gettempdir()) / "neural-sparse-benchmark-models"
-    results = []
-    for vocabulary in arguments.vocabularies:
-        for shape in arguments.shapes:
-            for kind in arguments.lengths:
-                settings = {
-                    "shape": shape,
-                    "vocabulary": vocabulary,
-                    "folder": folder_of(shape, vocabulary, cache),
-                    "lengths": kind,
-                    "texts": arguments.texts,
-                    "device": arguments.device,
-                    "threads": arguments.threads,
-                }
-                taken = take_turns(__file__, settings, ARMS, arguments.repeats)
-                result: dict[str, Any] = {**settings, **{name: taken[name] for name in ARMS}}
-                for name, label in ((ARMS[1], ""), (ARMS[2], " bf16")):
-                    result["ratio" + label] = ratio(taken, ARMS[0], name)
-                    result["cpu" + label] = ratio(taken, ARMS[0], name, "cpu_seconds")
-                result["checks"] = {name: taken["steps"][name][0]["checks"] for name in ARMS if taken[name]}
-                results.append(result)
-                print(row(result), flush=True)
-    if arguments.output:
-        report = {"machine": machine(arguments.threads), "command": sys.argv[1:], "results": results}
-        write_json(arguments.output, report)
-    return None
+    chosen = parser.parse_args()
+    if chosen.arm:
+        arm(chosen.arm)
+        return
+    table(chosen, COLUMNS, cases(chosen), lambda case: compare(case, chosen.repeats), row)
 
 
 if __name__ == "__main__":

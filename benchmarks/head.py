@@ -8,16 +8,10 @@ pooled values are positive.
 """
 
 import argparse
-import json
-import os
-import sys
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from arms import answer, cell, lengths, machine, peak_mib, ratio, take_turns
-
-from neural_sparse.files import write_json
+from arms import answer, cell, lengths, options, peak_mib, ratio, table, take_turns
 
 ARMS = ("naive", "fused")
 COLUMNS = ["width", "vocabulary", "texts", "dtype", "active", "naive", "fused", "ratio", "CPU time"]
@@ -90,7 +84,7 @@ def compare(settings: dict[str, Any], repeats: int, arms: tuple[str, ...]) -> di
     return summary
 
 
-def row(result: dict[str, Any]) -> str:
+def row(result: dict[str, Any]) -> list[str]:
     fused = result.get("fused")
     parts = [
         str(result["width"]),
@@ -102,16 +96,27 @@ def row(result: dict[str, Any]) -> str:
     parts += [cell((result.get(name) or {}).get("seconds"), "{:.2f} s") for name in ARMS]
     parts += [cell(result.get(key), "{:.1f}x") for key in ("speedup", "cpu_speedup")]
     parts += [cell((result.get(name) or {}).get("peak_mib"), "{:,.0f}") for name in ARMS]
-    return "| " + " | ".join(parts) + " |"
+    return parts
+
+
+def cases(chosen: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    for vocabulary in chosen.vocabularies:
+        for width in chosen.widths:
+            for kind in chosen.lengths:
+                yield {
+                    "width": width,
+                    "vocabulary": vocabulary,
+                    "lengths": kind,
+                    "texts": chosen.texts or (64 if vocabulary <= 60_000 else 16),
+                    "active": chosen.active,
+                    "dtype": chosen.dtype,
+                    "threads": chosen.threads,
+                }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__)
     parser.add_argument("--widths", type=int, nargs="+", default=[128, 384, 768])
-    parser.add_argument("--vocabularies", type=int, nargs="+", default=[30522, 105879])
-    parser.add_argument("--lengths", nargs="+", choices=("full", "realistic"), default=["full", "realistic"])
     parser.add_argument(
         "--texts", type=int, help="texts in a batch (default 64, or 16 above 60,000 dimensions)"
     )
@@ -119,39 +124,13 @@ def main() -> None:
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16"), default="float32", help="bfloat16: autocast"
     )
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--only", choices=ARMS, help="one arm alone, where the other does not fit")
-    parser.add_argument("--output", type=Path, help="write all figures as JSON")
-    parser.add_argument("--arm", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.arm:
-        return arm(json.loads(arguments.arm))
-    print(machine(arguments.threads))
-    print("| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")
-    results = []
-    for vocabulary in arguments.vocabularies:
-        texts = arguments.texts or (64 if vocabulary <= 60_000 else 16)
-        for width in arguments.widths:
-            for kind in arguments.lengths:
-                settings = {
-                    "width": width,
-                    "vocabulary": vocabulary,
-                    "lengths": kind,
-                    "texts": texts,
-                }
-                settings |= {
-                    "active": arguments.active,
-                    "dtype": arguments.dtype,
-                    "threads": arguments.threads,
-                }
-                arms = (arguments.only,) if arguments.only else ARMS
-                results.append(compare(settings, arguments.repeats, arms))
-                print(row(results[-1]), flush=True)
-    if arguments.output:
-        report = {"machine": machine(arguments.threads), "command": sys.argv[1:], "results": results}
-        write_json(arguments.output, report)
-    return None
+    chosen = parser.parse_args()
+    if chosen.arm:
+        arm(chosen.arm)
+        return
+    arms = (chosen.only,) if chosen.only else ARMS
+    table(chosen, COLUMNS, cases(chosen), lambda case: compare(case, chosen.repeats, arms), row)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Models and batches that the benchmarks run on."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,13 @@ REAL = "cognition/model"  # a SPLADE of 4.4M parameters, from the package `casse
 ACTIVE = 0.01  # share of positive pooled values the random models are set to
 
 
-def folder_of(shape: str, vocabulary: int, cache: Path) -> str:
-    """A model folder: the real 4.4M one, or a random BERT of `shape`, made once in `cache`."""
+def folder_of(shape: str, vocabulary: int) -> str:
+    """A model folder: the real 4.4M one, or a random BERT of `shape`, made once."""
     from neural_sparse.model.location import resolve_model
 
     if shape == "4.4M" and vocabulary == 30522:
         return resolve_model(REAL)
-    folder = cache / f"{shape}-{vocabulary}"
+    folder = Path(tempfile.gettempdir()) / "neural-sparse-benchmark-models" / f"{shape}-{vocabulary}"
     if not (folder / "config.json").is_file():
         _make(shape, vocabulary, folder)
     return str(folder)

@@ -11,17 +11,11 @@ documents, give the memory that remains without any head. See arms.py for how th
 """
 
 import argparse
-import os
-import sys
-import tempfile
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from arms import answer, cell, machine, peak_mib, ratio, take_turns
+from arms import answer, cell, options, peak_mib, ratio, table, take_turns
 from models import folder_of, token_batch
-
-from neural_sparse.files import write_json
 
 ARMS = ("sentence-transformers", "neural-sparse", "padded encoder", "packed encoder")
 COLUMNS = ["model", "vocabulary", "texts", "dtype", "sentence-transformers", "neural-sparse", "ratio"]
@@ -60,6 +54,7 @@ def arm(settings: dict[str, Any]) -> None:
         model = SparseEncoder(settings["folder"], device=str(device))
     else:
         model = NeuralSparseEncoder(settings["folder"], 256, device=device)
+        model.cache_tokens = settings["cache_tokens"]
     # Dropout would draw different numbers for different layouts; without it the losses can be compared.
     model.eval()
     if name == "sentence-transformers":
@@ -121,11 +116,11 @@ def compare(settings: dict[str, Any], repeats: int, arms: tuple[str, ...]) -> di
     return summary
 
 
-def row(result: dict[str, Any]) -> str:
+def row(result: dict[str, Any]) -> list[str]:
     def of(name: str, key: str) -> float | None:
         return (result.get(name) or {}).get(key)
 
-    parts = [
+    return [
         result["shape"],
         f"{result['vocabulary']:,}",
         f"{result['texts']} {result['lengths']}",
@@ -136,54 +131,40 @@ def row(result: dict[str, Any]) -> str:
         *(cell(result.get(f"{name} above"), "{:,.0f}") for name in ARMS[:2]),
         cell(result.get("share"), "{:.1%}"),
     ]
-    return "| " + " | ".join(parts) + " |"
+
+
+def cases(chosen: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    for vocabulary in chosen.vocabularies:
+        for shape in chosen.shapes:
+            for kind in chosen.lengths:
+                yield {
+                    "shape": shape,
+                    "vocabulary": vocabulary,
+                    "folder": folder_of(shape, vocabulary),
+                    "lengths": kind,
+                    "texts": chosen.texts or (64 if vocabulary <= 60_000 else 16),
+                    "dtype": chosen.dtype,
+                    "device": chosen.device,
+                    "threads": chosen.threads,
+                    "limit_gib": chosen.limit_gib,
+                    "cache_tokens": chosen.cache_tokens,
+                }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__)
     parser.add_argument("--shapes", nargs="+", default=["4.4M", "minilm", "distilbert"])
-    parser.add_argument("--vocabularies", type=int, nargs="+", default=[30522, 105879])
-    parser.add_argument("--lengths", nargs="+", choices=("full", "realistic"), default=["full", "realistic"])
     parser.add_argument("--texts", type=int, help="documents in a batch (default 64, or 16 above 60,000)")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--limit-gib", type=int, default=0, help="address space of each arm; 0 for no limit")
+    parser.add_argument("--cache-tokens", type=int, help="GradCache in our arm")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
-    parser.add_argument("--output", type=Path, help="write all figures as JSON")
-    parser.add_argument("--arm", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.arm:
-        import json
-
-        return arm(json.loads(arguments.arm))
-    print(machine(arguments.threads))
-    print("| " + " | ".join(COLUMNS) + " |\n" + "|---" * len(COLUMNS) + "|")
-    cache = Path(tempfile.gettempdir()) / "neural-sparse-benchmark-models"
-    results = []
-    for vocabulary in arguments.vocabularies:
-        for shape in arguments.shapes:
-            for kind in arguments.lengths:
-                settings = {
-                    "shape": shape,
-                    "vocabulary": vocabulary,
-                    "folder": folder_of(shape, vocabulary, cache),
-                    "lengths": kind,
-                    "texts": arguments.texts or (64 if vocabulary <= 60_000 else 16),
-                    "dtype": arguments.dtype,
-                    "device": arguments.device,
-                    "threads": arguments.threads,
-                    "limit_gib": arguments.limit_gib,
-                }
-                results.append(compare(settings, arguments.repeats, tuple(arguments.arms)))
-                print(row(results[-1]), flush=True)
-    if arguments.output:
-        report = {"machine": machine(arguments.threads), "command": sys.argv[1:], "results": results}
-        write_json(arguments.output, report)
-    return None
+    chosen = parser.parse_args()
+    if chosen.arm:
+        arm(chosen.arm)
+        return
+    table(chosen, COLUMNS, cases(chosen), lambda case: compare(case, chosen.repeats, tuple(chosen.arms)), row)
 
 
 if __name__ == "__main__":
