@@ -20,7 +20,9 @@ TeacherKind = Literal["dense", "sparse", "cross-encoder", "bm25", "precomputed"]
 # Named here too, for a recipe is checked without importing torch.
 RANKING_LOSSES = ("kl", "margin_mse", "info_nce")
 REPORTS = ("tensorboard", "wandb")
+OWN_CANDIDATES = ("cross-encoder", "precomputed")  # kinds of teachers that do not score the whole batch
 ACTIVATIONS = ("log1p", "double_log1p")
+RECIPES = Path(__file__).parent / "recipes"
 
 
 @dataclass(frozen=True)
@@ -59,13 +61,14 @@ class Recipe:
         output: folder of the run.
         train: JSONL files {"query", "pos", "negs"?} or BEIR folders with qrels/train.tsv.
         corpus: a corpus.jsonl whose documents join the training documents, for IDF and negatives.
-        idf: table {token: weight} to use; computed from the training documents if None; "init" keeps
-            the start model's.
+        idf: table {token: weight} to use, or a folder made by `data prepare` whose documents are counted;
+            computed from the training documents if None; "init" keeps the start model's.
         max_length: tokens per document in training.
         encode_max_length: tokens per document of the finished model; max_length if None. Training on
             shorter texts than are encoded saves time.
         activation: "log1p" or "double_log1p"; the start model's if None.
         teachers: the ensemble.
+        trust_remote_code: names of the teachers whose own code may be run. Only for a repository you have read.
         scale_constant: S of equation 9.
         teacher_cache: folder of the teachers' vectors, shared by runs.
         ranking: weights of the ranking losses "kl", "margin_mse", "info_nce".
@@ -78,6 +81,7 @@ class Recipe:
         idf_in_matching: False trains without IDF in the score, for comparison.
         num_steps: optimiser steps.
         batch_size: queries scored together, over all devices; accumulation multiplies it per optimiser step.
+        auto_batch: try steps before training and take the largest batch_size that fits into memory.
         gradient_accumulation_steps: micro-batches per optimiser step.
         num_hard_negatives: per query and step.
         negatives: where they are mined where the data bring none: "bm25", "dense:NAME", "sparse:NAME" or
@@ -115,6 +119,7 @@ class Recipe:
     encode_max_length: int | None = None
     activation: str | None = None
     teachers: tuple[TeacherConfig, ...] = ()
+    trust_remote_code: tuple[str, ...] = ()
     scale_constant: float = 30.0
     teacher_cache: str = "outputs/teacher_cache"
     ranking: Mapping[str, float] = field(default_factory=lambda: {"kl": 1.0})
@@ -127,6 +132,7 @@ class Recipe:
     query_learning_rate: float = 1e-3
     num_steps: int = 50_000
     batch_size: int = 40
+    auto_batch: bool = False
     gradient_accumulation_steps: int = 1
     num_hard_negatives: int = 7
     negatives: tuple[str, ...] = ("bm25",)
@@ -189,6 +195,16 @@ class Recipe:
         if self.activation not in (None, *ACTIVATIONS):
             raise InputError(f"unknown activation {self.activation!r}; choose from {', '.join(ACTIVATIONS)}")
         self._check_negatives()
+        self._check_candidates()
+        if self.auto_batch and self.cache_tokens is not None:
+            raise InputError(
+                "auto_batch and cache_tokens contradict each other: with cache_tokens memory does not bound the batch; "
+                "set batch_size as the training needs it, and cache_tokens smaller if memory runs out"
+            )
+        if strangers := sorted(
+            set(self.trust_remote_code) - {str(teacher.name) for teacher in self.teachers}
+        ):
+            raise InputError(f"trust_remote_code names {strangers}, which is no teacher of this recipe")
         if not self.teachers and any(name != "info_nce" for name in self.ranking):
             raise InputError(
                 f"the ranking loss {dict(self.ranking)} needs teachers; without any use ranking: {{info_nce: 1}}"
@@ -224,6 +240,28 @@ class Recipe:
             if not self.num_hard_negatives:
                 raise InputError("refresh_negatives_steps without hard negatives: raise num_hard_negatives")
 
+    def _check_candidates(self) -> None:
+        """Is there anything a query's relevant document is compared with."""
+        if not self.num_hard_negatives and self.batch_size == 1 and not self.auto_batch:
+            raise InputError(
+                "a query would be compared with its relevant document alone: raise num_hard_negatives or batch_size"
+            )
+        alone = [teacher for teacher in self.teachers if teacher.kind in OWN_CANDIDATES]
+        if not alone or all(name == "info_nce" for name in self.ranking):
+            return
+        who = " and ".join(dict.fromkeys(teacher.kind for teacher in alone))
+        if not self.num_hard_negatives:
+            raise InputError(
+                f"fine-tuning without negatives: a {who} teacher scores a query's own candidates, and with "
+                "num_hard_negatives=0 that is its relevant document alone; raise num_hard_negatives"
+            )
+        if self.num_hard_negatives == 1 and len(alone) == len(self.teachers):
+            raise InputError(
+                f"scale_constant={self.scale_constant:g} with two candidates is a hard label: a {who} teacher scores a "
+                "query's own candidates, and two scores are normalised to exactly 0 and 1. Raise num_hard_negatives to "
+                "2 or more, or add a teacher that scores the whole batch (dense, sparse, bm25)"
+            )
+
     @property
     def margin_teacher(self) -> str | None:
         """What the negatives' margins compare, as "dense:NAME" or "sparse:NAME"."""
@@ -236,6 +274,14 @@ class Recipe:
         return named[0] if named else None
 
 
+def shipped_recipes() -> dict[str, str]:
+    """{name: what it is for} of the recipes in this package; the first comment of each file says it."""
+    return {
+        file.stem: file.read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ")
+        for file in sorted(RECIPES.glob("*.yaml"))
+    }
+
+
 def read_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     """Read a YAML recipe and apply `key=value` overrides (values are YAML too).
 
@@ -245,10 +291,9 @@ def read_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     """
     path = Path(path)
     if not path.is_file() and not path.suffix:
-        path = Path(__file__).parent / "recipes" / f"{path.name}.yaml"
+        path = RECIPES / f"{path.name}.yaml"
     if not path.is_file():
-        shipped = sorted(file.stem for file in (Path(__file__).parent / "recipes").glob("*.yaml"))
-        raise InputError(f"{path}: no such recipe; shipped ones: {', '.join(shipped)}")
+        raise InputError(f"{path}: no such recipe; shipped ones: {', '.join(shipped_recipes())}")
     values = _yaml(path.read_text(encoding="utf-8"), str(path))
     if not isinstance(values, dict):
         raise InputError(f"{path}: a recipe is a YAML mapping of keys to values")

@@ -18,6 +18,7 @@ from neural_sparse.cli.idf import app as idf
 from neural_sparse.cli.judge_teachers import judge_teachers
 from neural_sparse.cli.mine import mine
 from neural_sparse.cli.quickstart import quickstart
+from neural_sparse.cli.recipes import recipes
 from neural_sparse.cli.search import explain, search
 from neural_sparse.cli.teach import app as teach
 from neural_sparse.cli.train import train
@@ -30,7 +31,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
 )
-for command in (quickstart, mine, judge_teachers, train, evaluate, compare, encode, search, explain, export, push):
+COMMANDS = (quickstart, mine, judge_teachers, recipes, train, evaluate, compare, encode, search, explain, export, push)
+for command in COMMANDS:
     app.command()(command)
 app.add_typer(idf, name="idf")
 app.add_typer(teach, name="teach")

@@ -148,7 +148,11 @@ def _prepared(
     if not settings.teachers:
         raise InputError(f"{recipe}: the recipe names no teachers")
     ensemble = build_ensemble(
-        settings.teachers, settings.scale_constant, settings.teacher_cache, settings.bf16
+        settings.teachers,
+        settings.scale_constant,
+        settings.teacher_cache,
+        settings.bf16,
+        settings.trust_remote_code,
     )
     gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     ensemble.cache.devices = tuple(devices.split(",") if devices else gpus)

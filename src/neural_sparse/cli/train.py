@@ -6,11 +6,14 @@ import typer
 
 
 def train(
-    recipe: str = typer.Argument(help="A recipe file, or the name of a shipped one (tiny-cpu)."),
+    recipe: str = typer.Argument(help="A recipe file, or the name of a shipped one (`recipes` lists them)."),
     overrides: list[str] | None = typer.Argument(
         None, metavar="[KEY=VALUE]...", help="Keys of the recipe to change."
     ),
     overwrite: bool = typer.Option(False, help="Start anew although the output folder holds another run."),
+    resume_anyway: bool = typer.Option(
+        False, help="Go on with the run in the output folder although the recipe has changed."
+    ),
 ) -> None:
     """Train a model from a recipe. The same command goes on where an interrupted run stopped.
 
@@ -24,7 +27,7 @@ def train(
     from neural_sparse.training.train import train as run
 
     settings = read_recipe(recipe, overrides or [])
-    model = run(settings, overwrite=overwrite)
+    model = run(settings, overwrite=overwrite, resume_anyway=resume_anyway)
     if ranks.rank():
         return
     metrics = read_json(model.parent / "metrics.json")

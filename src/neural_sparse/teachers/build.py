@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from neural_sparse.config import TeacherConfig
@@ -27,17 +27,22 @@ def precision_of(bf16: bool | None) -> str:
     return "bfloat16" if bf16 else "float32"
 
 
-def build_teacher(config: TeacherConfig, precision: str = "float32") -> Teacher:
-    """The teacher that `config` names; nothing is loaded yet."""
+def build_teacher(
+    config: TeacherConfig, precision: str = "float32", trust_remote_code: Collection[str] = ()
+) -> Teacher:
+    """The teacher that `config` names; nothing is loaded yet. `trust_remote_code`: names whose code may be run."""
     if config.kind == "bm25" or config.name is None:
         return BM25Teacher()
     if config.kind == "precomputed":
         return PrecomputedTeacher(config.name)
     max_length = config.max_length or MAX_LENGTH
+    trusted = config.name in trust_remote_code
     if config.kind == "cross-encoder":
-        return CrossEncoderTeacher(config.name, max_length=max_length)
+        return CrossEncoderTeacher(config.name, max_length=max_length, trust_remote_code=trusted)
     kinds = {"dense": DenseTeacher, "sparse": SparseTeacher}
-    return kinds[config.kind](config.name, max_length=max_length, precision=precision)
+    return kinds[config.kind](
+        config.name, max_length=max_length, precision=precision, trust_remote_code=trusted
+    )
 
 
 def build_ensemble(
@@ -45,11 +50,14 @@ def build_ensemble(
     scale_constant: float,
     cache_dir: str | Path | None,
     bf16: bool | None = None,
+    trust_remote_code: Collection[str] = (),
 ) -> EnsembleTeacher:
-    """The ensemble a recipe describes; `bf16` as in a recipe."""
+    """The ensemble a recipe describes; `bf16` and `trust_remote_code` as in a recipe."""
     precision = precision_of(bf16)
     return EnsembleTeacher(
-        teachers=[(build_teacher(config, precision), config.weight) for config in teachers],
+        teachers=[
+            (build_teacher(config, precision, trust_remote_code), config.weight) for config in teachers
+        ],
         scale_constant=scale_constant,
         cache_dir=cache_dir,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import shutil
 from collections.abc import Sequence
@@ -27,15 +28,24 @@ CONFIG_FILE = "training_config.json"
 FREE_KEYS = frozenset({"output", "teacher_cache", "logging_steps", "save_steps", "save_total_limit"})
 
 
-def claim(output: Path, recipe: Recipe, overwrite: bool) -> Path | None:
-    """Make `output` this run's folder; returns the checkpoint to go on from."""
+def claim(output: Path, recipe: Recipe, overwrite: bool, resume_anyway: bool = False) -> Path | None:
+    """Make `output` this run's folder; returns the checkpoint to go on from.
+
+    Raises:
+        InputError: it holds a finished run, or one of another recipe (unless one of the last two is set).
+    """
     config = output / CONFIG_FILE
     if config.is_file() and not overwrite:
-        if changed := _changes(recipe):
+        changed = _changes(recipe)
+        if changed and not resume_anyway:
             raise InputError(
-                f"{output} holds a run of another recipe ({changed}); choose another output=, or overwrite it"
+                f"{output} holds a run of another recipe ({changed}); choose another output=, overwrite it, or go on "
+                "with the changed recipe (--resume-anyway)"
             )
-        if finished_model(recipe):
+        if changed:
+            logger.warning("the recipe has changed since the run in %s began: %s", output, changed)
+            write_json(config, recipe_to_dict(recipe))
+        elif finished_model(recipe):
             raise InputError(
                 f"{output} holds the finished run of this recipe; choose another output=, or overwrite it"
             )
@@ -62,9 +72,12 @@ def finished_model(recipe: Recipe) -> Path | None:
 
 def _changes(recipe: Recipe) -> str:
     """What differs between a recipe and the one its output folder was made with."""
-    before, now = read_json(Path(recipe.output) / CONFIG_FILE), recipe_to_dict(recipe)
-    changed = sorted(key for key in now if key not in FREE_KEYS and before.get(key) != _plain(now[key]))
-    return "; ".join(f"{key}: {before.get(key)!r} -> {_plain(now[key])!r}" for key in changed)
+    defaults = {field.name: _plain(field.default) for field in dataclasses.fields(Recipe)}
+    before = defaults | read_json(Path(recipe.output) / CONFIG_FILE)  # an older version knew fewer keys
+    now = recipe_to_dict(recipe)
+    free = FREE_KEYS | ({"batch_size"} if recipe.auto_batch and before["auto_batch"] else set())
+    changed = sorted(key for key in now if key not in free and before[key] != _plain(now[key]))
+    return "; ".join(f"{key}: {before[key]!r} -> {_plain(now[key])!r}" for key in changed)
 
 
 def finish(recipe: Recipe, model: NeuralSparseEncoder, state: TrainerState, seconds: float) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from transformers import set_seed
 
 from neural_sparse.config import Recipe, recipe_to_dict
+from neural_sparse.data.prepared import PreparedSet, is_prepared
 from neural_sparse.data.training_set import TrainingSet, load_training_set
 from neural_sparse.distributed import ranks
 from neural_sparse.errors import InputError
@@ -35,6 +36,7 @@ def train(
     data: TrainingSet | None = None,
     teachers: PreparedEnsemble | None = None,
     overwrite: bool = False,
+    resume_anyway: bool = False,
 ) -> Path:
     """Train a model; a run that was interrupted goes on from its last complete checkpoint.
 
@@ -45,6 +47,7 @@ def train(
         data: examples to use instead of the recipe's files.
         teachers: prepared for exactly these data, instead of the recipe's.
         overwrite: start anew although `recipe.output` holds another run.
+        resume_anyway: go on with that run although its recipe was another.
 
     Returns:
         The model folder, `recipe.output`/final_model. Beside it: checkpoint-N/, training_config.json,
@@ -58,7 +61,7 @@ def train(
     ranks.join()
     ranks.check_same(recipe_to_dict(recipe), "recipe")
     with ranks.first_rank_first():
-        resume_from = None if ranks.rank() else claim(output, recipe, overwrite)
+        resume_from = None if ranks.rank() else claim(output, recipe, overwrite, resume_anyway)
     resume_from = ranks.from_first_rank(resume_from)
     evaluator = dev_evaluator(recipe)  # now, for what it lacks should not be found after hours of teachers
     set_seed(recipe.seed)
@@ -80,7 +83,13 @@ def train(
     data = negatives.start()
     prepare = None
     if teachers is None and recipe.teachers:
-        ensemble = build_ensemble(recipe.teachers, recipe.scale_constant, recipe.teacher_cache, recipe.bf16)
+        ensemble = build_ensemble(
+            recipe.teachers,
+            recipe.scale_constant,
+            recipe.teacher_cache,
+            recipe.bf16,
+            recipe.trust_remote_code,
+        )
         with ranks.first_rank_first():  # encodes; the others find the vectors in the cache
             teachers = ensemble.prepare(data.queries, data.documents, candidate_pairs(data))
         if not all(teacher.in_batch for teacher in ensemble.teachers):
@@ -122,7 +131,17 @@ def _say_what_is_cut(model: NeuralSparseEncoder, data: TrainingSet) -> None:
 def _idf(recipe: Recipe, model: NeuralSparseEncoder, data: TrainingSet) -> IdfWeights:
     if recipe.idf is None:
         return compute_idf_weights(data.documents, model.tokenizer, show_progress=False)
-    return model.idf_table() if recipe.idf == "init" else idf_weights(recipe.idf, model.tokenizer)
+    if recipe.idf == "init":
+        return model.idf_table()
+    if is_prepared(Path(recipe.idf)):
+        documents = PreparedSet.load(recipe.idf).documents
+        return compute_idf_weights(documents, model.tokenizer, show_progress=False)
+    if not Path(recipe.idf).is_file():
+        raise InputError(
+            f"idf: {recipe.idf} is neither a table {{token: weight}} (`neural-sparse idf` makes one) nor a folder of "
+            "`neural-sparse data prepare`; idf=null counts the training documents"
+        )
+    return idf_weights(recipe.idf, model.tokenizer)
 
 
 def _prepare_again(ensemble: EnsembleTeacher, sets: Sequence[TrainingSet]) -> PreparedEnsemble:

@@ -1,0 +1,30 @@
+"""`neural-sparse recipes`."""
+
+from __future__ import annotations
+
+import typer
+
+
+def recipes(
+    recipe: str | None = typer.Argument(None, help="A shipped recipe or a file, to see all of its values."),
+    overrides: list[str] | None = typer.Argument(None, metavar="[KEY=VALUE]...", help="Keys to change."),
+) -> None:
+    """List the recipes that come with the package, or print every value of one as `train` would use it.
+
+    Example: neural-sparse recipes finetune batch_size=20 > mine.yaml
+    """
+    import yaml
+
+    from neural_sparse.config import read_recipe, recipe_to_dict, shipped_recipes
+
+    if recipe is None:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table("recipe", "what it is for", box=None, pad_edge=False)
+        for name, purpose in shipped_recipes().items():
+            table.add_row(name, purpose)
+        Console().print(table)
+        return
+    values = recipe_to_dict(read_recipe(recipe, overrides or []))
+    print(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), end="")
