@@ -87,6 +87,12 @@ def prepare(
 
     Example: neural-sparse data prepare pairs.jsonl docs/ --weights 2,1 --output data/mine
     """
+    import os
+    import sys
+
+    if sys.stderr.isatty():  # the hub's own bars, else off: some of its files take an hour
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "0"
+
     from neural_sparse.data.cleaning import Cleaning
     from neural_sparse.data.prepare import prepare as run
     from neural_sparse.data.prepare_options import PrepareOptions
