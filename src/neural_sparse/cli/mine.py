@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from neural_sparse.cli.engine import ADDRESS, ENGINE, EngineName, chosen_engine
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -70,6 +72,8 @@ def mine(
         None, help="Encode in bfloat16.", show_default="where the device has it"
     ),
     seed: int = typer.Option(42, help="Of the draw."),
+    engine: EngineName = ENGINE,
+    address: str | None = ADDRESS,
 ) -> None:
     """Find hard negatives for training data, and drop those that are probably relevant.
 
@@ -123,15 +127,20 @@ def mine(
     loaded = load_training_set(data, corpus)
     console = Console()
     console.print(f"{len(loaded):,} examples, {len(loaded.documents):,} documents")
-    sources = Sources(loaded, TeacherCache(teacher_cache), precision_of(bf16), max_length)
-    miner = Miner(
-        loaded,
-        [sources.source(text) for text in source],
-        options,
-        sources.scorer(teacher) if teacher is not None else None,
-        sources.scorer(f"cross-encoder:{cross_encoder}") if cross_encoder is not None else None,
-    )
-    _print_counts(mine_to_file(miner, output, scores), options.num_negatives, console)
+    with chosen_engine(engine, address) as chosen:
+        sources = Sources(loaded, TeacherCache(teacher_cache, engine=chosen), precision_of(bf16), max_length)
+        miner = Miner(
+            loaded,
+            [sources.source(text) for text in source],
+            options,
+            sources.scorer(teacher) if teacher is not None else None,
+            sources.scorer(f"cross-encoder:{cross_encoder}") if cross_encoder is not None else None,
+        )
+        # Only a cross-encoder computes while the blocks are mined.
+        judged = cross_encoder is not None or (teacher or "").startswith("cross-encoder:")
+        miners = chosen.without_gpus() if chosen is not None and not judged else chosen
+        counts = mine_to_file(miner, output, scores, miners)
+    _print_counts(counts, options.num_negatives, console)
     console.print(f"written to {output}")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from neural_sparse.cli.default_command import group_with_default
+from neural_sparse.cli.engine import ADDRESS, ENGINE, EngineName, chosen_engine
 
 RECIPE_HELP = "A recipe file, or the name of a shipped one (tiny-cpu)."
 OVERRIDES = typer.Argument(None, metavar="[KEY=VALUE]...", help="Keys of the recipe to change.")
@@ -34,6 +35,8 @@ def fill_caches(
     ),
     block: int = typer.Option(1024, min=1, help="Texts between two writes: what an interruption can lose."),
     plan: bool = typer.Option(False, "--plan", help="Only say what it would take."),
+    engine: EngineName = ENGINE,
+    address: str | None = ADDRESS,
 ) -> None:
     """Encode what the recipe's teachers have not seen yet, and keep the vectors for any number of runs.
 
@@ -59,7 +62,8 @@ def fill_caches(
         )
     if plan:
         return
-    spent = [fill(need, cache) for need in needs]
+    with chosen_engine(engine, address) as cache.engine:
+        spent = [fill(need, cache) for need in needs]
     console.print(_report_table(needs, spent, cache))
     console.print(f"the vectors are in {cache.folder}; train with teacher_cache={cache.folder}")
 

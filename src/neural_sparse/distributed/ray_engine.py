@@ -55,6 +55,10 @@ class RayEngine:
         self.threads = threads
         self.gpus = gpus
 
+    def without_gpus(self) -> RayEngine:
+        """The same cluster, for work that runs on CPUs."""
+        return RayEngine(threads=self.threads, gpus=False)
+
     def slots(self) -> int:
         """Actors that the cluster has room for: one per GPU, or per `threads` cores."""
         import ray

@@ -36,6 +36,10 @@ class Shingles:
         self._place = np.full(len(documents), -1, np.int64)
         self._forget()
 
+    def __reduce__(self) -> tuple[type[Shingles], tuple[Sequence[str]]]:
+        """In another process: nothing is normalised yet, and the arrays can be written."""
+        return Shingles, (self.documents,)
+
     def _forget(self) -> None:
         self._place[:] = -1
         self._codes = np.empty(0, np.uint32)

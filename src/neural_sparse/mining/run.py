@@ -1,4 +1,4 @@
-"""Mining that can be stopped: block by block into a folder beside the output."""
+"""Mining that can be stopped: block by block into a folder beside the output, here or on a cluster."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from neural_sparse.errors import InputError
 from neural_sparse.mining.mined import Mined, write_jsonl
 from neural_sparse.mining.miner import Miner
 from neural_sparse.parts import Parts
+from neural_sparse.workers import Advance, Engine, Work, in_workers
 
 
-def mine_to_file(miner: Miner, output: str | Path, with_scores: bool = False) -> dict[str, int]:
+def mine_to_file(
+    miner: Miner, output: str | Path, with_scores: bool = False, engine: Engine | None = None
+) -> dict[str, int]:
     """Mine all examples and write a JSONL file that `load_training_set` reads.
 
     Stopped and called again with the same arguments, it goes on where it was and writes the same bytes.
@@ -21,6 +24,8 @@ def mine_to_file(miner: Miner, output: str | Path, with_scores: bool = False) ->
     Args:
         output: {query, pos, negs} per line, in the order of the examples.
         with_scores: {query, docs, scores} instead, the positive first, scored by `miner.scorer`.
+        engine: mines the blocks elsewhere, such as `RayEngine`, where texts and vectors are sent; the scores of a
+            cross-encoder are then not kept in the teacher cache.
 
     Returns:
         `Mined.counts` over all examples.
@@ -37,11 +42,10 @@ def mine_to_file(miner: Miner, output: str | Path, with_scores: bool = False) ->
     with tqdm(total=len(miner.data), desc="mining", unit=" queries", disable=None) as progress:
         missing = parts.missing()
         progress.update(len(miner.data) - sum(len(miner.examples(block)) for block in missing))
-        for block in missing:
+        run: Engine = engine or in_workers
+        for block, mined in run(_start, (miner,), missing, 1 if engine is None else None, progress.update):
             with parts.write(block) as temporary:
-                mined = miner.mine(block)
                 mined.save(temporary)
-            progress.update(len(mined.negatives))
     counts: dict[str, int] = {}
 
     def read() -> Iterator[Mined]:
@@ -54,3 +58,14 @@ def mine_to_file(miner: Miner, output: str | Path, with_scores: bool = False) ->
     write_jsonl(output, miner.data, read(), with_scores)
     parts.remove()
     return counts
+
+
+def _start(miner: Miner, worker: int) -> Work[Mined]:
+    """What mines a block."""
+
+    def work(block: int, advance: Advance) -> Mined:
+        mined = miner.mine(block)
+        advance(len(mined.negatives))
+        return mined
+
+    return work

@@ -53,6 +53,11 @@ class Words:
         else:
             self._tokenizer.stem_to_sid = known
 
+    def __reduce__(self) -> tuple[type[Words], tuple[object, ...]]:
+        """Made again in another process: a stemmer cannot travel."""
+        words = sorted(self.vocabulary, key=self.vocabulary.__getitem__)
+        return Words, (self.stemmer, self.stopwords, self.pattern, words)
+
     @property
     def vocabulary(self) -> dict[str, int]:
         tokenizer = self._tokenizer

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from neural_sparse.errors import InputError
-from neural_sparse.teachers.devices import encoder
+from neural_sparse.teachers.devices import encoder, on_engine
 from neural_sparse.teachers.rows import Matrix, Rows, batches
 from neural_sparse.teachers.shards import KEY_BYTES, Keys, Shards
+from neural_sparse.workers import Engine
 
 Item = TypeVar("Item", str, tuple[str, str])
 
@@ -51,6 +52,7 @@ class TeacherCache:
         devices: encode more than a block with a process for each ("cuda:0", "cuda:1", or "cpu" several
             times); in this process, where the teacher says, if there are fewer than two. The bytes
             written are those that one such device alone would write.
+        engine: encodes more than a block elsewhere, such as `RayEngine`.
 
     Attributes:
         encoded: How many texts (or pairs) each teacher really encoded through this object.
@@ -58,13 +60,22 @@ class TeacherCache:
     """
 
     def __init__(
-        self, folder: str | Path | None = None, block: int = 1024, devices: Sequence[str] = ()
+        self,
+        folder: str | Path | None = None,
+        block: int = 1024,
+        devices: Sequence[str] = (),
+        engine: Engine | None = None,
     ) -> None:
         self.folder = Path(folder).expanduser() if folder is not None else None
         self.block = block
         self.devices = tuple(devices)
+        self.engine = engine
         self.encoded: Counter[str] = Counter()
         self._shards: dict[str, Shards] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """In another process: empty and in memory, since this one writes the folder."""
+        return {**vars(TeacherCache(block=self.block)), "encoded": Counter()}
 
     def rows(self, work: Work[Item]) -> tuple[Rows, NDArray[np.int64]]:
         """Vectors of the items, encoding those that are not there yet.
@@ -113,11 +124,15 @@ class TeacherCache:
                 blocks.append(rows[order])
                 yield [items[place] for place in order.tolist()]
 
-        devices = self.devices if len(missing) > self.block else ()
+        several = len(missing) > self.block
+        devices = self.devices if several and self.engine is None else ()
         with (
             tqdm(total=len(missing), desc=f"encode {work.name}", unit=" texts", disable=None) as progress,
             encoder(work.name, work.encode, work.batch_size, devices, progress.update) as encoded,
         ):
+            if self.engine is not None and several:
+                how = (work.name, work.encode, work.batch_size, progress.update, work.identity.get("weights"))
+                encoded = on_engine(self.engine, *how)
             for items, matrix in encoded(texts_of_blocks()):
                 self.encoded[work.name] += len(items)
                 shards.append(keys[blocks.popleft()], matrix)

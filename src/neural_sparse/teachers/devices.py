@@ -1,8 +1,9 @@
-"""Encoding block after block: in this process, or in one process per device."""
+"""Encoding block after block: in this process, in one process per device, or on a cluster."""
 
 from __future__ import annotations
 
 import os
+import platform
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,6 +15,8 @@ from scipy.sparse import csr_matrix, vstack
 from neural_sparse.errors import InputError
 from neural_sparse.processes import available_cores, worker_processes
 from neural_sparse.teachers.rows import Matrix, batches
+from neural_sparse.teachers.weights import content_hash, model_folder
+from neural_sparse.workers import Engine
 
 Item = TypeVar("Item")
 Encode = Callable[[list[Item]], Matrix]
@@ -68,6 +71,35 @@ def encoder(
         yield encoded
 
 
+def on_engine(
+    engine: Engine,
+    name: str,
+    encode: Encode[Item],
+    batch_size: int,
+    advance: Callable[[int], object],
+    weights: str | None = None,
+) -> Callable[[Iterator[list[Item]]], Encoded[Item]]:
+    """As what `encoder` yields, with the blocks encoded by an engine's workers, such as those of `RayEngine`.
+
+    Blocks that are done before an earlier one wait in memory for it.
+
+    Args:
+        weights: `content_hash` of the model here, which must be that of the model there.
+    """
+
+    def encoded(blocks: Iterator[list[Item]]) -> Encoded[Item]:
+        early: dict[int, tuple[list[Item], Matrix]] = {}
+        following = 0
+        arguments = (name, encode, batch_size, weights)
+        for (number, block), vectors in engine(_start_piece, arguments, enumerate(blocks), None, advance):
+            early[number] = block, vectors
+            while following in early:
+                yield early.pop(following)
+                following += 1
+
+    return encoded
+
+
 def encode_block(
     name: str,
     encode: Encode[Item],
@@ -113,6 +145,22 @@ def _start(name: str, encode: Encode[Any], batch_size: int, device: str, workers
     os.environ["CUDA_VISIBLE_DEVICES"] = number if kind == "cuda" else ""
     torch.set_num_threads(max(1, available_cores() // workers))
     _job.update(name=name, encode=encode, batch_size=batch_size)
+
+
+def _start_piece(
+    name: str, encode: Encode[Any], batch_size: int, weights: str | None, worker: int
+) -> Callable[[tuple[int, list[Any]], Callable[[int], object]], Matrix]:
+    """What encodes (number, block) on a machine of a cluster.
+
+    Raises:
+        InputError: that machine has another model under the name.
+    """
+    if weights is not None and content_hash(model_folder(name)) != weights:
+        raise InputError(
+            f"teacher {name} on {platform.node()} is not the model it is where the work was started; put it on a "
+            "disk that all machines share, or use the same revision of a hub model"
+        )
+    return lambda piece, advance: encode_block(name, encode, piece[1], batch_size, advance)
 
 
 def _encode_in_worker(items: list[Any]) -> Matrix:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from neural_sparse.data.collection import Collection
 from neural_sparse.errors import InputError
 from neural_sparse.search import BM25Index, Retriever
+from neural_sparse.search.words import Words
 
 TEXTS = [
     "The cat sat on the mat, the cat slept",
@@ -126,3 +128,14 @@ def test_known_collections(shared_data: Path, name: str, plain: bool, expected: 
     assert ir_measures.calc_aggregate([measure], collection.qrels, run)[measure] == pytest.approx(
         expected, abs=1e-3
     )
+
+
+@pytest.mark.parametrize("stemmer", ["english", None])
+def test_words_travel_between_processes(stemmer: str | None) -> None:
+    words = Words(stemmer, "english")
+    words.learn(["opening files and the closed files", "naïve visitors queue"])
+    other = pickle.loads(pickle.dumps(words))  # noqa: S301
+    assert other.vocabulary == words.vocabulary
+    texts = ["an opened file", "visitors and unknown words"]
+    assert (other.count(texts) != words.count(texts)).nnz == 0
+    assert words.count(texts).nnz > 2
