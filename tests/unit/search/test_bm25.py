@@ -138,4 +138,4 @@ def test_words_travel_between_processes(stemmer: str | None) -> None:
     assert other.vocabulary == words.vocabulary
     texts = ["an opened file", "visitors and unknown words"]
     assert (other.count(texts) != words.count(texts)).nnz == 0
-    assert words.count(texts).nnz > 2
+    assert words.count(texts).nnz > 0
