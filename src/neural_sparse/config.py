@@ -73,6 +73,8 @@ class Recipe:
         teacher_cache: folder of the teachers' vectors, shared by runs.
         ranking: weights of the ranking losses "kl", "margin_mse", "info_nce".
         lambda_flops: weight of FLOPS after the ramp.
+        target_flops: evaluation FLOPS that the finished model should have on the training documents: lambda is
+            controlled from the end of the ramp on, starting at lambda_flops.
         flops_ramp_steps: optimiser steps of the ramp; a third of num_steps if None.
         l0_threshold: press only documents with more non-zero terms.
         frequency_weighted_flops: press frequent tokens harder.
@@ -124,6 +126,7 @@ class Recipe:
     teacher_cache: str = "outputs/teacher_cache"
     ranking: Mapping[str, float] = field(default_factory=lambda: {"kl": 1.0})
     lambda_flops: float = 0.02
+    target_flops: float | None = None
     flops_ramp_steps: int | None = None
     l0_threshold: int | None = None
     frequency_weighted_flops: bool = False
@@ -195,6 +198,7 @@ class Recipe:
         if self.activation not in (None, *ACTIVATIONS):
             raise InputError(f"unknown activation {self.activation!r}; choose from {', '.join(ACTIVATIONS)}")
         self._check_negatives()
+        self._check_target()
         self._check_candidates()
         if self.auto_batch and self.cache_tokens is not None:
             raise InputError(
@@ -208,6 +212,30 @@ class Recipe:
         if not self.teachers and any(name != "info_nce" for name in self.ranking):
             raise InputError(
                 f"the ranking loss {dict(self.ranking)} needs teachers; without any use ranking: {{info_nce: 1}}"
+            )
+
+    def _check_target(self) -> None:
+        if self.target_flops is None:
+            return
+        if self.target_flops <= 0:
+            raise InputError(f"target_flops must be above 0, not {self.target_flops:g}")
+        if not self.lambda_flops:
+            raise InputError(
+                "target_flops multiplies lambda_flops, which is 0: give a first guess, for example lambda_flops=0.01"
+            )
+        if self.l0_threshold is not None:
+            raise InputError(
+                "target_flops and l0_threshold both say how sparse documents become: lambda has no hold on documents "
+                "below the threshold, and would grow without end; leave out one of them"
+            )
+        if self.early_stopping is not None:
+            raise InputError(
+                "early_stopping would end the run before target_flops is reached; leave out one of them"
+            )
+        if self.flops_ramp_steps is not None and self.flops_ramp_steps >= self.num_steps:
+            raise InputError(
+                f"target_flops is controlled after the ramp, which has flops_ramp_steps={self.flops_ramp_steps} of "
+                f"num_steps={self.num_steps}; make it shorter"
             )
 
     def _check_negatives(self) -> None:

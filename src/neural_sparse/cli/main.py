@@ -31,7 +31,20 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
 )
-COMMANDS = (quickstart, mine, judge_teachers, recipes, train, evaluate, compare, encode, search, explain, export, push)
+COMMANDS = (
+    quickstart,
+    mine,
+    judge_teachers,
+    recipes,
+    train,
+    evaluate,
+    compare,
+    encode,
+    search,
+    explain,
+    export,
+    push,
+)
 for command in COMMANDS:
     app.command()(command)
 app.add_typer(idf, name="idf")

@@ -37,6 +37,7 @@ class IDFAwareLoss(nn.Module):
 
     Attributes:
         step: optimiser steps so far; whoever owns the optimiser sets it.
+        lambda_factor: lambda is multiplied with it; for control by a cost target.
 
     Raises:
         InputError: sizes that disagree, an unknown ranking loss, a plain table without a tokenizer.
@@ -83,11 +84,12 @@ class IDFAwareLoss(nn.Module):
         self.ramp_steps = ramp_steps
         self.l0_threshold = l0_threshold
         self.step = 0
+        self.lambda_factor = 1.0
         self.to(device)
 
     @property
     def current_lambda(self) -> float:
-        return self.lambda_flops * quadratic_ramp(self.step, self.ramp_steps)
+        return self.lambda_flops * self.lambda_factor * quadratic_ramp(self.step, self.ramp_steps)
 
     def forward(
         self,

@@ -36,7 +36,7 @@ def claim(output: Path, recipe: Recipe, overwrite: bool, resume_anyway: bool = F
     """
     config = output / CONFIG_FILE
     if config.is_file() and not overwrite:
-        changed = _changes(recipe)
+        changed = changes(recipe)
         if changed and not resume_anyway:
             raise InputError(
                 f"{output} holds a run of another recipe ({changed}); choose another output=, overwrite it, or go on "
@@ -44,7 +44,8 @@ def claim(output: Path, recipe: Recipe, overwrite: bool, resume_anyway: bool = F
             )
         if changed:
             logger.warning("the recipe has changed since the run in %s began: %s", output, changed)
-            write_json(config, recipe_to_dict(recipe))
+            kept = {"batch_size": read_json(config)["batch_size"]} if recipe.auto_batch else {}
+            write_json(config, recipe_to_dict(recipe) | kept)
         elif finished_model(recipe):
             raise InputError(
                 f"{output} holds the finished run of this recipe; choose another output=, or overwrite it"
@@ -66,11 +67,11 @@ def _plain(value: Any) -> Any:
 def finished_model(recipe: Recipe) -> Path | None:
     """The model of a finished run of just this recipe in its output folder, if there is one."""
     model = Path(recipe.output) / "final_model"
-    same = (Path(recipe.output) / CONFIG_FILE).is_file() and not _changes(recipe)
+    same = (Path(recipe.output) / CONFIG_FILE).is_file() and not changes(recipe)
     return model if same and (model / "modules.json").is_file() else None
 
 
-def _changes(recipe: Recipe) -> str:
+def changes(recipe: Recipe) -> str:
     """What differs between a recipe and the one its output folder was made with."""
     defaults = {field.name: _plain(field.default) for field in dataclasses.fields(Recipe)}
     before = defaults | read_json(Path(recipe.output) / CONFIG_FILE)  # an older version knew fewer keys
@@ -92,7 +93,8 @@ def finish(recipe: Recipe, model: NeuralSparseEncoder, state: TrainerState, seco
             for row in state.log_history
             if f"eval_{KEY}" in row
         ]
-        metrics["best_step"] = int(Path(str(state.best_model_checkpoint)).name.removeprefix("checkpoint-"))
+        best = f"checkpoint-{state.global_step}" if recipe.target_flops else state.best_model_checkpoint
+        metrics["best_step"] = int(Path(str(best)).name.removeprefix("checkpoint-"))
     plot_losses(history, output / "training_losses.png", metrics.get("dev", ()))
     write_json(output / "metrics.json", metrics)
     if recipe.encode_max_length:
@@ -105,7 +107,7 @@ def loss_history(log_history: Sequence[dict[str, Any]]) -> list[dict[str, float]
     """The logged steps of a run: step, loss, its components, sparsity, learning rate."""
     keys = (
         *("loss", "ranking", "flops", "nonzero_terms", "dead_dimensions", "saturation", "teacher_agreement"),
-        *("learning_rate", "grad_norm"),
+        *("learning_rate", "grad_norm", "lambda", "estimated_flops"),
     )
     return [
         {"step": row["step"], **{key: float(row[key]) for key in keys if key in row}}

@@ -21,6 +21,7 @@ from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.model.precision import native_bf16
 from neural_sparse.teachers.ensemble import PreparedEnsemble
 from neural_sparse.training.batches import Collator, Schedule
+from neural_sparse.training.cost_target import CostTarget, query_share
 from neural_sparse.training.dev import KEY, DevEvaluator, sample
 from neural_sparse.training.progress import ProgressBar
 from neural_sparse.training.trainer import QUERY_WEIGHTS, NeuralSparseTrainer
@@ -93,7 +94,8 @@ def build_trainer(
         report_to=list(recipe.report_to) or "none",
         eval_strategy="no" if evaluator is None else "steps",
         eval_steps=save_steps,
-        load_best_model_at_end=evaluator is not None,
+        # With a cost to meet the last model is the one that meets it.
+        load_best_model_at_end=evaluator is not None and recipe.target_flops is None,
         metric_for_best_model=f"eval_{KEY}",
         greater_is_better=True,
         disable_tqdm=True,
@@ -107,12 +109,17 @@ def build_trainer(
         data, recipe.num_steps * per_step, recipe.num_hard_negatives, recipe.seed, recipe.batch_size
     )
     collator = Collator(data, model.tokenizer, model.max_length, teachers if loss.needs_teacher else None)
+    cost = None
+    if recipe.target_flops is not None:
+        share = query_share(data.queries, model)
+        cost = CostTarget(loss, share, recipe.target_flops, recipe.num_steps)
     trainer = NeuralSparseTrainer(
         model=model,
         args=args,
         loss=loss,
         schedule=schedule,
         collator=collator,
+        cost=cost,
         callbacks=callbacks,
         evaluator=evaluator,
     )

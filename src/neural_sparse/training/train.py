@@ -21,6 +21,7 @@ from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.teachers.build import build_ensemble
 from neural_sparse.teachers.ensemble import EnsembleTeacher, PreparedEnsemble
 from neural_sparse.tokens import tokenize
+from neural_sparse.training.auto_batch import check_auto_batch, settle_batch
 from neural_sparse.training.refresh import RunNegatives, refresh_during
 from neural_sparse.training.run_folder import claim, finish
 from neural_sparse.training.setup import build_trainer, dev_evaluator
@@ -35,6 +36,7 @@ def train(
     *,
     data: TrainingSet | None = None,
     teachers: PreparedEnsemble | None = None,
+    idf: IdfWeights | None = None,
     overwrite: bool = False,
     resume_anyway: bool = False,
 ) -> Path:
@@ -46,6 +48,7 @@ def train(
         recipe: what to do.
         data: examples to use instead of the recipe's files.
         teachers: prepared for exactly these data, instead of the recipe's.
+        idf: query weights, instead of those the recipe says.
         overwrite: start anew although `recipe.output` holds another run.
         resume_anyway: go on with that run although its recipe was another.
 
@@ -60,6 +63,7 @@ def train(
     output = Path(recipe.output)
     ranks.join()
     ranks.check_same(recipe_to_dict(recipe), "recipe")
+    check_auto_batch(recipe)
     with ranks.first_rank_first():
         resume_from = None if ranks.rank() else claim(output, recipe, overwrite, resume_anyway)
     resume_from = ranks.from_first_rank(resume_from)
@@ -76,9 +80,9 @@ def train(
     with ranks.first_rank_first():
         if not ranks.rank():
             _say_what_is_cut(model, data)
-            save_idf_weights(_idf(recipe, model, data), output / "idf.json")
-    idf = idf_weights(output / "idf.json", model.tokenizer)
-    model.set_query_weights(idf)
+            save_idf_weights(idf or _idf(recipe, model, data), output / "idf.json")
+    weights = idf_weights(output / "idf.json", model.tokenizer)
+    model.set_query_weights(weights)
     negatives = RunNegatives(recipe, data, model)
     data = negatives.start()
     prepare = None
@@ -94,9 +98,11 @@ def train(
             teachers = ensemble.prepare(data.queries, data.documents, candidate_pairs(data))
         if not all(teacher.in_batch for teacher in ensemble.teachers):
             prepare = partial(_prepare_again, ensemble)
+    if recipe.auto_batch:
+        recipe = negatives.recipe = settle_batch(recipe, model, weights, data, resume_from is not None)
     if recipe.compile:
         model.mlm.compile(dynamic=True)
-    trainer = build_trainer(recipe, model, idf, data, teachers, evaluator)
+    trainer = build_trainer(recipe, model, weights, data, teachers, evaluator)
     if recipe.refresh_negatives_steps:
         refresh_during(trainer, negatives, prepare)
     started = time.perf_counter()

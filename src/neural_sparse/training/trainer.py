@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from neural_sparse.files import write_text
 from neural_sparse.losses.idf_aware import IDFAwareLoss
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.training.batches import Collator, Schedule
+from neural_sparse.training.cost_target import CostTarget
 from neural_sparse.training.monitor import CollapseGuard, DimensionMonitor
 
 QUERY_WEIGHTS = r"sub_modules\.query\.0\.weight$"  # name of the query table's parameter
@@ -33,6 +35,7 @@ class Objective(nn.Module):
         self.model = model
         self.loss = loss
         self.dimensions = DimensionMonitor(loss.idf > 0)
+        self.cost: CostTarget | None = None
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Named components of the loss, and statistics of the batch."""
@@ -52,6 +55,8 @@ class Objective(nn.Module):
         )
         scores = parts.pop("scores")
         self.dimensions.update(documents)
+        if self.cost is not None:
+            self.cost.see(documents, partial(self._without_dropout, batch))
         terms = (documents.detach() != 0).sum().float()
         parts["nonzero_terms"] = ranks.summed(terms) / scores.shape[1]
         if targets is not None and known is not None:
@@ -60,6 +65,16 @@ class Objective(nn.Module):
                 (scores.masked_fill(~known, -torch.inf).argmax(1) == best).float().mean()
             )
         return parts
+
+    def _without_dropout(self, batch: dict[str, Any]) -> Tensor:
+        # Not through DistributedDataParallel, which would expect a backward pass.
+        model: Any = getattr(self.model, "module", self.model)
+        model.eval()
+        with torch.no_grad():
+            features = {"input_ids": batch["input_ids"], "offsets": batch["offsets"], "task": "document"}
+            documents = model(features)["sentence_embedding"]
+        model.train()
+        return documents
 
 
 class QueryWeightFloor(TrainerCallback):
@@ -94,13 +109,25 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
     its end is not resumed from.
     """
 
-    def __init__(self, *, loss: IDFAwareLoss, schedule: Schedule, collator: Collator, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        loss: IDFAwareLoss,
+        schedule: Schedule,
+        collator: Collator,
+        cost: CostTarget | None = None,
+        **kwargs: Any,
+    ) -> None:
         self.schedule = schedule
         self.collapse = CollapseGuard(len(loss.idf), loss.ramp_steps)
         super().__init__(loss=Objective(kwargs["model"], loss), data_collator=collator, **kwargs)  # type: ignore[arg-type]
         self.add_callback(StepClock(loss))
         if kwargs["model"].query_weights.requires_grad:
             self.add_callback(QueryWeightFloor(kwargs["model"]))
+        self.cost = cost
+        if cost is not None:
+            self.loss.cost = cost  # type: ignore[union-attr,assignment,attr-defined]
+            self.add_callback(cost)
 
     def get_train_dataloader(self) -> DataLoader:
         # Not divided among the ranks: each sees the whole batch, and the collator gives it its documents.
@@ -148,6 +175,7 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if "loss" in logs:
             logs = logs | self.loss.dimensions.take()  # type: ignore[union-attr,attr-defined]
+            logs |= self.cost.figures() if self.cost is not None else {}
         super().log(logs, *args, **kwargs)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
@@ -163,6 +191,8 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
         super()._save_checkpoint(*args, **kwargs)
         if self.is_world_process_zero():
             folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
+            if self.cost is not None:
+                self.cost.save(folder)
             write_text(folder / COMPLETE, "")
 
 

@@ -1,0 +1,78 @@
+"""How much memory there is, and how much this process has taken at most."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from neural_sparse.errors import InputError
+
+_PROCESS = Path("/proc/self")
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+def total_memory() -> int:
+    """Bytes of main memory, or of the container's share of it."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit, _ = _container()
+    return min(physical, limit) if limit else physical
+
+
+def available_memory() -> int:
+    """Bytes that can still be taken without swapping, within the container's limit.
+
+    Raises:
+        InputError: the system does not say (only Linux does).
+    """
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError as error:
+        raise InputError("this system does not say how much memory is available; only Linux does") from error
+    free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    limit, used = _container()
+    return min(free, max(0, limit - used)) if limit else free
+
+
+def _container() -> tuple[int, int]:
+    """Limit and use of the control group, version 2 or 1; (0, 0) without a limit."""
+    for limit_file, used_file in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        try:
+            limit, used = ((_CGROUPS / name).read_text().strip() for name in (limit_file, used_file))
+        except OSError:
+            continue
+        if limit.isdigit() and int(limit) < 1 << 60:  # version 1 writes a huge number for none
+            return int(limit), int(used)
+    return 0, 0
+
+
+def resident_memory() -> int:
+    """Bytes of main memory this process has now."""
+    return _status("VmRSS")
+
+
+def reset_peak_memory() -> None:
+    """Let `peak_memory` count from now on.
+
+    Raises:
+        InputError: a system without /proc.
+    """
+    try:
+        (_PROCESS / "clear_refs").write_text("5")
+    except OSError as error:
+        raise InputError("this system does not let a process watch its own peak memory") from error
+
+
+def peak_memory() -> int:
+    """Most bytes of main memory this process has had since `reset_peak_memory`."""
+    return _status("VmHWM")
+
+
+def _status(key: str) -> int:
+    try:
+        lines = (_PROCESS / "status").read_text().splitlines()
+    except OSError as error:
+        raise InputError("this system does not say how much memory a process has; only Linux does") from error
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:"))

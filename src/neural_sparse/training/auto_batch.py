@@ -1,0 +1,246 @@
+"""The largest batch that fits into memory, found by trying before training begins."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import itertools
+import logging
+import random
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from neural_sparse.config import Recipe, recipe_to_dict
+from neural_sparse.data.training_set import TrainingSet
+from neural_sparse.distributed import ranks
+from neural_sparse.errors import InputError
+from neural_sparse.files import read_json, write_json
+from neural_sparse.idf import IdfWeights
+from neural_sparse.memory import available_memory, peak_memory, reset_peak_memory, resident_memory
+from neural_sparse.model.encoder import NeuralSparseEncoder
+from neural_sparse.tokens import tokenize
+from neural_sparse.training.progress import ProgressBar
+from neural_sparse.training.run_folder import CONFIG_FILE
+from neural_sparse.training.setup import build_trainer
+
+logger = logging.getLogger(__name__)
+
+MOST = 1024  # queries; beyond that the batch is a question of learning, not of memory
+HEADROOM = 0.15  # share of the memory that is left to what a trial does not see: fragments, checkpoints, dev
+CPU_TRIALS = (2, 4, 8)  # queries
+STEPS = 2  # of a trial: from the second on the optimiser has its moments
+SAMPLE = 4000  # documents among which long ones are looked for
+LONGEST = 64  # of them are what a trial is made of
+
+
+def check_auto_batch(recipe: Recipe) -> None:
+    """Refuse, before anything is loaded, what cannot be found here.
+
+    Raises:
+        InputError: auto_batch on several devices.
+    """
+    if recipe.auto_batch and ranks.world_size() > 1:
+        raise InputError(
+            "auto_batch tries on one device, and this run has "
+            f"{ranks.world_size()}: find the batch on one of them, then set batch_size to its multiple"
+        )
+
+
+def settle_batch(
+    recipe: Recipe, model: NeuralSparseEncoder, idf: IdfWeights, data: TrainingSet, resumed: bool
+) -> Recipe:
+    """The recipe with the batch_size that fits; a resumed run keeps the one it began with.
+
+    The batch found is written into the run's training_config.json. Weights and random state stay as they are.
+
+    Raises:
+        InputError: not even one query fits.
+    """
+    config = Path(recipe.output) / CONFIG_FILE
+    if resumed:
+        return replace(recipe, batch_size=read_json(config)["batch_size"])
+    found = replace(recipe, batch_size=largest_batch(recipe, model, idf, data))
+    write_json(config, recipe_to_dict(found))
+    return found
+
+
+def largest_batch(recipe: Recipe, model: NeuralSparseEncoder, idf: IdfWeights, data: TrainingSet) -> int:
+    """Queries per batch that train within the memory of the model's device, by steps on the longest documents.
+
+    Raises:
+        InputError: not even one query fits.
+    """
+    trial = Trial(recipe, model, idf, data)
+    most = min(MOST, len(data))
+    with _random_state_unmoved():
+        if model.device.type == "cuda":
+            found = search(lambda batch: _fits_cuda(trial, batch), most)
+        else:
+            sizes = [size for size in CPU_TRIALS if size <= most] or [most]
+            budget = int((1 - HEADROOM) * (available_memory() + resident_memory()))
+            found = predict([(size, _peak_of(trial, size)) for size in sizes], budget, most)
+    if not found:
+        raise InputError(
+            "auto_batch: not even one query with its documents fits into memory. Make max_length or "
+            "num_hard_negatives smaller, set gradient_checkpointing=true, or leave out auto_batch and set cache_tokens"
+        )
+    logger.info(
+        "auto_batch: batch_size=%d (%s)",
+        found,
+        "the most that is tried" if found == most else model.device.type,
+    )
+    return found
+
+
+def search(fits: Callable[[int], bool], most: int) -> int:
+    """The largest number up to `most` that fits, to within an eighth; 0 if 1 does not.
+
+    Doubles until one does not fit, then halves what is between: the large trials, which take longest, are few.
+    """
+    fitting, size = 0, 1
+    while fits(size):
+        fitting = size
+        if size == most:
+            return most
+        size = min(2 * size, most)
+    while size - fitting > max(1, fitting // 8):
+        middle = (fitting + size) // 2
+        if fits(middle):
+            fitting = middle
+        else:
+            size = middle
+    return fitting
+
+
+def predict(peaks: list[tuple[int, int]], budget: int, most: int) -> int:
+    """The largest batch whose peak stays within `budget` bytes, from (batch, peak) of smaller ones, ascending.
+
+    Memory grows in proportion to the batch; the steepest growth between two trials is taken for all.
+    """
+    last, peak = peaks[-1]
+    slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in itertools.pairwise(peaks)]
+    steepest = max(slopes, default=peak / last)
+    if steepest <= 0:  # too little to be seen beside what the process has anyhow
+        return most if peak <= budget else 0
+    return max(0, min(most, int(last + (budget - peak) / steepest)))
+
+
+class Trial:
+    """Real training steps on a copy of the model, whose documents are the longest of the data.
+
+    Args:
+        recipe, model, idf, data: of the run.
+    """
+
+    def __init__(
+        self, recipe: Recipe, model: NeuralSparseEncoder, idf: IdfWeights, data: TrainingSet
+    ) -> None:
+        self.recipe = recipe
+        self.model = model
+        self.idf = idf
+        rows = np.unique(np.linspace(0, len(data.documents) - 1, SAMPLE).astype(np.int64))
+        texts = [data.documents[row] for row in rows]
+        lengths = tokenize(texts, model.tokenizer, model.max_length, special_tokens=True).lengths
+        self.documents = [texts[row] for row in np.argsort(-lengths, kind="stable")[:LONGEST]]
+        queries = [data.queries[row] for row in range(min(SAMPLE, len(data)))]
+        self.queries = sorted(queries, key=len, reverse=True)[:LONGEST]
+
+    def run(self, batch: int) -> None:
+        """Train `STEPS` steps with so many queries; what they need is released again.
+
+        Raises:
+            torch.OutOfMemoryError: it does not fit.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            recipe = replace(
+                self.recipe,
+                output=folder,
+                batch_size=batch,
+                num_steps=STEPS,
+                gradient_accumulation_steps=1,
+                warmup_steps=0,
+                report_to=(),
+                dev=None,
+                eval_steps=None,
+                early_stopping=None,
+                target_flops=None,
+                save_steps=None,
+            )
+            model = copy.deepcopy(self.model)
+            if recipe.compile:
+                model.mlm.compile(dynamic=True)
+            teachers = _AnyScores() if recipe.teachers else None
+            trainer = build_trainer(recipe, model, self.idf, self._data(batch), teachers, None)  # type: ignore[arg-type]
+            trainer.remove_callback(ProgressBar)
+            trainer.args.save_strategy = "no"  # type: ignore[assignment]
+            trainer.train()
+
+    def _data(self, batch: int) -> TrainingSet:
+        """As many examples, no two of which share a document (texts may repeat)."""
+        width = 1 + self.recipe.num_hard_negatives
+        rows = np.arange(batch * width, dtype=np.int64).reshape(batch, width)
+        return TrainingSet(
+            [self.queries[row % len(self.queries)] for row in range(batch)],
+            [self.documents[row % len(self.documents)] for row in range(batch * width)],
+            rows[:, 0],
+            list(rows[:, 1:]),
+            [frozenset([int(row)]) for row in rows[:, 0]],
+        )
+
+
+class _AnyScores:
+    """A teacher whose scores mean nothing: a trial asks for memory, not for learning."""
+
+    def scores(self, query_rows: ArrayLike, doc_rows: ArrayLike, own: ArrayLike) -> tuple[Tensor, Tensor]:
+        shape = np.asarray(own).shape
+        return torch.rand(shape), torch.ones(shape, dtype=torch.bool)
+
+
+def _fits_cuda(trial: Trial, batch: int) -> bool:
+    device = trial.model.device
+    _release()
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    free, _ = torch.cuda.mem_get_info(device)
+    fits = True
+    try:
+        trial.run(batch)
+    except torch.OutOfMemoryError:
+        fits = False
+    # Outside the handler, for the exception holds the frames that hold the tensors.
+    peak = torch.cuda.max_memory_allocated(device)
+    _release()
+    return fits and peak <= (1 - HEADROOM) * (before + free)
+
+
+def _peak_of(trial: Trial, batch: int) -> int:
+    _release()
+    reset_peak_memory()
+    trial.run(batch)
+    return peak_memory()
+
+
+def _release() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+@contextmanager
+def _random_state_unmoved() -> Iterator[None]:
+    devices = list(range(torch.cuda.device_count()))
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - of the libraries below
+    with torch.random.fork_rng(devices):
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002
