@@ -1,7 +1,7 @@
 """Encoding on Ray against encoding in this process: overhead of one worker, speed of two.
 
-    python benchmarks/ray.py                        # the table in docs/scaling.md; about six minutes on 2 cores
-    python benchmarks/ray.py --documents 2000 --repeats 2
+    python benchmarks/ray_engine.py                        # the table in docs/scaling.md; about six minutes on 2 cores
+    python benchmarks/ray_engine.py --documents 2000 --repeats 2
 
 Each arm encodes the same corpus with the same model, one thread per worker, and writes the same collection
 (compared byte by byte). "rate" counts documents from when every worker has finished its first part until the
@@ -19,11 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-# This file has Ray's name and lies first on the path.
-sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
-sys.path.append(str(Path(__file__).resolve().parent))
-
-from arms import answer, machine, options, peak_mib, take_turns  # noqa: E402
+from arms import answer, machine, options, peak_mib, take_turns
 
 ARMS = ("in-process", "ray, 1 worker", "ray, 2 workers")
 
