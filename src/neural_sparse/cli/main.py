@@ -20,6 +20,7 @@ from neural_sparse.cli.mine import mine
 from neural_sparse.cli.quickstart import quickstart
 from neural_sparse.cli.recipes import recipes
 from neural_sparse.cli.search import explain, search
+from neural_sparse.cli.sweep import sweep
 from neural_sparse.cli.teach import app as teach
 from neural_sparse.cli.train import train
 from neural_sparse.errors import InputError
@@ -37,6 +38,7 @@ COMMANDS = (
     judge_teachers,
     recipes,
     train,
+    sweep,
     evaluate,
     compare,
     encode,

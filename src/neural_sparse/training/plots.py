@@ -92,6 +92,7 @@ def plot_relevance_against_cost(
     path: str | Path,
     cost_label: str = "FLOPS per query-document pair",
     relevance_label: str = "nDCG@10",
+    line: Sequence[tuple[float, float]] = (),
 ) -> None:
     """Draw systems as labelled points, cost to the right and relevance upwards.
 
@@ -99,6 +100,7 @@ def plot_relevance_against_cost(
         points: dicts of "name", "relevance", "kind" (points of a kind share colour and marker, and the legend
             names it) and "cost"; a cost of None, for a system that has none, draws a dashed level line.
         path: of the PNG to write.
+        line: (cost, relevance) of points to join, for example those of the Pareto front.
 
     Raises:
         InputError: no point, or the file cannot be written.
@@ -126,6 +128,8 @@ def plot_relevance_against_cost(
         for point in points:
             if point["kind"] == kind and point.get("cost") is None:
                 axes.axhline(point["relevance"], color=colour, linestyle="--", linewidth=1, zorder=1)
+    if line:
+        axes.plot(*zip(*line, strict=True), color=_GREY, linewidth=1, zorder=2)
     axes.margins(x=0.12, y=0.14)
     axes.set_xlabel(cost_label)
     axes.set_ylabel(relevance_label)

@@ -26,11 +26,13 @@ class Run:
 
     Attributes:
         label: its values, as a picture shows them: "0.01" or, of several keys, "0.01, 42".
+        group: the same without the seed: runs of a group are averaged.
         values: swept key -> value.
         recipe: complete, with an output folder of its own.
     """
 
     label: str
+    group: str
     values: Mapping[str, Any]
     recipe: Recipe
 
@@ -66,6 +68,25 @@ def read_grid(recipe: str | Path, settings: Iterable[str]) -> Grid:
         InputError: no key has several values, a key or a value is given twice, a key that cannot be
             swept; and what `read_recipe` refuses, for any of the runs.
     """
+    swept, fixed = split_settings(settings)
+    if not swept:
+        raise InputError(
+            "nothing to sweep: give a key several values, for example lambda_flops=0.005,0.01,0.02"
+        )
+    combinations = [dict(zip(swept, values, strict=True)) for values in itertools.product(*swept.values())]
+    runs = tuple(run_of(recipe, fixed, one) for one in combinations)
+    for number, run in enumerate(runs):
+        if run.recipe in [other.recipe for other in runs[:number]]:
+            raise InputError(f"two runs would be the same: a value is given twice ({run.name})")
+    return Grid(tuple(swept), runs, Path(runs[0].recipe.output).parent)
+
+
+def split_settings(settings: Iterable[str]) -> tuple[dict[str, list[Any]], list[str]]:
+    """Keys with several values, and the settings of all others as they are.
+
+    Raises:
+        InputError: as `read_grid`.
+    """
     swept: dict[str, list[Any]] = {}
     fixed: dict[str, str] = {}
     for setting in settings:
@@ -80,25 +101,22 @@ def read_grid(recipe: str | Path, settings: Iterable[str]) -> Grid:
             swept[key] = values
         else:
             fixed[key] = setting
-    if not swept:
-        raise InputError(
-            "nothing to sweep: give a key several values, for example lambda_flops=0.005,0.01,0.02"
-        )
     if wrong := [key for key in FIXED_KEYS if key in swept]:
         raise InputError(
             f"{wrong[0]} cannot be swept: the runs have folders of their own and share one cache"
         )
-    combinations = [dict(zip(swept, values, strict=True)) for values in itertools.product(*swept.values())]
-    recipes = [
-        read_recipe(recipe, [*fixed.values(), *(f"{key}={json.dumps(value)}" for key, value in one.items())])
-        for one in combinations
-    ]
-    output = Path(recipes[0].output)
-    runs = tuple(_run(tuple(swept), one, output) for one in recipes)
-    for number, run in enumerate(runs):
-        if run.recipe in [other.recipe for other in runs[:number]]:
-            raise InputError(f"two runs would be the same: a value is given twice ({run.name})")
-    return Grid(tuple(swept), runs, output)
+    return swept, list(fixed.values())
+
+
+def run_of(recipe: str | Path, fixed: Sequence[str], values: Mapping[str, Any]) -> Run:
+    """The run of a recipe with `fixed` overrides and the swept `values`, in a folder inside the recipe's.
+
+    Raises:
+        InputError: as `read_recipe`.
+    """
+    swept = [f"{key}={json.dumps(value)}" for key, value in values.items()]
+    complete = read_recipe(recipe, [*fixed, *swept])
+    return _run(tuple(values), complete, Path(complete.output))
 
 
 def _values(setting: str, text: str) -> list[Any]:
@@ -117,7 +135,8 @@ def _run(keys: Sequence[str], recipe: Recipe, output: Path) -> Run:
     if folder != name:
         folder += "-" + hashlib.sha256(json.dumps(values).encode()).hexdigest()[:8]
     label = ", ".join(_shown(value) for value in values.values())
-    return Run(label, values, replace(recipe, output=str(output / folder)))
+    group = ", ".join(_shown(value) for key, value in values.items() if key != "seed")
+    return Run(label, group or label, values, replace(recipe, output=str(output / folder)))
 
 
 def _shown(value: Any) -> str:

@@ -7,108 +7,27 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from neural_sparse.config import Recipe
 from neural_sparse.distributed import ranks
 from neural_sparse.errors import InputError
-from neural_sparse.files import read_json, write_json
+from neural_sparse.files import read_json
 from neural_sparse.training.dev import MEASURE
 from neural_sparse.training.run_folder import CONFIG_FILE, changes, finished_model
 from neural_sparse.training.train import train
-from neural_sparse.tuning.choice import WITHIN, Point, pareto_front, recommendation
+from neural_sparse.training.trainer import checkpoints
+from neural_sparse.tuning.choice import WITHIN
 from neural_sparse.tuning.grid import Grid, Run
 from neural_sparse.tuning.judging import FILE as JUDGED_FILE
 from neural_sparse.tuning.judging import Judge
+from neural_sparse.tuning.references import Reference
+from neural_sparse.tuning.result import FAILED, FINISHED, Outcome, SweepResult
 from neural_sparse.tuning.shared import Shared
 
 logger = logging.getLogger(__name__)
-
-FILE = "sweep.json"
-WAITING, FINISHED, FAILED = "waiting", "finished", "failed"
-# What a run may fail of and the next one not: a collapse, a batch that is too large.
-FAILURES = (InputError, torch.OutOfMemoryError, MemoryError)
-
-
-@dataclass
-class Outcome:
-    """What came of a run.
-
-    Attributes:
-        run: which.
-        status: "waiting", "finished" or "failed".
-        figures: nDCG@10, FLOPS, doc_terms.
-        seconds: of training, since its last checkpoint where it was interrupted.
-        reason: why it failed.
-    """
-
-    run: Run
-    status: str = WAITING
-    figures: dict[str, float] = field(default_factory=dict)
-    seconds: float | None = None
-    reason: str | None = None
-
-    @property
-    def point(self) -> Point:
-        return Point(self.run.label, self.figures[MEASURE], self.figures["FLOPS"])
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "name": self.run.name,
-            "values": dict(self.run.values),
-            "status": self.status,
-            **self.figures,
-            "seconds": self.seconds,
-            "reason": self.reason,
-        }
-
-
-@dataclass
-class SweepResult:
-    """
-    Attributes:
-        grid: keys and runs.
-        collection: name of what was judged on.
-        source: where it is from.
-        bm25: figures of BM25 there.
-        outcomes: one per run, in the order of the grid.
-        within: nDCG@10 that a cheaper run may lose.
-    """
-
-    grid: Grid
-    collection: str
-    source: dict[str, Any]
-    bm25: dict[str, float]
-    outcomes: list[Outcome]
-    within: float = WITHIN
-
-    @property
-    def points(self) -> list[Point]:
-        return [one.point for one in self.outcomes if one.status == FINISHED]
-
-    @property
-    def front(self) -> list[Point]:
-        return pareto_front(self.points)
-
-    @property
-    def recommendation(self) -> str:
-        failed = sum(one.status == FAILED for one in self.outcomes)
-        return recommendation(self.points, self.within, failed, self.bm25[MEASURE])
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "keys": list(self.grid.keys),
-            "collection": {"name": self.collection, **self.source},
-            "BM25": self.bm25,
-            "runs": [one.to_dict() for one in self.outcomes],
-            "front": [point.name for point in self.front],
-            "within": self.within,
-            "recommendation": self.recommendation,
-        }
 
 
 def sweep(
@@ -116,19 +35,21 @@ def sweep(
     judge: Judge,
     *,
     within: float = WITHIN,
+    references: Sequence[Reference] = (),
     overwrite: bool = False,
     say: Callable[[str], None] = logger.info,
     shared: Shared | None = None,
 ) -> SweepResult:
     """Train and judge every run of a grid; finished ones are not trained again, interrupted ones go on.
 
-    `grid.output`/sweep.json is written after every run. A run that fails is recorded with its reason, and
-    tried again, from its last checkpoint, when the sweep is repeated.
+    What is known is written to `grid.output` after every run: sweep.json, sweep.csv, pareto.png. A run that
+    fails is recorded with its reason, and tried again, from its last checkpoint, when the sweep is repeated.
 
     Args:
         grid: the runs, from `read_grid`.
         judge: what they are judged on.
         within: nDCG@10 that a cheaper run may lose and still be recommended.
+        references: systems to show beside the runs.
         overwrite: train all anew.
         say: told what is going on, a line at a time.
         shared: what runs have in common; made here if None.
@@ -136,24 +57,102 @@ def sweep(
     Raises:
         InputError: a folder holds a run of another recipe (before anything is trained); several processes.
     """
-    if ranks.world_size() > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise InputError(
-            "a sweep is one process; start its runs one by one with torchrun and `train` instead"
-        )
     if not overwrite:
-        _check_folders(grid.runs)
-    shared = shared or Shared(grid.output / "shared")
-    outcomes = [Outcome(run) for run in grid.runs]
-    result = SweepResult(grid, judge.name, judge.source, judge.bm25(grid.output), outcomes, within)
-    clock = _Clock(grid.runs if overwrite else [run for run in grid.runs if not finished_model(run.recipe)])
-    for number, one in enumerate(outcomes, 1):
-        say(f"[{number}/{len(outcomes)}] {one.run.name}{clock.left()}")
-        started = time.perf_counter()
-        _run(one, judge, shared, overwrite)
-        clock.done(one.run, time.perf_counter() - started)
-        write_json(grid.output / FILE, result.to_dict())
-        say(f"  {describe(one)}")
+        for run in grid.runs:
+            check_folder(run)
+    result = SweepResult(grid.output, grid.keys, judge.name, judge.sources, {}, [], references, within)
+    result.outcomes = [Outcome(run) for run in grid.runs]
+    work = Work(result, judge, len(grid.runs), overwrite=overwrite, say=say, shared=shared)
+    for one in result.outcomes:
+        work.do(one)
     return result
+
+
+class Work:
+    """Trains and judges runs, one after another, and keeps the table.
+
+    Args:
+        result: whose outcomes they are.
+        judge: what they are judged on.
+        runs: how many there will be.
+        overwrite, say, shared: see `sweep`.
+
+    Raises:
+        InputError: several processes.
+    """
+
+    def __init__(
+        self,
+        result: SweepResult,
+        judge: Judge,
+        runs: int,
+        *,
+        overwrite: bool = False,
+        say: Callable[[str], None] = logger.info,
+        shared: Shared | None = None,
+    ) -> None:
+        if ranks.world_size() > 1 or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise InputError(
+                "a sweep is one process; start its runs one by one with torchrun and `train` instead"
+            )
+        self.result = result
+        self.judge = judge
+        self.runs = runs
+        self.overwrite = overwrite
+        self.say = say
+        self.shared = shared or Shared(result.output / "shared")
+        self._done = 0
+        self._trained: list[float] = []  # seconds per step of runs that were trained here
+        result.bm25 = judge.bm25(result.output)
+
+    def do(self, one: Outcome) -> None:
+        """Train and judge a run, or note why it failed; write what is known."""
+        recipe = one.run.recipe
+        model = None if self.overwrite else finished_model(recipe)
+        self._done += 1
+        said = ": trained before" if model is not None else self._time_left()
+        self.say(f"[{self._done}/{self.runs}] {one.run.name}{said}")
+        steps = self._steps_left(recipe)
+        started = time.perf_counter()
+        try:
+            if model is None:
+                (Path(recipe.output) / JUDGED_FILE).unlink(missing_ok=True)
+                model = _train(recipe, self.shared, self.overwrite)
+            one.seconds = read_json(model.parent / "metrics.json")["seconds"]
+            one.figures = self.judge.model(model)
+            one.status = FINISHED
+            if steps:
+                self._trained.append((time.perf_counter() - started) / steps)
+        except Exception as error:  # a long sweep outlives whatever happens to one of its runs
+            one.status, one.reason = FAILED, _reason(error)
+            if not isinstance(error, InputError):
+                logger.exception("%s", one.run.name)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self.result.write()
+        self.say(f"  {describe(one)}")
+
+    def _steps_left(self, recipe: Recipe) -> int:
+        """Optimiser steps until a run is finished."""
+        if self.overwrite:
+            return recipe.num_steps
+        if finished_model(recipe):
+            return 0
+        saved = checkpoints(recipe.output)
+        return (
+            recipe.num_steps - int(saved[-1].name.removeprefix("checkpoint-")) if saved else recipe.num_steps
+        )
+
+    def _time_left(self) -> str:
+        if not self._trained:
+            return ""
+        # Runs that are not known yet, those of a search, are taken to be as long as the average one.
+        waiting = [one.run.recipe for one in self.result.outcomes[self._done - 1 :]]
+        steps = sum(map(self._steps_left, waiting))
+        steps += steps * (self.runs - self._done + 1 - len(waiting)) // max(1, len(waiting))
+        minutes = steps * sum(self._trained) / len(self._trained) / 60
+        return f" (about {minutes:.0f} min left)" if minutes >= 1 else " (less than a minute left)"
 
 
 def describe(one: Outcome) -> str:
@@ -164,22 +163,24 @@ def describe(one: Outcome) -> str:
     return f"{MEASURE} {relevance:.3f}, FLOPS {cost:.3g}, {terms:.0f} terms per document"
 
 
-def _run(one: Outcome, judge: Judge, shared: Shared, overwrite: bool) -> None:
-    recipe = one.run.recipe
-    try:
-        model = None if overwrite else finished_model(recipe)
-        if model is None:
-            (Path(recipe.output) / JUDGED_FILE).unlink(missing_ok=True)
-            model = _train(recipe, shared, overwrite)
-        one.seconds = read_json(model.parent / "metrics.json")["seconds"]
-        one.figures = judge.model(model)
-        one.status = FINISHED
-    except FAILURES as error:
-        one.status = FAILED
-        one.reason = str(error) if isinstance(error, InputError) else f"out of memory ({error})"
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+def check_folder(run: Run) -> None:
+    """
+    Raises:
+        InputError: the run's folder holds one of another recipe.
+    """
+    folder = Path(run.recipe.output)
+    if (folder / CONFIG_FILE).is_file() and (changed := changes(run.recipe)):
+        raise InputError(
+            f"{folder} holds a run of another recipe ({changed}); choose another output=, or overwrite the sweep"
+        )
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return f"out of memory ({error})"
+    return f"{type(error).__name__}: {error}"
 
 
 def _train(recipe: Recipe, shared: Shared, overwrite: bool) -> Path:
@@ -200,32 +201,3 @@ def _train(recipe: Recipe, shared: Shared, overwrite: bool) -> Path:
             import wandb
 
             wandb.finish()
-
-
-def _check_folders(runs: Sequence[Run]) -> None:
-    for run in runs:
-        folder = Path(run.recipe.output)
-        if (folder / CONFIG_FILE).is_file() and (changed := changes(run.recipe)):
-            raise InputError(
-                f"{folder} holds a run of another recipe ({changed}); choose another output=, or overwrite the sweep"
-            )
-
-
-class _Clock:
-    """Time left, from the steps of the runs that are still to be trained."""
-
-    def __init__(self, runs: Sequence[Run]) -> None:
-        self._left = {run.name: run.recipe.num_steps for run in runs}
-        self._steps = 0
-        self._seconds = 0.0
-
-    def left(self) -> str:
-        if not self._steps or not self._left:
-            return ""
-        minutes = sum(self._left.values()) * self._seconds / self._steps / 60
-        return f" (about {minutes:.0f} min left)" if minutes >= 1 else " (less than a minute left)"
-
-    def done(self, run: Run, seconds: float) -> None:
-        if steps := self._left.pop(run.name, 0):
-            self._steps += steps
-            self._seconds += seconds

@@ -1,0 +1,85 @@
+"""`neural-sparse sweep`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from neural_sparse.tuning.result import SweepResult
+
+
+def sweep(
+    recipe: str = typer.Argument(help="A recipe file, or the name of a shipped one."),
+    settings: list[str] | None = typer.Argument(
+        None,
+        metavar="[KEY=VALUE,VALUE...]...",
+        help="Keys to sweep, with their values; a key with one value is changed for all runs.",
+    ),
+    collection: list[str] = typer.Option(
+        [],
+        "--collection",
+        "-c",
+        help="What the runs are judged on: a folder in BEIR layout, or a name. Repeatable: figures are means.",
+        show_default="the recipe's dev collection",
+    ),
+    split: str = typer.Option("test", help="Which qrels/SPLIT.tsv of the collections."),
+    within: float = typer.Option(
+        0.5, min=0, help="Points of nDCG@10 that a cheaper run may lose and still be recommended."
+    ),
+    reference: list[str] = typer.Option(
+        [], help="A system to show beside the runs: NAME=NDCG,FLOPS, nDCG@10 from 0 to 1. Repeatable."
+    ),
+    overwrite: bool = typer.Option(False, help="Train every run anew."),
+) -> None:
+    """Train a recipe with several values of a key, and say which one to take.
+
+    Runs share data, negatives and teachers. The same command goes on where an interrupted sweep stopped. Runs,
+    sweep.json, sweep.csv and pareto.png are in the recipe's output folder.
+
+    Examples:
+
+      neural-sparse sweep tiny-cpu train=pairs.jsonl lambda_flops=0.005,0.01,0.02,0.05,0.1 -c my-collection
+
+      neural-sparse sweep recipe.yaml lambda_flops=0.01,0.02 seed=1,2 -c scifact -c nfcorpus
+    """
+    from rich.console import Console
+
+    from neural_sparse.tuning.grid import read_grid
+    from neural_sparse.tuning.references import parse_reference, published
+
+    # Before torch is imported: a mistake in the command line is told at once.
+    given = [parse_reference(text) for text in reference]
+    grid = read_grid(recipe, settings or [])
+
+    from neural_sparse.tuning.judging import Judge
+    from neural_sparse.tuning.result import FAILED
+    from neural_sparse.tuning.sweep import sweep as run
+
+    console = Console(width=None if Console().is_terminal else 120)
+    judge = Judge.of([one.recipe for one in grid.runs], collection, split)
+    result = run(
+        grid,
+        judge,
+        within=within / 100,
+        references=[*published(judge.collections), *given],
+        overwrite=overwrite,
+        say=lambda text: console.print(text, markup=False, highlight=False),
+    )
+    _report(result, console)
+    if any(one.status == FAILED for one in result.outcomes):
+        raise typer.Exit(1)
+
+
+def _report(result: SweepResult, console: Console) -> None:
+    from neural_sparse.tuning.result import FILE, PICTURE, TABLE
+    from neural_sparse.tuning.table import sweep_table
+
+    console.print()
+    console.print(sweep_table(result))
+    console.print(f"Recommended: {result.recommendation}", markup=False, highlight=False)
+    written = [name for name in (FILE, TABLE, PICTURE) if (result.output / name).is_file()]
+    console.print(f"written to {result.output}: {', '.join(written)}", markup=False, highlight=False)
