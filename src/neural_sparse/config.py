@@ -59,7 +59,8 @@ class Recipe:
     Attributes:
         init: model to start from.
         output: folder of the run.
-        train: JSONL files {"query", "pos", "negs"?} or BEIR folders with qrels/train.tsv.
+        train: folders made by `data prepare`, JSONL files ({"query", "pos", "negs"?} or {"query", "docs",
+            "scores"}), BEIR folders with qrels/train.tsv; several are a mixture.
         corpus: a corpus.jsonl whose documents join the training documents, for IDF and negatives.
         idf: table {token: weight} to use, or a folder made by `data prepare` whose documents are counted;
             computed from the training documents if None; "init" keeps the start model's.

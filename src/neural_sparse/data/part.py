@@ -13,8 +13,7 @@ import xxhash
 
 from neural_sparse.data.cleaning import Cleaned, Counts
 from neural_sparse.data.near_duplicates import BANDS, DOCUMENT_GRAM, QUERY_GRAM, minhash_bands
-
-Keys = npt.NDArray[np.uint64]  # [texts, 2]: 128 bits a text
+from neural_sparse.keys import Keys
 
 _KEY = pa.binary(16)
 _BAND = pa.list_(pa.uint32(), BANDS)

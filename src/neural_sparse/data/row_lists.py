@@ -1,4 +1,4 @@
-"""Lists of rows per example, stored flat: what 10 million small arrays would be too many for."""
+"""Lists of rows per example, stored flat: what 10 million small arrays or sets would be too many for."""
 
 from __future__ import annotations
 
@@ -12,15 +12,72 @@ Rows = npt.NDArray[np.int64]
 
 
 class RowLists(Sequence[np.ndarray]):
-    """One int64 array per example.
+    """One array per example.
 
     Args:
-        flat: all rows, one example after another; offsets: int64 [examples + 1].
+        flat: all rows, one example after another.
+        offsets: int64 [examples + 1].
     """
 
-    def __init__(self, flat: Rows, offsets: Rows) -> None:
+    def __init__(self, flat: np.ndarray, offsets: Rows) -> None:
         self.flat = flat
         self.offsets = offsets
+
+    @classmethod
+    def of(cls, lists: Sequence[np.ndarray]) -> RowLists:
+        """The same in this form, as it is if it has it already."""
+        if isinstance(lists, RowLists):
+            return lists
+        lengths = np.fromiter(map(len, lists), np.int64, len(lists))
+        return cls.of_lengths(np.concatenate([np.empty(0, np.int64), *lists]), lengths)
+
+    @classmethod
+    def of_lengths(cls, flat: np.ndarray, lengths: Rows) -> RowLists:
+        return cls(flat, _offsets(lengths))
+
+    @classmethod
+    def of_matrix(cls, matrix: np.ndarray) -> RowLists:
+        """Of rows [examples, longest] that are filled up with -1."""
+        present = matrix >= 0
+        return cls.of_lengths(matrix[present], present.sum(1))
+
+    @classmethod
+    def empty(cls, count: int) -> RowLists:
+        """No row for any of `count` examples."""
+        return cls(np.empty(0, np.int64), np.zeros(count + 1, np.int64))
+
+    @classmethod
+    def join(cls, parts: Sequence[RowLists], starts: Sequence[int]) -> RowLists:
+        """One after another, `starts` added to the rows of each."""
+        return cls(
+            np.concatenate([part.flat + start for part, start in zip(parts, starts, strict=True)]),
+            _offsets(np.concatenate([part.lengths for part in parts])),
+        )
+
+    @property
+    def lengths(self) -> Rows:
+        """How many rows each example has, int64 [examples]."""
+        return np.diff(self.offsets)
+
+    @property
+    def owners(self) -> Rows:
+        """The example of each row of `flat`."""
+        return np.repeat(np.arange(len(self)), self.lengths)
+
+    def after(self, first: np.ndarray) -> RowLists:
+        """The same lists, each behind a row of its own [examples]."""
+        offsets = self.offsets + np.arange(len(self.offsets))
+        flat = np.empty(len(self.flat) + len(self), np.int64)
+        behind = np.ones(len(flat), bool)
+        behind[offsets[:-1]] = False
+        flat[offsets[:-1]] = first
+        flat[behind] = self.flat
+        return RowLists(flat, offsets)
+
+    def where(self, keep: npt.NDArray[np.bool_]) -> RowLists:
+        """Without the entries of `flat` that are not marked."""
+        kept = np.concatenate([[0], np.cumsum(keep)])
+        return RowLists(self.flat[keep], kept[self.offsets])
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -47,15 +104,22 @@ class RelevantRows(Sequence[frozenset[int]]):
     """
 
     def __init__(self, query_rows: Rows, positives: Rows) -> None:
-        order = np.argsort(query_rows, kind="stable")
-        self._rows = positives[order]
-        self._offsets = np.concatenate(
-            [[0], np.cumsum(np.bincount(query_rows, minlength=query_rows.max(initial=-1) + 1))]
+        self.query_rows = query_rows
+        self.positives = positives
+        self._rows = positives[np.argsort(query_rows, kind="stable")]
+        self._offsets = _offsets(np.bincount(query_rows))
+
+    @classmethod
+    def join(cls, parts: Sequence[RelevantRows], starts: Sequence[int]) -> RelevantRows:
+        """One after another, each with queries of its own, `starts` added to the documents of each."""
+        queries = np.cumsum([0, *(len(part._offsets) for part in parts)])
+        return cls(
+            np.concatenate([part.query_rows + at for part, at in zip(parts, queries, strict=False)]),
+            np.concatenate([part.positives + start for part, start in zip(parts, starts, strict=True)]),
         )
-        self._queries = query_rows
 
     def __len__(self) -> int:
-        return len(self._queries)
+        return len(self.query_rows)
 
     @overload
     def __getitem__(self, place: int) -> frozenset[int]: ...
@@ -64,5 +128,9 @@ class RelevantRows(Sequence[frozenset[int]]):
     def __getitem__(self, place: int | slice) -> Any:
         if isinstance(place, slice):
             return [self[one] for one in range(*place.indices(len(self)))]
-        query = self._queries[place]
+        query = self.query_rows[place]
         return frozenset(self._rows[self._offsets[query] : self._offsets[query + 1]].tolist())
+
+
+def _offsets(lengths: Rows) -> Rows:
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])

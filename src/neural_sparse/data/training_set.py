@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
-import xxhash
 
 from neural_sparse.data.arrow_texts import JoinedTexts, PickedTexts
-from neural_sparse.data.collection import read_corpus, read_qrels
-from neural_sparse.data.layouts import examples_of
+from neural_sparse.data.collection import read_corpus
 from neural_sparse.data.prepared import PreparedSet, is_prepared
-from neural_sparse.data.row_lists import RelevantRows
+from neural_sparse.data.row_lists import RelevantRows, RowLists
+from neural_sparse.data.training_lines import collection_lines, file_lines
 from neural_sparse.errors import InputError
-from neural_sparse.files import read_jsonl
-
-logger = logging.getLogger(__name__)
+from neural_sparse.keys import KeyIndex, first_rows, text_keys
 
 
 @dataclass
@@ -49,14 +47,18 @@ class TrainingSet:
         if not len(self.queries):
             raise InputError("no training example")
         if not len(self.negatives):
-            self.negatives = [np.empty(0, np.int64)] * len(self.queries)
+            self.negatives = RowLists.empty(len(self.queries))
         if not len(self.relevant):
-            self.relevant = _relevant(self.queries, self.positives)
+            self.relevant = RelevantRows(first_rows(self.queries), self.positives)
         if not len(self.sources):
             self.sources = np.zeros(len(self.queries), np.int64)
 
     def __len__(self) -> int:
         return len(self.queries)
+
+    @property
+    def has_negatives(self) -> bool:
+        return len(RowLists.of(self.negatives).flat) > 0
 
     @property
     def shares(self) -> list[float]:
@@ -66,13 +68,6 @@ class TrainingSet:
         return [float(weight) if size else 0.0 for weight, size in zip(weights, sizes, strict=True)]
 
 
-def _relevant(queries: Sequence[str], positives: np.ndarray) -> list[frozenset[int]]:
-    by_query: dict[str, set[int]] = {}
-    for query, positive in zip(queries, positives.tolist(), strict=True):
-        by_query.setdefault(query, set()).add(positive)
-    return [frozenset(by_query[query]) for query in queries]
-
-
 def load_training_set(sources: Iterable[str | Path], corpus: str | Path | None = None) -> TrainingSet:
     """Read training data; each source is one of the mixture, a prepared folder as many as it was made of.
 
@@ -80,7 +75,7 @@ def load_training_set(sources: Iterable[str | Path], corpus: str | Path | None =
         sources: folders made by `neural-sparse data prepare` (memory-mapped), JSONL files with {"query",
             "pos"} and perhaps "negs" (a list of texts) or {"query", "docs", "scores"} per line, or
             folders in BEIR layout with qrels/train.tsv. A "source" in the lines of a file tells its sources
-            apart.
+            apart, a "weight" beside it is that source's.
         corpus: a corpus.jsonl whose documents may serve as negatives.
 
     Raises:
@@ -119,41 +114,24 @@ def _joined(sets: Sequence[TrainingSet], corpus: Sequence[str]) -> TrainingSet:
         return sets[0]
     documents: list[Sequence[str]] = [one.documents for one in sets]
     if corpus:
-        known = np.sort(np.fromiter((_hash(text) for part in documents for text in part), np.uint64))
-        documents.append([text for text in dict.fromkeys(corpus) if not _holds(known, _hash(text))])
-    starts = np.cumsum([0] + [len(part) for part in documents])
+        known = KeyIndex(np.concatenate([text_keys(part) for part in documents]))
+        fresh = list(dict.fromkeys(corpus))
+        rows = known.find(text_keys(fresh))
+        documents.append([text for text, row in zip(fresh, rows.tolist(), strict=True) if row < 0])
+    starts = np.cumsum([0] + [len(part) for part in documents])[: len(sets)].tolist()
     sources, numbered = [], 0
     for one in sets:
         sources.append(one.sources + numbered)
         numbered += len(one.shares)
-    # A set's weights divide its own examples; between the sets, their sizes do.
-    weights = tuple(
-        weight * len(one) / sum(one.shares) if len(sets) > 1 else weight
-        for one in sets
-        for weight in one.shares
-    )
     return TrainingSet(
         JoinedTexts([one.queries for one in sets]),
         JoinedTexts(documents),
-        np.concatenate([one.positives + start for one, start in zip(sets, starts, strict=False)]),
-        [rows + start for one, start in zip(sets, starts, strict=False) for rows in one.negatives],
-        [
-            frozenset(row + int(start) for row in rows)
-            for one, start in zip(sets, starts, strict=False)
-            for rows in one.relevant
-        ],
+        np.concatenate([one.positives + start for one, start in zip(sets, starts, strict=True)]),
+        RowLists.join([RowLists.of(one.negatives) for one in sets], starts),
+        RelevantRows.join([cast(RelevantRows, one.relevant) for one in sets], starts),
         np.concatenate(sources),
-        weights,
+        _shared([one.shares for one in sets], [len(one) for one in sets]),
     )
-
-
-def _hash(text: str) -> int:
-    return xxhash.xxh3_64_intdigest(text.encode())
-
-
-def _holds(ordered: np.ndarray, value: int) -> bool:
-    at = int(np.searchsorted(ordered, np.uint64(value)))
-    return at < len(ordered) and int(ordered[at]) == value
 
 
 def _from_texts(sources: Sequence[Path], corpus: str | Path | None) -> TrainingSet:
@@ -163,84 +141,74 @@ def _from_texts(sources: Sequence[Path], corpus: str | Path | None) -> TrainingS
         return rows.setdefault(text, len(rows))
 
     queries: list[str] = []
-    positives: list[int] = []
-    negatives: list[np.ndarray] = []
-    numbers: list[int] = []
-    labels: dict[tuple[int, str], int] = {}
-    for source_number, source in enumerate(sources):
-        if source.is_dir():
-            for query, positive in _collection_pairs(source, row_of):
-                queries.append(query)
-                positives.append(positive)
-                negatives.append(np.empty(0, np.int64))
-                numbers.append(labels.setdefault((source_number, ""), len(labels)))
-        else:
-            for query, relevant, others, label in _file_examples(source):
-                numbers.append(labels.setdefault((source_number, label), len(labels)))
-                queries.append(query)
-                positives.append(row_of(relevant))
-                negatives.append(np.array([row_of(text) for text in others], np.int64))
+    positives, negatives, counts, numbers = array("q"), array("q"), array("q"), array("q")
+    weights: list[list[float | None]] = []  # of each label of each source
+    for source in sources:
+        first = sum(map(len, weights))
+        labels: dict[str, int] = {}
+        weights.append([])
+        lines = collection_lines if source.is_dir() else file_lines
+        for line in lines(source, row_of):
+            number = labels.setdefault(line.label, len(labels))
+            if number == len(weights[-1]):
+                weights[-1].append(line.weight)
+            if weights[-1][number] != line.weight:
+                raise InputError(
+                    f"{source}: source {line.label!r} has the weights {weights[-1][number]} and {line.weight}"
+                )
+            queries.append(line.query)
+            positives.append(line.positive)
+            negatives.extend(line.negatives)
+            counts.append(len(line.negatives))
+            numbers.append(first + number)
+        if None in weights[-1] and any(weights[-1]):
+            raise InputError(f"{source}: some of its sources have a weight and some have none")
     if corpus is not None:
         for text in read_corpus(corpus)[1]:
             row_of(text)
     if not queries:
         raise InputError("the training data hold no example with a query and a relevant document")
-    data = TrainingSet(
+    query_rows = first_rows(queries)
+    relevant = RelevantRows(query_rows, np.array(positives, np.int64))
+    found = RowLists.of_lengths(np.array(negatives, np.int64), np.array(counts, np.int64))
+    return TrainingSet(
         queries,
         list(rows),
-        np.array(positives, np.int64),
-        negatives,
-        sources=np.array(numbers, np.int64),
+        relevant.positives,
+        found.where(_fresh(found, relevant, len(rows))),
+        relevant,
+        np.array(numbers, np.int64),
+        _file_weights(weights, np.bincount(np.array(numbers, np.int64)).tolist()),
     )
-    data.negatives = [
-        np.array([row for row in dict.fromkeys(found.tolist()) if row not in known], np.int64)
-        for found, known in zip(data.negatives, data.relevant, strict=True)
-    ]
-    return data
 
 
-def _file_examples(file: Path) -> Iterator[tuple[str, str, list[str], str]]:
-    """Query, relevant document, negatives and "source", if any, of each line that has the first two.
-
-    Of {query, docs, scores} the best-scored document is the relevant one, as everywhere.
-    """
-    for number, example in enumerate(read_jsonl(file, required=("query",)), start=1):
-        label = str(example.get("source", ""))
-        if "pos" not in example and "docs" in example and "scores" in example:
-            (scored,) = examples_of(example, {}, f"{file}, example {number}")
-            if scored.query and scored.query.strip() and scored.documents[0].strip():
-                yield scored.query, scored.documents[0], list(scored.documents[1:]), label
-            continue
-        if "pos" not in example:
-            raise InputError(f"{file}, example {number}: lacks 'pos' (has {', '.join(map(repr, example))})")
-        others = example.get("negs") or []
-        texts = [example["query"], example["pos"], *(others if isinstance(others, list) else [None])]
-        if not all(isinstance(text, str) for text in texts):
-            raise InputError(
-                f"{file}, example {number}: query, pos and negs must be strings (negs a list of them)"
-            )
-        if texts[0].strip() and texts[1].strip():
-            yield texts[0], texts[1], texts[2:], label
+def _fresh(negatives: RowLists, relevant: RelevantRows, documents: int) -> np.ndarray:
+    """Which of the negatives are neither relevant to the query nor the example's a second time."""
+    owners = negatives.owners
+    known = np.isin(
+        relevant.query_rows[owners] * documents + negatives.flat,
+        relevant.query_rows * documents + relevant.positives,
+    )
+    first = np.zeros(len(owners), bool)
+    first[np.unique(owners * documents + negatives.flat, return_index=True)[1]] = True
+    return first & ~known
 
 
-def _collection_pairs(folder: Path, row_of: object) -> Iterable[tuple[str, int]]:
-    qrels_file = folder / "qrels" / "train.tsv"
-    for file in (folder / "corpus.jsonl", folder / "queries.jsonl", qrels_file):
-        if not file.is_file():
-            raise InputError(f"{folder}: lacks {file.relative_to(folder)}, needed to train on a collection")
-    doc_ids, texts = read_corpus(folder / "corpus.jsonl")
-    row_by_id = {doc_id: row_of(text) for doc_id, text in zip(doc_ids, texts, strict=True)}  # type: ignore[operator]
-    query_texts = {
-        str(row["_id"]): row["text"] for row in read_jsonl(folder / "queries.jsonl", ("_id", "text"))
-    }
-    lost = 0
-    for query_id, grades in read_qrels(qrels_file).items():
-        for doc_id, grade in grades.items():
-            if grade <= 0:
-                continue
-            if query_id not in query_texts or doc_id not in row_by_id:
-                lost += 1
-                continue
-            yield query_texts[query_id], row_by_id[doc_id]
-    if lost:
-        logger.warning("%s: left out %d judgements of unknown queries or documents", qrels_file, lost)
+def _file_weights(weights: Sequence[Sequence[float | None]], sizes: Sequence[int]) -> tuple[float, ...]:
+    """Of each label of each file; none if no file has any."""
+    if not any(any(of_file) for of_file in weights):
+        return ()
+    left = list(sizes)
+    shares, totals = [], []
+    for of_file in weights:
+        own, left = left[: len(of_file)], left[len(of_file) :]
+        shares.append([weight or size for weight, size in zip(of_file, own, strict=True)])
+        totals.append(sum(own))
+    return _shared(shares, totals)
+
+
+def _shared(shares: Sequence[Sequence[float]], sizes: Sequence[int]) -> tuple[float, ...]:
+    """Weights of several mixtures as one: each divides its own examples, their sizes divide between them."""
+    if len(shares) == 1:
+        return tuple(shares[0])
+    return tuple(share * size / sum(one) for one, size in zip(shares, sizes, strict=True) for share in one)

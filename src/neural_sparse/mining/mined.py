@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from neural_sparse.data.row_lists import RowLists
 from neural_sparse.data.training_set import TrainingSet
 from neural_sparse.errors import InputError
 from neural_sparse.files import replacing
@@ -24,14 +25,14 @@ class Mined:
     """Negatives of consecutive examples.
 
     Attributes:
-        negatives: int64 [examples, wanted], document rows, hardest first; -1 behind where there are fewer.
+        negatives: int32 [examples, wanted], document rows, hardest first; -1 behind where there are fewer.
         scores: float32 [examples, 1 + wanted], a teacher's scores of the positive and of the negatives,
             NaN behind; None without a teacher.
         counts: candidates; dropped ones by reason (`COUNTS`); kept; queries; queries with fewer than wanted
             and with none.
     """
 
-    negatives: NDArray[np.int64]
+    negatives: NDArray[np.int32]
     scores: NDArray[np.float32] | None
     counts: dict[str, int]
 
@@ -47,15 +48,15 @@ class Mined:
             {name: counts[name] for name in parts[0].counts},
         )
 
-    def rows(self) -> list[NDArray[np.int64]]:
+    def rows(self) -> RowLists:
         """One array per example, as `TrainingSet.negatives` holds them."""
-        return [row[row >= 0] for row in self.negatives]
+        return RowLists.of_matrix(self.negatives)
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file."""
         from safetensors.numpy import save
 
-        arrays: dict[str, NDArray] = {"negatives": self.negatives.astype(np.int32)}
+        arrays: dict[str, NDArray] = {"negatives": self.negatives}
         if self.scores is not None:
             arrays["scores"] = self.scores
         metadata = {"counts": json.dumps(self.counts)}
@@ -73,7 +74,7 @@ class Mined:
             with safe_open(str(path), "numpy") as file:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no dict)
                 counts = json.loads(file.metadata()["counts"])
-            return cls(arrays["negatives"].astype(np.int64), arrays.get("scores"), counts)
+            return cls(arrays["negatives"], arrays.get("scores"), counts)
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path}: no mined negatives ({error}); delete it to mine again") from error
 
@@ -83,7 +84,7 @@ def write_jsonl(
 ) -> None:
     """Write {query, pos, negs} per example, or {query, docs, scores} with the positive first.
 
-    Where there are several sources, each line has its "source" too.
+    Where there are several sources, each line has its "source" too, and its "weight" if they have weights.
 
     Args:
         parts: of consecutive examples, in order.
@@ -107,7 +108,10 @@ def write_jsonl(
                 else:
                     line |= {"pos": positive, "negs": negatives}
                 if mixed:
-                    line["source"] = str(data.sources[example])
+                    source = int(data.sources[example])
+                    line["source"] = str(source)
+                    if data.weights:
+                        line["weight"] = data.weights[source]
                 out.write(_json(line) + "\n")
                 example += 1
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neural_sparse.data.row_lists import RelevantRows
 from neural_sparse.data.training_set import TrainingSet
 from neural_sparse.errors import InputError
 from neural_sparse.mining.candidates import Mask, Rows, among, compress, union_by_rank
@@ -133,7 +134,7 @@ class Miner:
         kept = chosen.sum(1)
         counts = dict(zip(COUNTS, (passed_by, equal, near, close, doubtful), strict=True))
         return Mined(
-            negatives=compress(candidates, chosen)[:, : options.num_negatives],
+            negatives=compress(candidates, chosen)[:, : options.num_negatives].astype(np.int32),
             scores=None if scores is None else _chosen_scores(scores, chosen, options.num_negatives),
             counts={
                 "candidates": int(present.sum() + passed_by.sum()),
@@ -191,6 +192,7 @@ def data_digest(data: TrainingSet) -> str:
         for text in texts:
             encoded = text.encode("utf-8", "surrogatepass")
             digest.update(len(encoded).to_bytes(8, "little") + encoded)
-    for known in data.relevant:
-        digest.update(np.array([len(known), *sorted(known)], dtype="<i8").tobytes())
+    if not isinstance(data.relevant, RelevantRows):  # which follow from queries and positives
+        for known in data.relevant:
+            digest.update(np.array([len(known), *sorted(known)], dtype="<i8").tobytes())
     return digest.hexdigest()

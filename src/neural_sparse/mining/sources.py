@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from neural_sparse.errors import InputError
 from neural_sparse.search import BM25Index, DenseRetriever, SparseIndex
 from neural_sparse.search.compiled import compiled
+from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.teachers.cache import TeacherCache
 from neural_sparse.teachers.cross_encoder import CrossEncoderTeacher
 
@@ -63,7 +64,7 @@ class DenseSource:
     ) -> None:
         self.name, self.identity = name, identity
         self._queries = queries
-        self._retriever = DenseRetriever(documents, _row_ids(len(documents)), _no_texts)
+        self._retriever = DenseRetriever(documents, DocumentIds.numbers(len(documents)), _no_texts)
 
     def search(self, queries: Rows, k: int) -> NDArray[np.int32]:
         return self._retriever.search(self._queries(queries), k).docs
@@ -99,7 +100,7 @@ class SparseSource:
         if isinstance(documents, SparseIndex):
             self._index = documents
         else:
-            self._index = SparseIndex.build(documents, _row_ids(documents.shape[0]))
+            self._index = SparseIndex.build(documents, DocumentIds.numbers(documents.shape[0]))
             self._documents = documents
 
     @cached_property
@@ -128,7 +129,7 @@ class SparseSource:
 
 def bm25_source(queries: Sequence[str], documents: Sequence[str]) -> SparseSource:
     """BM25 over all documents, with the settings of `BM25Teacher`."""
-    index = BM25Index.build(documents, _row_ids(len(documents)))
+    index = BM25Index.build(documents, DocumentIds.numbers(len(documents)))
     words = index.words
     return SparseSource(
         "bm25",
@@ -167,10 +168,6 @@ class CrossEncoderScorer:
             stored, rows = self._cache.rows(work)
             scores[tuple(places.T)] = np.asarray(stored.gather(rows)).reshape(-1)
         return scores
-
-
-def _row_ids(count: int) -> list[str]:
-    return [str(row) for row in range(count)]
 
 
 def _no_texts(texts: Sequence[str]) -> NDArray[np.float32]:

@@ -36,6 +36,11 @@ class DocumentIds(Sequence[str]):
         return result
 
     @classmethod
+    def numbers(cls, count: int) -> DocumentIds:
+        """The numbers from 0, for documents that are known by their rows."""
+        return _encoded(map(str, range(count)))
+
+    @classmethod
     def join(cls, parts: Sequence[DocumentIds]) -> DocumentIds:
         """One after another. Raises InputError on an id that occurs twice."""
         result = cls(

@@ -42,8 +42,9 @@ class BM25Teacher:
     ) -> PreparedVectors:
         """Fit on `documents`; nothing is cached, since fitting is quicker than checking what is on disk."""
         from neural_sparse.search.bm25 import BM25Index
+        from neural_sparse.search.doc_ids import DocumentIds
 
-        ids = [str(number) for number in range(len(documents))]
+        ids = DocumentIds.numbers(len(documents))
         index = BM25Index.build(
             list(documents), ids, k1=self.k1, b=self.b, stemmer=self.stemmer, stopwords=self.stopwords
         )

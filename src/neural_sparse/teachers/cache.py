@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from neural_sparse.errors import InputError
+from neural_sparse.keys import first_occurrence
 from neural_sparse.teachers.devices import encoder, on_engine
 from neural_sparse.teachers.rows import Matrix, Rows, batches
-from neural_sparse.teachers.shards import KEY_BYTES, Keys, Shards
+from neural_sparse.teachers.shards import KEY_BYTES, Keys, Shards, as_words
 from neural_sparse.workers import Engine
 
 Item = TypeVar("Item", str, tuple[str, str])
@@ -140,8 +141,7 @@ class TeacherCache:
 
 def _missing(shards: Shards, keys: Keys) -> NDArray[np.int64]:
     missing = np.flatnonzero(shards.find(keys) < 0)
-    first_of_equals = np.unique(_as_bytes(keys[missing]), return_index=True)[1]
-    return missing[np.sort(first_of_equals)]
+    return missing[first_occurrence(as_words(keys[missing])) == np.arange(len(missing))]
 
 
 def _clean(item: Item) -> Item:
@@ -163,11 +163,7 @@ def _keys(items: Sequence[Item]) -> Keys:
         else:
             content = item.encode()
         digests += hashlib.blake2b(content, digest_size=KEY_BYTES).digest()
-    return np.frombuffer(bytes(digests), dtype=np.uint8).reshape(-1, KEY_BYTES)
-
-
-def _as_bytes(keys: Keys) -> NDArray:
-    return np.ascontiguousarray(keys).view(f"V{KEY_BYTES}").reshape(len(keys))
+    return np.frombuffer(digests, dtype=np.uint8).reshape(-1, KEY_BYTES)
 
 
 def _length(item: str | tuple[str, str]) -> int:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from neural_sparse.errors import InputError
 from neural_sparse.search import DenseRetriever, SparseIndex
+from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.teachers.bi_encoder import PreparedVectors
 from neural_sparse.teachers.teacher import PreparedTeacher
 
@@ -27,7 +28,7 @@ def merged(found: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
 def best_documents(prepared: PreparedVectors, depth: int) -> NDArray[np.int64]:
     """The documents a teacher with vectors scores best, [queries, depth]; -1 behind."""
     queries, documents = prepared.query_vectors(), prepared.document_vectors()
-    ids = [str(row) for row in range(documents.shape[0])]
+    ids = DocumentIds.numbers(documents.shape[0])
     if isinstance(documents, np.ndarray):
         found = DenseRetriever(documents, ids, _no_texts).search(np.asarray(queries), depth)
     else:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neural_sparse.errors import InputError
+from neural_sparse.keys import first_rows
 from neural_sparse.teachers.cache import TeacherCache, Work
 from neural_sparse.teachers.pairs import PairTexts, PreparedPairs
 from neural_sparse.teachers.rows import Matrix
@@ -135,7 +136,7 @@ class CrossEncoderTeacher:
         scores = (
             np.asarray(stored.gather(rows), np.float32).reshape(-1) if len(rows) else np.empty(0, np.float32)
         )
-        return PreparedPairs(self.name, queries, documents, pairs, scores)
+        return PreparedPairs(self.name, first_rows(queries), first_rows(documents), pairs, scores)
 
     def __getstate__(self) -> dict[str, Any]:
         """Settings alone: another process loads the model itself."""

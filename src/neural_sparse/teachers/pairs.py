@@ -11,13 +11,6 @@ from numpy.typing import NDArray
 from neural_sparse.teachers.teacher import Known, Scores
 
 
-def first_row(texts: Sequence[str]) -> tuple[NDArray[np.int64], dict[str, int]]:
-    """For each text the row where it first occurs [texts], and that row by text."""
-    rows: dict[str, int] = {}
-    firsts = [rows.setdefault(text, number) for number, text in enumerate(texts)]
-    return np.array(firsts, dtype=np.int64), rows
-
-
 class PairTexts(Sequence[tuple[str, str]]):
     """The texts of (query row, document row) pairs [P, 2], looked up when asked for."""
 
@@ -45,7 +38,8 @@ class PreparedPairs:
 
     Args:
         name: Of the teacher.
-        queries, documents: The texts behind the row numbers; equal texts share their scores.
+        query_rows, doc_rows: int64 per row, the first row of the same text (`first_rows`): equal texts share
+            their scores.
         pairs: int64 [P, 2] row numbers of queries and documents; the last of equal pairs counts.
         scores: float32 [P]; NaN is unknown.
     """
@@ -55,14 +49,14 @@ class PreparedPairs:
     def __init__(
         self,
         name: str,
-        queries: Sequence[str],
-        documents: Sequence[str],
+        query_rows: NDArray[np.int64],
+        doc_rows: NDArray[np.int64],
         pairs: NDArray[np.int64],
         scores: Scores,
     ) -> None:
         self.name = name
-        self._query_rows, _ = first_row(queries)
-        self._doc_rows, _ = first_row(documents)
+        self._query_rows = query_rows
+        self._doc_rows = doc_rows
         codes = self._codes(self._query_rows[pairs[:, 0]], self._doc_rows[pairs[:, 1]])
         self._sorted, last = np.unique(codes[::-1], return_index=True)
         self._scores = np.asarray(scores, dtype=np.float32)[::-1][last]

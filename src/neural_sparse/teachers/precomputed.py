@@ -1,28 +1,37 @@
-"""Scores that somebody else computed, read from a file."""
+"""Scores that somebody else computed, read from a file or from prepared data."""
 
 from __future__ import annotations
 
 import logging
 import math
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from neural_sparse.data.prepared import PreparedSet, is_prepared
 from neural_sparse.errors import InputError
 from neural_sparse.files import read_jsonl
+from neural_sparse.keys import KeyIndex, first_occurrence, text_keys
 from neural_sparse.teachers.cache import TeacherCache
-from neural_sparse.teachers.pairs import PreparedPairs, first_row
+from neural_sparse.teachers.pairs import PreparedPairs
 
 logger = logging.getLogger(__name__)
 
+LINES = 1000  # read at a time
+Block = tuple[
+    NDArray[np.int64], NDArray[np.float32]
+]  # (query, document) rows [pairs, 2], -1: not here; scores
+
 
 class PrecomputedTeacher:
-    """Scores from JSON lines {"query": text, "docs": [text, ...], "scores": [number or null, ...]}.
+    """Scores from JSON lines {"query": text, "docs": [text, ...], "scores": [number or null, ...]}, or from a
+    folder that `neural-sparse data prepare` made of such lines.
 
-    Pairs that the file lacks, or scores with null, are unknown; the last score of a repeated pair counts.
+    Pairs that it lacks, or scores with null, are unknown; the last score of a repeated pair counts.
     """
 
     in_batch = False
@@ -41,29 +50,46 @@ class PrecomputedTeacher:
         """Pick the scores of these texts out of the file.
 
         Raises:
-            InputError: a malformed line (file and line), or a file that knows none of the pairs.
+            InputError: a malformed line (file and line), a folder without scores, or none of these pairs.
         """
-        _, query_row = first_row(queries)
-        _, doc_row = first_row(documents)
-        found: list[tuple[int, int]] = []
-        scores: list[float] = []
-        lines = 0
-        for query, docs, values in self._lines():
-            lines += 1
-            if query in query_row:
-                for doc, score in zip(docs, values, strict=True):
-                    if doc in doc_row:
-                        found.append((query_row[query], doc_row[doc]))
-                        scores.append(math.nan if score is None else score)
-        if not found:
+        query_keys, doc_keys = text_keys(queries), text_keys(documents)
+        here = KeyIndex(query_keys), KeyIndex(doc_keys)
+        blocks = list(self._folder(*here) if is_prepared(self.path) else self._blocks(*here))
+        found = np.concatenate([np.empty((0, 2), np.int64), *(block for block, _ in blocks)])
+        scores = np.concatenate([np.empty(0, np.float32), *(block for _, block in blocks)])
+        known = (found >= 0).all(1)
+        if not known.any():
             raise InputError(
-                f"{self.path}: none of its {lines:,} lines has a query and a document of this training set "
+                f"{self.path}: none of its {len(found):,} pairs has a query and a document of this training set "
                 "(texts must match exactly)"
             )
-        logger.info("%s: %d scores for %d queries", self.path, len(found), len({query for query, _ in found}))
-        return PreparedPairs(
-            self.name, queries, documents, np.array(found, dtype=np.int64), np.array(scores, dtype=np.float32)
-        )
+        logger.info("%s: %d scores of pairs of this training set", self.path, known.sum())
+        firsts = first_occurrence(query_keys), first_occurrence(doc_keys)
+        return PreparedPairs(self.name, *firsts, found[known], scores[known])
+
+    def _folder(self, queries: KeyIndex, documents: KeyIndex) -> Iterator[Block]:
+        data = PreparedSet.load(self.path)
+        scored = data.scores.lengths > 0
+        if not scored.any():
+            raise InputError(
+                f"{self.path} holds no scores; prepare lines of {{query, docs, scores}}, or name their file"
+            )
+        candidates = data.negatives.after(data.positives)
+        examples = candidates.owners
+        asked = scored[examples]
+        examples, rows = examples[asked], candidates.flat[asked]
+        query_rows = queries.find(text_keys(data.queries))[data.query_rows]
+        doc_rows = documents.find(text_keys(data.documents))
+        yield np.column_stack((query_rows[examples], doc_rows[rows])), data.scores.flat
+
+    def _blocks(self, queries: KeyIndex, documents: KeyIndex) -> Iterator[Block]:
+        lines = self._lines()
+        while block := list(islice(lines, LINES)):
+            rows = queries.find(text_keys(query for query, _, _ in block))
+            owners = np.repeat(rows, [len(docs) for _, docs, _ in block])
+            found = documents.find(text_keys(doc for _, docs, _ in block for doc in docs))
+            scores = [math.nan if score is None else score for _, _, values in block for score in values]
+            yield np.column_stack((owners, found)), np.array(scores, np.float32)
 
     def _lines(self) -> Iterator[tuple[str, list[str], list[float | None]]]:
         for number, row in enumerate(read_jsonl(self.path, required=("query", "docs", "scores")), start=1):

@@ -6,7 +6,7 @@ import gzip
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import TextIO
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from neural_sparse.errors import InputError
 from neural_sparse.files import replacing
-from neural_sparse.teachers.pairs import first_row
+from neural_sparse.keys import first_rows
 from neural_sparse.teachers.score_files import Scored
 from neural_sparse.teachers.teacher import PreparedTeacher
 
@@ -27,11 +27,10 @@ def candidate_scores(
 
     Examples of the same query are joined; pairs that the teacher does not know are left out.
     """
-    firsts, _ = first_row(queries)
-    pairs = np.unique(np.column_stack((firsts[pairs[:, 0]], pairs[:, 1])), axis=0)
-    for part in np.split(pairs, np.flatnonzero(np.diff(pairs[:, 0])) + 1):
-        if not len(part):
-            continue
+    pairs = np.unique(np.column_stack((first_rows(queries)[pairs[:, 0]], pairs[:, 1])), axis=0)
+    bounds = np.flatnonzero(np.diff(pairs[:, 0], prepend=-1, append=-1))
+    for begin, end in pairwise(bounds):
+        part = pairs[begin:end]
         own = np.ones((1, len(part)), np.bool_)
         scores, known = teacher.scores(part[:1, 0], part[:, 1], own)
         texts = [documents[row] for row in part[known[0], 1].tolist()]

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from neural_sparse.errors import InputError
 from neural_sparse.files import read_json, replacing, sha256_file, write_json
+from neural_sparse.keys import KeyIndex
 from neural_sparse.teachers.rows import Arrays, Matrix, Rows, concatenate, pack
 
 logger = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class Shards:
         self.damaged: list[str] = []
         self._entries: list[dict[str, Any]] = []
         self._parts: list[Arrays] = []
-        self._index: tuple[NDArray, NDArray[np.int64]] | None = None
+        self._index: KeyIndex | None = None
         self.refresh()
 
     def __len__(self) -> int:
@@ -64,19 +65,8 @@ class Shards:
         """Row number of each key [n, 16], -1 for those the table lacks."""
         if self._index is None:
             empty = np.empty((0, KEY_BYTES), dtype=np.uint8)
-            known = _as_words(np.concatenate([empty, *(part["keys"] for part in self._parts)]))
-            order = np.lexsort((known[:, 1], known[:, 0]))
-            self._index = np.asfortranarray(known[order]), order
-        known, order = self._index
-        wanted = _as_words(keys)
-        found = np.full(len(wanted), -1, dtype=np.int64)
-        if len(known):
-            first = np.searchsorted(known[:, 0], wanted[:, 0])
-            for at in (first, first + 1):  # the next one too: two of billions of keys may share a half
-                at = np.minimum(at, len(known) - 1)
-                hit = (known[at] == wanted).all(axis=1)
-                found[hit] = order[at[hit]]
-        return found
+            self._index = KeyIndex(as_words(np.concatenate([empty, *(part["keys"] for part in self._parts)])))
+        return self._index.find(as_words(keys))
 
     def append(self, keys: Keys, matrix: Matrix) -> None:
         """Add rows; call it inside `writing`.
@@ -190,7 +180,7 @@ class Shards:
             path.unlink(missing_ok=True)
 
 
-def _as_words(keys: Keys) -> NDArray:
+def as_words(keys: Keys) -> NDArray:
     """Keys [n, 16] as pairs of numbers [n, 2], which sort and compare quickly."""
     return np.ascontiguousarray(keys).view("<u8").reshape(len(keys), 2)
 

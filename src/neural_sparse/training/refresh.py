@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,7 +54,7 @@ class RunNegatives:
         self.data = data
         self.model = model
         self.every = recipe.refresh_negatives_steps
-        self._given = any(len(rows) for rows in data.negatives)
+        self._given = data.has_negatives
         self._sources: Sources | None = None
         self.rows = lru_cache(2)(self._rows)
 
@@ -82,7 +82,7 @@ class RunNegatives:
     def _rows(self, number: int) -> Sequence[NDArray[np.int64]]:
         if number == 0 and self._given:
             return self.data.negatives
-        return NegativeRows(Mined.load(self._parts().file(number)).negatives)
+        return Mined.load(self._parts().file(number)).rows()
 
     def _parts(self) -> Parts:
         recipe = self.recipe
@@ -161,26 +161,6 @@ def refresh_during(
     per_step = recipe.batch_size * recipe.gradient_accumulation_steps
     trainer.schedule = RefreshedSchedule(trainer.schedule, negatives, per_step)  # type: ignore[assignment]
     trainer.add_callback(RefreshNegatives(negatives, trainer.data_collator, prepare))  # type: ignore[arg-type]
-
-
-class NegativeRows(Sequence[NDArray[np.int64]]):
-    """One array of document rows per example, over a matrix filled up with -1."""
-
-    def __init__(self, matrix: NDArray[np.int64]) -> None:
-        self._matrix = matrix.astype(np.int32)
-
-    def __len__(self) -> int:
-        return len(self._matrix)
-
-    @overload
-    def __getitem__(self, example: int) -> NDArray[np.int64]: ...
-    @overload
-    def __getitem__(self, example: slice) -> Sequence[NDArray[np.int64]]: ...
-    def __getitem__(self, example: int | slice) -> NDArray[np.int64] | Sequence[NDArray[np.int64]]:
-        if isinstance(example, slice):
-            return NegativeRows(self._matrix[example].astype(np.int64))
-        row = self._matrix[example]
-        return row[row >= 0].astype(np.int64)
 
 
 class RefreshedSchedule(Dataset[Example]):

@@ -91,9 +91,51 @@ def test_what_is_mined_from_a_mixture_is_one(tmp_path: Path, prepared: Path) -> 
     mined = load_training_set([tmp_path / "mined.jsonl"])
     assert mined.sources.tolist() == data.sources.tolist()
     assert list(mined.queries) == list(data.queries)
+    assert mined.weights == data.weights == (1.0, 3.0)
     plain = write(tmp_path / "plain.jsonl", ROWS)
     both = load_training_set([plain, tmp_path / "mined.jsonl"])
     assert both.sources.tolist() == [0, 0, 0, *(data.sources + 1)]
+    np.testing.assert_allclose(both.shares, [3, 2, 6])  # 3 and 8 examples; the 8 share as their weights say
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ((1, 2), r"source 'a' has the weights 1 and 2"),
+        ((0, 0), r"example 1: the weight of a source must be a number above 0, not 0"),
+        (("much", 1), "example 1: the weight of a source .* not 'much'"),
+        ((float("inf"), 1), "example 1: the weight of a source .* not inf"),
+    ],
+)
+def test_weights_that_cannot_be(tmp_path: Path, weights: tuple[Any, Any], message: str) -> None:
+    rows = [{**row, "source": "a", "weight": weight} for row, weight in zip(ROWS, weights, strict=False)]
+    with pytest.raises(InputError, match=message):
+        load_training_set([write(tmp_path / "weighted.jsonl", rows)])
+
+
+def test_a_source_without_a_weight_among_weighted_ones(tmp_path: Path) -> None:
+    rows = [{**ROWS[0], "source": "a", "weight": 2}, {**ROWS[1], "source": "b"}]
+    with pytest.raises(InputError, match="some of its sources have a weight and some have none"):
+        load_training_set([write(tmp_path / "weighted.jsonl", rows)])
+
+
+def test_negatives_are_neither_relevant_nor_repeated(tmp_path: Path) -> None:
+    rows = [
+        {"query": "q", "pos": "a", "negs": ["d", "b", "c", "d", "a", "c"]},
+        {"query": "other", "pos": "b", "negs": ["a", "c"]},
+        {"query": "q", "pos": "b"},
+    ]
+    data = load_training_set([write(tmp_path / "pairs.jsonl", rows)])
+    assert [negatives for _, _, negatives, _ in texts(data)] == [["d", "c"], ["a", "c"], []]
+
+
+def test_millions_of_examples_are_arrays(prepared: Path, tmp_path: Path) -> None:
+    own = write(tmp_path / "own.jsonl", ROWS)
+    for data in (load_training_set([prepared]), load_training_set([prepared, own]), load_training_set([own])):
+        assert isinstance(data.negatives, RowLists)
+        assert isinstance(data.relevant, RelevantRows)
+        assert data.has_negatives
+    assert not load_training_set([write(own, OTHER)]).has_negatives
 
 
 class TestTexts:
@@ -131,9 +173,35 @@ class TestRows:
         with pytest.raises(IndexError):
             rows[3]
 
+    def test_row_lists_are_what_lists_of_arrays_are(self) -> None:
+        rng = np.random.default_rng(0)
+        for _ in range(30):
+            lists = [rng.integers(0, 9, rng.integers(0, 4)) for _ in range(rng.integers(1, 8))]
+            more = [rng.integers(0, 9, rng.integers(0, 4)) for _ in range(rng.integers(1, 8))]
+            rows, first = RowLists.of(lists), rng.integers(0, 9, len(lists))
+            plain = [one.tolist() for one in lists]
+            assert [one.tolist() for one in rows] == plain
+            assert rows.lengths.tolist() == [len(one) for one in plain]
+            assert rows.owners.tolist() == [row for row, one in enumerate(plain) for _ in one]
+            after = [[int(head), *one] for head, one in zip(first, plain, strict=True)]
+            assert [one.tolist() for one in rows.after(first)] == after
+            assert [one.tolist() for one in rows.where(rows.flat > 4)] == [
+                [row for row in one if row > 4] for one in plain
+            ]
+            joined = RowLists.join([rows, RowLists.of(more)], [0, 10])
+            assert [one.tolist() for one in joined] == plain + [(one + 10).tolist() for one in more]
+        assert RowLists.of(rows) is rows
+        assert [one.tolist() for one in RowLists.empty(2)] == [[], []]
+
+    def test_a_matrix_without_its_filling(self) -> None:
+        rows = RowLists.of_matrix(np.array([[3, 1, -1], [-1, -1, -1], [5, 6, 7]]))
+        assert [row.tolist() for row in rows] == [[3, 1], [], [5, 6, 7]]
+
     def test_relevant_rows(self) -> None:
         rng = np.random.default_rng(0)
         queries, positives = rng.integers(0, 20, 100), rng.integers(0, 50, 100)
         expected = [frozenset(positives[queries == query].tolist()) for query in queries]
         assert list(RelevantRows(queries, positives)) == expected
         assert RelevantRows(queries, positives)[2:5] == expected[2:5]
+        joined = RelevantRows.join([RelevantRows(queries, positives)] * 2, [0, 50])
+        assert list(joined) == expected + [frozenset(row + 50 for row in one) for one in expected]

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from neural_sparse.data.prepare import prepare
 from neural_sparse.errors import InputError
+from neural_sparse.keys import first_rows
 from neural_sparse.teachers.cache import TeacherCache
 from neural_sparse.teachers.pairs import PreparedPairs
 from neural_sparse.teachers.precomputed import PrecomputedTeacher
@@ -22,8 +24,8 @@ NAN = np.nan
 def prepared(pairs: list[list[int]], scores: list[float]) -> PreparedPairs:
     return PreparedPairs(
         "t",
-        QUERIES,
-        DOCUMENTS,
+        first_rows(QUERIES),
+        first_rows(DOCUMENTS),
         np.array(pairs, dtype=np.int64).reshape(-1, 2),
         np.array(scores, dtype=np.float32),
     )
@@ -98,10 +100,35 @@ def test_a_malformed_file(tmp_path: Path, row: object, message: str) -> None:
 
 def test_a_file_about_other_texts(tmp_path: Path) -> None:
     path = write(tmp_path / "scores.jsonl", {"query": "q0", "docs": ["D0"], "scores": [1]})
-    with pytest.raises(InputError, match="none of its 1 lines"):
+    with pytest.raises(InputError, match="none of its 1 pairs"):
         PrecomputedTeacher(path).prepare(QUERIES, DOCUMENTS, None, TeacherCache())
 
 
 def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         PrecomputedTeacher(tmp_path / "none.jsonl").prepare(QUERIES, DOCUMENTS, None, TeacherCache())
+
+
+def test_prepared_data_with_scores(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "scores.jsonl",
+        {"query": "q1", "docs": ["d0", "d1", "elsewhere"], "scores": [1, -2.5, 3]},
+        {"query": "q0", "docs": ["d2", "d0"], "scores": [None, 8]},
+        {"query": "apart", "docs": ["d2", "d0"], "scores": [7, 8]},
+    )
+    plain = write(tmp_path / "plain.jsonl", {"query": "q1", "pos": "d2"}, {"query": "no score", "pos": "d1"})
+    prepare([str(plain), str(path)], tmp_path / "data")
+    here = np.arange(3), np.arange(4), ALL
+    scores, known = (
+        PrecomputedTeacher(tmp_path / "data").prepare(QUERIES, DOCUMENTS, None, TeacherCache()).scores(*here)
+    )
+    expected = [[8, NAN, NAN, NAN], [1, -2.5, NAN, -2.5], [8, NAN, NAN, NAN]]
+    np.testing.assert_array_equal(scores, np.array(expected, dtype=np.float32))
+    np.testing.assert_array_equal(known, ~np.isnan(expected))
+
+
+def test_prepared_data_without_scores(tmp_path: Path) -> None:
+    plain = write(tmp_path / "plain.jsonl", {"query": "q1", "pos": "d2"})
+    prepare([str(plain)], tmp_path / "data")
+    with pytest.raises(InputError, match="data holds no scores; prepare lines of"):
+        PrecomputedTeacher(tmp_path / "data").prepare(QUERIES, DOCUMENTS, None, TeacherCache())

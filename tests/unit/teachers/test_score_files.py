@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neural_sparse.errors import InputError
+from neural_sparse.keys import first_rows
 from neural_sparse.teachers import PrecomputedTeacher, TeacherCache, json_members
 from neural_sparse.teachers.json_members import members
 from neural_sparse.teachers.pairs import PreparedPairs
@@ -190,7 +191,9 @@ class TestTranslated:
 def test_candidates_of_equal_queries_are_joined() -> None:
     queries, documents = ["a", "b", "a"], ["x", "y", "z"]
     pairs = np.array([[0, 1], [1, 0], [2, 2], [2, 1], [1, 1]])
-    teacher = PreparedPairs("t", queries, documents, pairs, np.array([1, 2, 3, 4, np.nan], np.float32))
+    teacher = PreparedPairs(
+        "t", first_rows(queries), first_rows(documents), pairs, np.array([1, 2, 3, 4, np.nan], np.float32)
+    )
     assert list(candidate_scores(teacher, queries, documents, pairs)) == [
         Scored("a", ["y", "z"], [4.0, 3.0], True),
         Scored("b", ["x"], [2.0], True),

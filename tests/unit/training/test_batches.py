@@ -213,7 +213,7 @@ class TestLoading:
         assert data.queries == ["a", "b", "a"]
         assert data.positives.tolist() == [0, 1, 1]
         assert [rows.tolist() for rows in data.negatives] == [[], [0, 2], []]
-        assert data.relevant == [{0, 1}, {1}, {0, 1}]  # the same query asked twice
+        assert list(data.relevant) == [{0, 1}, {1}, {0, 1}]  # the same query asked twice
 
     def test_negatives_are_never_relevant_and_each_once(self, tmp_path: Path) -> None:
         file = tmp_path / "pairs.jsonl"

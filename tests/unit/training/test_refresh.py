@@ -13,13 +13,13 @@ from tiny_models import TEXTS
 from neural_sparse.config import Recipe, TeacherConfig
 from neural_sparse.data.training_set import TrainingSet
 from neural_sparse.errors import InputError
+from neural_sparse.keys import first_rows
 from neural_sparse.mining import Mined
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.teachers import EnsembleTeacher
 from neural_sparse.teachers.pairs import PreparedPairs
 from neural_sparse.training.batches import Schedule
 from neural_sparse.training.refresh import (
-    NegativeRows,
     RefreshedSchedule,
     RefreshNegatives,
     RunNegatives,
@@ -65,13 +65,6 @@ def test_negatives_of_a_step() -> None:
     assert [negatives.in_force(step) for step in range(11)] == [0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2]
     negatives.every = None
     assert negatives.in_force(100) == 0
-
-
-def test_rows_without_their_filling() -> None:
-    rows = NegativeRows(np.array([[3, 1, -1], [-1, -1, -1], [5, 6, 7]]))
-    assert [row.tolist() for row in rows] == [[3, 1], [], [5, 6, 7]]
-    assert [row.tolist() for row in rows[1:]] == [[], [5, 6, 7]]
-    assert rows[0].dtype == np.int64
 
 
 def test_each_position_draws_from_the_negatives_of_its_step(data: TrainingSet) -> None:
@@ -243,7 +236,7 @@ def test_pair_teachers_know_the_new_pairs(
         def prepare(self, queries: Any, documents: Any, pairs: np.ndarray, cache: Any) -> PreparedPairs:
             asked.append(pairs)
             scores = np.linspace(0, 1, len(pairs), dtype=np.float32)
-            return PreparedPairs("pairs", queries, documents, pairs, scores)
+            return PreparedPairs("pairs", first_rows(queries), first_rows(documents), pairs, scores)
 
     settings = recipe(
         tmp_path,
