@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -33,6 +33,13 @@ def sweep(
     reference: list[str] = typer.Option(
         [], help="A system to show beside the runs: NAME=NDCG,FLOPS, nDCG@10 from 0 to 1. Repeatable."
     ),
+    trials: int | None = typer.Option(
+        None,
+        min=1,
+        help="Instead of every combination: so many runs at values that Optuna chooses in ranges, written "
+        "KEY=LOW..HIGH or KEY=LOW..HIGH:log.",
+        show_default=False,
+    ),
     overwrite: bool = typer.Option(False, help="Train every run anew."),
 ) -> None:
     """Train a recipe with several values of a key, and say which one to take.
@@ -45,29 +52,37 @@ def sweep(
       neural-sparse sweep tiny-cpu train=pairs.jsonl lambda_flops=0.005,0.01,0.02,0.05,0.1 -c my-collection
 
       neural-sparse sweep recipe.yaml lambda_flops=0.01,0.02 seed=1,2 -c scifact -c nfcorpus
+
+      neural-sparse sweep recipe.yaml lambda_flops=0.005..0.1:log --trials 8 -c scifact
     """
     from rich.console import Console
 
-    from neural_sparse.tuning.grid import read_grid
+    from neural_sparse.errors import InputError
+    from neural_sparse.tuning.grid import Grid, read_grid
     from neural_sparse.tuning.references import parse_reference, published
+    from neural_sparse.tuning.search import has_range, read_space, search
 
     # Before torch is imported: a mistake in the command line is told at once.
     given = [parse_reference(text) for text in reference]
-    grid = read_grid(recipe, settings or [])
+    settings = settings or []
+    if trials is None and has_range(settings):
+        raise InputError("a range needs --trials: how many runs Optuna may make; or list the values instead")
+    plan = read_grid(recipe, settings) if trials is None else read_space(recipe, settings)
 
     from neural_sparse.tuning.judging import Judge
     from neural_sparse.tuning.result import FAILED
     from neural_sparse.tuning.sweep import sweep as run
 
     console = Console(width=None if Console().is_terminal else 120)
-    judge = Judge.of([one.recipe for one in grid.runs], collection, split)
-    result = run(
-        grid,
-        judge,
-        within=within / 100,
-        references=[*published(judge.collections), *given],
-        overwrite=overwrite,
-        say=lambda text: console.print(text, markup=False, highlight=False),
+    judge = Judge.of([one.recipe for one in plan.runs], collection, split)
+    options: dict[str, Any] = {
+        "within": within / 100,
+        "references": [*published(judge.collections), *given],
+        "overwrite": overwrite,
+        "say": lambda text: console.print(text, markup=False, highlight=False),
+    }
+    result = (
+        run(plan, judge, **options) if isinstance(plan, Grid) else search(plan, trials or 0, judge, **options)
     )
     _report(result, console)
     if any(one.status == FAILED for one in result.outcomes):

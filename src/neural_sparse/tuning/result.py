@@ -121,7 +121,7 @@ class SweepResult:
         }
 
     def write(self) -> None:
-        """sweep.json, sweep.csv and, once a run is finished, pareto.png."""
+        """sweep.json and sweep.csv."""
         write_json(self.output / FILE, self.to_dict())
         front = {point.name for point in self.front}
         rows = io.StringIO()
@@ -135,6 +135,9 @@ class SweepResult:
                 + ["" if one.seconds is None else one.seconds, int(on_front), one.run.name, one.reason or ""]
             )
         write_text(self.output / TABLE, rows.getvalue())
+
+    def draw(self) -> None:
+        """pareto.png, if a run is finished."""
         if self.points:
             key = ", ".join(name for name in self.keys if name != "seed" or len(self.keys) == 1)
             plot_front(self.points, self.chosen, self.baselines, self.output / PICTURE, key)

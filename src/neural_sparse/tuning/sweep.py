@@ -42,8 +42,9 @@ def sweep(
 ) -> SweepResult:
     """Train and judge every run of a grid; finished ones are not trained again, interrupted ones go on.
 
-    What is known is written to `grid.output` after every run: sweep.json, sweep.csv, pareto.png. A run that
-    fails is recorded with its reason, and tried again, from its last checkpoint, when the sweep is repeated.
+    What is known is written to `grid.output` after every run (sweep.json, sweep.csv), and drawn at the end
+    (pareto.png). A run that fails is recorded with its reason, and tried again, from its last checkpoint, when
+    the sweep is repeated.
 
     Args:
         grid: the runs, from `read_grid`.
@@ -65,6 +66,7 @@ def sweep(
     work = Work(result, judge, len(grid.runs), overwrite=overwrite, say=say, shared=shared)
     for one in result.outcomes:
         work.do(one)
+    result.draw()
     return result
 
 

@@ -32,6 +32,8 @@ def test_every_combination_the_last_key_fastest(recipe: Path, tmp_path: Path) ->
         "lambda_flops=0.01__seed=2",
     ]
     assert [run.label for run in grid.runs][:2] == ["0.005, 1", "0.005, 2"]
+    assert [run.group for run in grid.runs] == ["0.005", "0.005", "0.01", "0.01"]
+    assert [run.group for run in read_grid(recipe, ["seed=1,2"]).runs] == ["1", "2"]
     assert grid.runs[3].values == {"lambda_flops": 0.01, "seed": 2}
     # Each is the recipe that `train` would read.
     folder = tmp_path / "runs" / "lambda_flops=0.01__seed=2"

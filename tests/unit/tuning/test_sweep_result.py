@@ -61,6 +61,7 @@ def test_runs_that_differ_in_their_seed_are_one_point(result: SweepResult) -> No
 
 def test_files(result: SweepResult) -> None:
     result.write()
+    result.draw()
     written = read_json(result.output / "sweep.json")
     assert written["front"] == ["0.02", "0.01"]
     assert written["references"] == {"old [2]": [0.58, 1.9], "published": [0.57, None]}
@@ -78,6 +79,7 @@ def test_files(result: SweepResult) -> None:
 def test_nothing_finished_is_written_without_a_picture(result: SweepResult) -> None:
     result.outcomes = result.outcomes[-1:]
     result.write()
+    result.draw()
     assert sorted(file.name for file in result.output.iterdir()) == ["sweep.csv", "sweep.json"]
     assert "nothing to recommend" in result.recommendation
 

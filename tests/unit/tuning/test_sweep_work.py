@@ -13,6 +13,7 @@ from neural_sparse.files import read_json, write_json
 from neural_sparse.tuning import sweep as module
 from neural_sparse.tuning.grid import Grid, read_grid
 from neural_sparse.tuning.judging import Judge
+from neural_sparse.tuning.result import SweepResult
 from neural_sparse.tuning.sweep import sweep
 
 
@@ -28,6 +29,13 @@ class StandInJudge(Judge):
 
 
 JUDGE = StandInJudge((), ())
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    # These take longer than all the rest.
+    monkeypatch.setattr(SweepResult, "draw", lambda _: None)
+    monkeypatch.setattr(module.gc, "collect", lambda: 0)
 
 
 @pytest.fixture
