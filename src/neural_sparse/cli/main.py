@@ -12,6 +12,7 @@ import typer
 from neural_sparse.cli.compare import compare
 from neural_sparse.cli.corpus import encode
 from neural_sparse.cli.data import app as data
+from neural_sparse.cli.doctor import doctor
 from neural_sparse.cli.evaluate import evaluate
 from neural_sparse.cli.export import export, push
 from neural_sparse.cli.idf import app as idf
@@ -39,6 +40,7 @@ COMMANDS = (
     recipes,
     train,
     sweep,
+    doctor,
     evaluate,
     compare,
     encode,

@@ -81,18 +81,25 @@ def changes(recipe: Recipe) -> str:
     return "; ".join(f"{key}: {before[key]!r} -> {_plain(now[key])!r}" for key in changed)
 
 
-def finish(recipe: Recipe, model: NeuralSparseEncoder, state: TrainerState, seconds: float) -> None:
-    """Write what a finished run leaves beside its checkpoints."""
+def finish(
+    recipe: Recipe, model: NeuralSparseEncoder, state: TrainerState, seconds: float, cut: float
+) -> None:
+    """Write what a finished run leaves beside its checkpoints.
+
+    Args:
+        cut: share of the training documents that are longer than the model was trained on.
+    """
     output = Path(recipe.output)
     history = loss_history(state.log_history)
     model.eval()
-    metrics: dict[str, Any] = {"steps": state.global_step, "seconds": seconds, "history": history}
+    metrics: dict[str, Any] = {
+        "steps": state.global_step,
+        "seconds": seconds,
+        "cut_documents": cut,
+        "history": history,
+    }
     if recipe.dev is not None:
-        metrics["dev"] = [
-            {"step": row["step"], **{key.removeprefix("eval_"): row[key] for key in row if key in DEV_KEYS}}
-            for row in state.log_history
-            if f"eval_{KEY}" in row
-        ]
+        metrics["dev"] = dev_history(state.log_history)
         best = f"checkpoint-{state.global_step}" if recipe.target_flops else state.best_model_checkpoint
         metrics["best_step"] = int(Path(str(best)).name.removeprefix("checkpoint-"))
     plot_losses(history, output / "training_losses.png", metrics.get("dev", ()))
@@ -101,6 +108,15 @@ def finish(recipe: Recipe, model: NeuralSparseEncoder, state: TrainerState, seco
         model.set_max_length(recipe.encode_max_length)
     with replacing_folder(output / "final_model") as folder:  # last, for it says that the run is finished
         model.save_pretrained(str(folder))
+
+
+def dev_history(log_history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
+    """The judgements of a run on its dev collection: step, nDCG@10, FLOPS, terms per document."""
+    return [
+        {"step": row["step"], **{key.removeprefix("eval_"): row[key] for key in row if key in DEV_KEYS}}
+        for row in log_history
+        if f"eval_{KEY}" in row
+    ]
 
 
 def loss_history(log_history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:

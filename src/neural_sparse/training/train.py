@@ -13,6 +13,7 @@ from transformers import set_seed
 
 from neural_sparse.config import Recipe, recipe_to_dict
 from neural_sparse.data.prepared import PreparedSet, is_prepared
+from neural_sparse.data.row_lists import RowLists
 from neural_sparse.data.training_set import TrainingSet, load_training_set
 from neural_sparse.distributed import ranks
 from neural_sparse.errors import InputError
@@ -77,9 +78,10 @@ def train(
         activation=recipe.activation,  # type: ignore[arg-type]
         device=ranks.device(),
     )
+    cut = 0.0
     with ranks.first_rank_first():
         if not ranks.rank():
-            _say_what_is_cut(model, data)
+            cut = _say_what_is_cut(model, data)
             save_idf_weights(idf or _idf(recipe, model, data), output / "idf.json")
     weights = idf_weights(output / "idf.json", model.tokenizer)
     model.set_query_weights(weights)
@@ -113,13 +115,13 @@ def train(
             f"cannot write to {output}: {error.strerror or error}; checkpoints are kept"
         ) from error
     if not ranks.rank():
-        finish(recipe, model, trainer.state, time.perf_counter() - started)
+        finish(recipe, model, trainer.state, time.perf_counter() - started, cut)
     ranks.wait_for_all()
     return output / "final_model"
 
 
-def _say_what_is_cut(model: NeuralSparseEncoder, data: TrainingSet) -> None:
-    """Tell, before the work begins, how many documents are longer than the model is trained on."""
+def _say_what_is_cut(model: NeuralSparseEncoder, data: TrainingSet) -> float:
+    """Tell, before the work begins, which share of the documents is longer than the model is trained on."""
     size = min(LENGTH_SAMPLE, len(data.documents))
     rows = np.random.default_rng(0).choice(len(data.documents), size, replace=False)
     texts = [data.documents[row] for row in rows]
@@ -132,6 +134,7 @@ def _say_what_is_cut(model: NeuralSparseEncoder, data: TrainingSet) -> None:
             size,
             model.max_length,
         )
+    return cut / size
 
 
 def _idf(recipe: Recipe, model: NeuralSparseEncoder, data: TrainingSet) -> IdfWeights:
@@ -158,10 +161,5 @@ def _prepare_again(ensemble: EnsembleTeacher, sets: Sequence[TrainingSet]) -> Pr
 
 def candidate_pairs(data: TrainingSet) -> np.ndarray:
     """int64 [pairs, 2]: (example, document row) of every positive and hard negative."""
-    lengths = [1 + len(negatives) for negatives in data.negatives]
-    examples = np.repeat(np.arange(len(data)), lengths)
-    rows = [
-        np.concatenate(([positive], rest))
-        for positive, rest in zip(data.positives, data.negatives, strict=True)
-    ]
-    return np.column_stack((examples, np.concatenate(rows)))
+    candidates = RowLists.of(data.negatives).after(data.positives)
+    return np.column_stack((candidates.owners, candidates.flat))

@@ -1,0 +1,78 @@
+"""`neural-sparse doctor`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from neural_sparse.doctor import Examination
+
+
+def doctor(
+    paths: list[str] | None = typer.Argument(
+        None,
+        metavar="[PATH]...",
+        help="An IDF table, a model folder, a run folder; the machine if none is given.",
+    ),
+    model: str | None = typer.Option(None, help="Model whose tokenizer IDF tables have to fit."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON instead of tables."),
+) -> None:
+    """Say what is wrong with this machine, an IDF table, a model or a run, and which key to change.
+
+    Ends with status 1 if there is a problem; a warning is none.
+
+    Example: neural-sparse doctor outputs/mine outputs/mine/final_model
+    """
+    import contextlib
+    import json
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from neural_sparse.doctor.examine import examine, kind_of
+    from neural_sparse.errors import InputError
+
+    kinds = [kind_of(path) for path in paths or ()]  # before minutes are spent on the first
+    if model is not None and "idf" not in kinds:
+        raise InputError("--model goes with an IDF table: neural-sparse doctor idf.json --model MODEL")
+    errors = Console(stderr=True)
+    waiting = errors.status("looking at ...") if errors.is_terminal else contextlib.nullcontext()
+    found: list[Examination] = []
+    with waiting as status:
+        for path in paths or (None,):
+            if status is not None:
+                status.update(f"looking at {path or 'this machine (torch.compile takes up to a minute)'}")
+            found.append(examine(path, model))
+    if as_json:
+        typer.echo(json.dumps([asdict(one) for one in found], indent=2, ensure_ascii=False))
+    else:
+        _print(found)
+    if any(one.problems for one in found):
+        raise typer.Exit(1)
+
+
+def _print(found: Sequence[Examination]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console()
+    colours = {"ok": "green", "warning": "yellow", "problem": "bold red"}
+    titles = {"machine": "this machine", "idf": "IDF table", "model": "model", "run": "run"}
+    for one in found:
+        table = Table("check", "found", "verdict", "advice", box=None, pad_edge=False)
+        for finding in one.findings:
+            # Text, not markup: [CLS] is a token and no style.
+            table.add_row(
+                Text(finding.check),
+                Text(finding.found),
+                Text(finding.verdict, colours[finding.verdict]),
+                Text(finding.advice),
+            )
+        console.print(Text(f"{titles[one.kind]} {one.path}".rstrip(), "bold"))
+        console.print(table)
+        verdict = f"{one.problems} problems, {one.warnings} warnings"
+        console.print(Text("healthy\n" if not one.problems + one.warnings else f"{verdict}\n"))
