@@ -279,7 +279,8 @@ def dev(run: Run) -> Finding | None:
         return None
     best = max(run.dev, key=lambda row: row["ndcg10"])
     last = run.dev[-1]
-    found = f"nDCG@10 {best['ndcg10']:.3f} at step {best['step']:,.0f}, {last['ndcg10']:.3f} at step {last['step']:,.0f}"
+    steps = [f"{row['ndcg10']:.3f} at step {row['step']:,.0f}" for row in (best, last)]
+    found = f"nDCG@10 {', '.join(steps)}"
     if last["ndcg10"] >= best["ndcg10"] - DEV_LOSS:
         return ok("dev collection", found)
     kept = (
@@ -293,7 +294,8 @@ def dev(run: Run) -> Finding | None:
     return warning(
         "dev collection",
         f"{found}: it falls ({kept})",
-        f"{stop}num_steps={best['step']:.0f}, learning_rate={run.recipe['learning_rate'] / 2:g}, or {_less_pressure(run)}",
+        f"{stop}num_steps={best['step']:.0f}, learning_rate={run.recipe['learning_rate'] / 2:g}, or "
+        f"{_less_pressure(run)}",
     )
 
 
