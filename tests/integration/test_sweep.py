@@ -127,6 +127,12 @@ def command(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
+def in_process(folder: Path, settings: list[str], trials: int | None = None) -> None:
+    sweep_command(
+        str(folder / "recipe.yaml"), settings, [str(folder / "collection")], "test", 0.5, [], trials, False
+    )
+
+
 def test_what_a_sweep_leaves(swept: Path) -> None:
     result = read_json(swept / "sweep.json")
     assert [run["values"]["lambda_flops"] for run in result["runs"]] == [0.001, 0.01, 0.1, 1.0, 10.0]
@@ -171,14 +177,24 @@ def test_a_run_that_fails_does_not_stop_the_others(folder: Path, capsys: pytest.
     output = folder / "failing"
     settings = [f"idf={folder}/nowhere.json,init", f"output={output}", "num_steps=2"]
     with pytest.raises(typer.Exit) as ended:
-        sweep_command(
-            str(folder / "recipe.yaml"), settings, [str(folder / "collection")], "test", 0.5, [], False
-        )
+        in_process(folder, settings)
     assert ended.value.exit_code == 1
     runs = read_json(output / "sweep.json")["runs"]
     assert [run["status"] for run in runs] == ["failed", "finished"]
     assert "nowhere.json is neither a table" in runs[0]["reason"]
     assert "1 run failed" in capsys.readouterr().out
+
+
+def test_a_search_of_one_trial(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("optuna", reason="needs neural-sparse[tune]")
+    settings = ["lambda_flops=0.001..0.1:log", f"output={folder}/searched", "num_steps=2"]
+    with pytest.raises(InputError, match="a range needs --trials"):
+        in_process(folder, settings)
+    for said in ("[1/1] lambda_flops=0.00", "trained before"):
+        in_process(folder, settings, trials=1)
+        assert said in capsys.readouterr().out
+    (run,) = read_json(folder / "searched" / "sweep.json")["runs"]
+    assert 0.001 <= run["values"]["lambda_flops"] <= 0.1
 
 
 def test_another_recipe_in_the_folder_is_refused(folder: Path, swept: Path) -> None:

@@ -129,7 +129,7 @@ def plot_relevance_against_cost(
             if point["kind"] == kind and point.get("cost") is None:
                 axes.axhline(point["relevance"], color=colour, linestyle="--", linewidth=1, zorder=1)
     if line:
-        axes.plot(*zip(*line, strict=True), color=_GREY, linewidth=1, zorder=2)
+        axes.plot(*zip(*line, strict=True), color="#aaaaaa", linewidth=1, zorder=2)
     axes.margins(x=0.12, y=0.14)
     axes.set_xlabel(cost_label)
     axes.set_ylabel(relevance_label)
