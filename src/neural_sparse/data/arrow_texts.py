@@ -54,6 +54,15 @@ class ArrowTexts(_Texts):
             for start in range(0, len(column), 1000):
                 yield from column.slice(start, 1000).to_pylist()
 
+    def pick(self, rows: Rows) -> list[str]:
+        """The texts of some rows; quicker than one by one."""
+        numbers = np.searchsorted(self._starts, rows, side="right") - 1
+        picked = np.empty(len(rows), object)
+        for number in np.unique(numbers).tolist():
+            here = numbers == number
+            picked[here] = self._columns[number].take(pa.array(rows[here] - self._starts[number])).to_pylist()
+        return list(picked)
+
     def __reduce__(self) -> tuple[type[ArrowTexts], tuple[Path]]:
         return ArrowTexts, (self.path,)  # other processes map the file themselves
 
@@ -75,6 +84,13 @@ class PickedTexts(_Texts):
 
     def _at(self, place: int) -> str:
         return self.texts[int(self.rows[place])]
+
+    def __iter__(self) -> Iterator[str]:
+        if not isinstance(self.texts, ArrowTexts):
+            yield from super().__iter__()
+            return
+        for start in range(0, len(self), 1000):
+            yield from self.texts.pick(self.rows[start : start + 1000])
 
 
 class JoinedTexts(_Texts):

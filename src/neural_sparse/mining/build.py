@@ -22,7 +22,6 @@ from neural_sparse.teachers.bi_encoder import BiEncoderTeacher
 from neural_sparse.teachers.build import build_teacher
 from neural_sparse.teachers.cache import TeacherCache
 from neural_sparse.teachers.cross_encoder import CrossEncoderTeacher
-from neural_sparse.teachers.truncation import warn_if_truncated
 
 if TYPE_CHECKING:
     from neural_sparse.model.encoder import NeuralSparseEncoder
@@ -95,7 +94,6 @@ class Sources:
             CrossEncoderTeacher,
             build_teacher(TeacherConfig("cross-encoder", name, max_length=self.max_length)),
         )
-        warn_if_truncated(teacher, self.data.documents)
         return CrossEncoderScorer(teacher, self.data.queries, self.data.documents, self.cache)
 
     def _bm25(self) -> Source:
@@ -105,7 +103,6 @@ class Sources:
         length = self.max_lengths.get(name, self.max_length)
         config = TeacherConfig("dense" if kind == "dense" else "sparse", name, max_length=length)
         teacher = cast(BiEncoderTeacher, build_teacher(config, self.precision))
-        warn_if_truncated(teacher, self.data.documents)
         prepared = teacher.prepare(self.data.queries, self.data.documents, None, self.cache)
         identity = {"query": teacher.identity("query"), "document": teacher.identity("document")}
         documents = prepared.document_vectors()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from neural_sparse.teachers.cache import TeacherCache, Work
 from neural_sparse.teachers.rows import Matrix, Rows, dot
 from neural_sparse.teachers.teacher import Known, Scores
+from neural_sparse.teachers.truncation import warn_if_truncated
 from neural_sparse.teachers.weights import (
     Model,
     checked_precision,
@@ -161,7 +162,14 @@ class BiEncoderTeacher(ABC):
         """What the cache has to hold before training: queries, then documents."""
         sides: list[tuple[Task, Sequence[str]]] = [("query", queries), ("document", documents)]
         return [
-            Work(self.name, self.identity(task), texts, partial(self.encode, task=task), self.batch_size)
+            Work(
+                self.name,
+                self.identity(task),
+                texts,
+                partial(self.encode, task=task),
+                self.batch_size,
+                partial(warn_if_truncated, self, documents),
+            )
             for task, texts in sides
         ]
 

@@ -34,6 +34,7 @@ class Work(Generic[Item]):
         identity: all that the vectors depend on (JSON values); another identity, another folder.
         items: texts, or (query, document) pairs; equal ones share a row.
         encode: vectors of at most `batch_size` items of similar length, one row each.
+        at_start: called before anything is encoded, and not where all is there already.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Work(Generic[Item]):
     items: Sequence[Item]
     encode: Callable[[list[Item]], Matrix]
     batch_size: int
+    at_start: Callable[[], object] = lambda: None
 
 
 class TeacherCache:
@@ -91,6 +93,7 @@ class TeacherCache:
         shards = self._open(work)
         found = shards.find(keys)
         if (found < 0).any():
+            work.at_start()
             with shards.writing():
                 self._fill(work, shards, keys)
             found = shards.find(keys)

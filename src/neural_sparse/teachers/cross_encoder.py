@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from neural_sparse.keys import first_rows
 from neural_sparse.teachers.cache import TeacherCache, Work
 from neural_sparse.teachers.pairs import PairTexts, PreparedPairs
 from neural_sparse.teachers.rows import Matrix
+from neural_sparse.teachers.truncation import warn_if_truncated
 from neural_sparse.teachers.weights import (
     checked_precision,
     computing_in,
@@ -120,7 +121,8 @@ class CrossEncoderTeacher:
                 "row], ...]) with the candidates of each query"
             )
         items = PairTexts(queries, documents, pairs)
-        return [Work(self.name, self.identity, items, self.encode, self.batch_size)]
+        warn = partial(warn_if_truncated, self, documents)
+        return [Work(self.name, self.identity, items, self.encode, self.batch_size, warn)]
 
     def prepare(
         self,

@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 
-from neural_sparse.teachers.bi_encoder import BiEncoderTeacher
-from neural_sparse.teachers.cross_encoder import CrossEncoderTeacher
 from neural_sparse.tokens import tokenize
 
 logger = logging.getLogger(__name__)
 
 SAMPLE = 1000
+_warned: WeakSet[object] = WeakSet()  # teachers
 
 
 def truncated_share(teacher: object, texts: Sequence[str], sample: int = SAMPLE) -> float | None:
@@ -23,7 +23,7 @@ def truncated_share(teacher: object, texts: Sequence[str], sample: int = SAMPLE)
     None for teachers without a tokenizer (BM25, precomputed scores). A cross-encoder's query takes room
     besides, which is not counted.
     """
-    if not isinstance(teacher, (BiEncoderTeacher, CrossEncoderTeacher)) or not len(texts):
+    if not hasattr(type(teacher), "model") or not len(texts):
         return None
     model, limit = _model_and_limit(teacher)
     rows = np.unique(np.linspace(0, len(texts) - 1, min(sample, len(texts))).astype(int))
@@ -32,9 +32,10 @@ def truncated_share(teacher: object, texts: Sequence[str], sample: int = SAMPLE)
 
 
 def warn_if_truncated(teacher: object, texts: Sequence[str]) -> float | None:
-    """`truncated_share`, with a warning where it is more than a half."""
+    """`truncated_share`, with a warning, once for a teacher, where it is more than a half."""
     share = truncated_share(teacher, texts)
-    if share is not None and share > 0.5:
+    if share is not None and share > 0.5 and teacher not in _warned:
+        _warned.add(teacher)
         logger.warning(
             "teacher %s cuts %.0f %% of the documents at its limit of %d tokens and judges them by their "
             "beginnings; raise its max_length, split the documents, or choose a teacher that reads more",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from neural_sparse.data.arrow_texts import ArrowTexts, JoinedTexts, PickedTexts
@@ -156,6 +157,17 @@ class TestTexts:
             for place in (len(as_list), -len(as_list) - 1):
                 with pytest.raises(IndexError):
                     sequence[place]
+
+    def test_picked_from_many_batches(self, tmp_path: Path) -> None:
+        texts = [f"text {row}" for row in range(50)]
+        schema = pa.schema([("text", pa.string())])
+        with pa.ipc.new_file(str(tmp_path / "texts.arrow"), schema) as writer:
+            for start in range(0, 50, 7):
+                writer.write_batch(pa.record_batch([pa.array(texts[start : start + 7])], schema=schema))
+        stored, rows = ArrowTexts(tmp_path / "texts.arrow"), np.random.default_rng(0).integers(0, 50, 2500)
+        assert list(PickedTexts(stored, rows)) == [texts[row] for row in rows.tolist()]
+        assert list(PickedTexts(texts, rows)) == [texts[row] for row in rows.tolist()]
+        assert list(PickedTexts(stored, rows[:0])) == []
 
     def test_travel_to_other_processes_as_their_path(self, prepared: Path) -> None:
         stored = ArrowTexts(prepared / "documents.arrow")

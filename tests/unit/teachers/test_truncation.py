@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from neural_sparse.teachers import BM25Teacher, SparseTeacher
+from neural_sparse.teachers import BM25Teacher, EnsembleTeacher, SparseTeacher
 from neural_sparse.teachers.truncation import truncated_share, warn_if_truncated
 
 
@@ -34,3 +34,20 @@ def test_a_sample_is_enough(tiny_model: Callable[..., Path]) -> None:
     teacher = SparseTeacher(str(tiny_model("bert")), max_length=8)
     texts = [("list " * 20 if row % 4 == 0 else "list") for row in range(10_000)]
     assert truncated_share(teacher, texts, sample=400) == pytest.approx(0.25, abs=0.05)
+
+
+def test_said_once_when_texts_are_about_to_be_encoded(
+    tiny_model: Callable[..., Path], caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    texts = ["list sort file open read quick brown fox"] * 7
+    name = str(tiny_model("bert"))
+    ensemble = EnsembleTeacher(sparse_teacher_name=name, max_length=8, cache_dir=tmp_path)
+    with caplog.at_level(logging.WARNING):
+        ensemble.prepare(["list"], texts)
+        ensemble.prepare(["list"], [*texts, "another list of files to open and to read"])
+    assert caplog.text.count("cuts 100 % of the documents") == 1
+    caplog.clear()
+    again = EnsembleTeacher(sparse_teacher_name=name, max_length=8, cache_dir=tmp_path)
+    again.prepare(["list"], texts)
+    assert "cuts" not in caplog.text
+    assert "model" not in vars(again.teachers[0])  # all is cached: nothing to load
