@@ -7,7 +7,7 @@ import json
 import logging
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,11 +33,13 @@ FORMATS = {
 }
 _BLOCK = 1 << 22
 _LARGE = 1 << 29  # worth a word before it is read
-# A first line of these names alone is a header.
+# A first line of single words, one of them such a name, is a header.
 _HEADER = re.compile(
     "query|pos|positive|neg|negative|anchor|question|answer|title|text|body|document|passage|abstract|context|"
     "docs|_?id|qid|pid|query[-_]id|corpus-id|doc_id|score|label|relevance|iteration|sentence[12]"
 )
+
+_WORD = re.compile(r"[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,11 @@ def row_format(path: Path) -> str | None:
     return next((kind for suffix, kind in FORMATS.items() if path.name.lower().endswith(suffix)), None)
 
 
-def scan(path: Path) -> RowFile:
+def scan(path: Path, columns: Collection[str] = ()) -> RowFile:
     """Count a file's rows and take its checksum.
+
+    Args:
+        columns: unusual names, by which the header of a TSV file is known too.
 
     Raises:
         InputError: no such file; not one of the formats; cut short.
@@ -100,8 +105,10 @@ def scan(path: Path) -> RowFile:
     if kind == "tsv":
         with _open(path) as file:
             names = _cells(file.readline(), f"{path}, line 1")
-        if all(_HEADER.fullmatch(name.strip().lower()) for name in names):
-            header = tuple(name.strip() for name in names)
+        names = [name.strip() for name in names]
+        known = any(name in columns or _HEADER.fullmatch(name.lower()) for name in names)
+        if known and all(_WORD.fullmatch(name) for name in names):
+            header = tuple(names)
     return RowFile(path, kind, rows, size, plain, sha256_file(path), header)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -126,7 +126,8 @@ def find_source(
     """
     path = Path(name)
     if path.exists():
-        found = _of_folder(path, split) if path.is_dir() else _of_file(path)
+        columns = tuple((fields or {}).values())
+        found = _of_folder(path, split, columns) if path.is_dir() else _of_file(path, columns)
         return Source(**{**vars(found), "fields": dict(fields or {})})
     if entry := public_sets().get(name):
         require_acceptance(entry, accepted)
@@ -173,16 +174,20 @@ def joined(
     return Source(name, tuple(sections), corpus=documents, queries=tuple(scan(path) for path in queries))
 
 
-def _of_file(path: Path) -> Source:
+def _of_file(path: Path, columns: Collection[str]) -> Source:
     if path.suffix.lower() in DOCUMENT_SUFFIXES:
         return Source(path.stem, (Section("generated", DocumentFiles(path.parent, (path,))),))
-    file = scan(path)
+    file = scan(path, columns)
+    if columns and file.format == "tsv" and not file.header:
+        raise InputError(
+            f"{path}: --fields names columns, but the first line has none of {', '.join(columns)}"
+        )
     kind: Kind = "generated" if _is_corpus(file) else "examples"
     name = path.name.split(".")[0]
     return Source(path.resolve().parent.name if name == "corpus" else name, (Section(kind, file),))
 
 
-def _of_folder(folder: Path, split: str) -> Source:
+def _of_folder(folder: Path, split: str, columns: Collection[str]) -> Source:
     corpus = _named(folder, "corpus")
     queries = _named(folder, "queries")
     qrels = folder / "qrels" / f"{split}.tsv"
@@ -204,7 +209,9 @@ def _of_folder(folder: Path, split: str) -> Source:
         if judged:
             return joined(folder.name, [collection], [asked], judged, "triples" if triples else "judgements")
     if rows := sorted(path for path in folder.iterdir() if path.is_file() and row_format(path)):
-        return Source(folder.name, tuple(section for path in rows for section in _of_file(path).sections))
+        return Source(
+            folder.name, tuple(section for path in rows for section in _of_file(path, columns).sections)
+        )
     documents = tuple(sorted(path for path in folder.rglob("*") if _is_document(folder, path)))
     if documents:
         return Source(folder.name, (Section("generated", DocumentFiles(folder, documents)),))

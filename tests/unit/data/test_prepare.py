@@ -447,3 +447,15 @@ class TestOutput:
 def test_options_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         PrepareOptions(**options)
+
+
+def test_columns_of_tsv_by_unusual_names(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_text("antwort\tfrage\nit is y\twhat is x\n")
+    fields = {"query": "frage", "positive": "antwort"}
+    data = prepare([str(path)], tmp_path / "out", PrepareOptions(fields=fields))
+    assert (list(data.queries), list(data.documents)) == (["what is x"], ["it is y"])
+    with pytest.raises(
+        InputError, match=r"a.tsv: --fields names columns, but the first line has none of ask"
+    ):
+        prepare([str(path)], tmp_path / "other", PrepareOptions(fields={"query": "ask"}))

@@ -83,3 +83,23 @@ def test_refuses(tmp_path: Path, name: str, content: bytes, message: str) -> Non
 def test_absent(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         scan(tmp_path / "a.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("first", "header"),
+    [
+        ("query\tpos", ("query", "pos")),
+        (
+            "query\tcomment",
+            ("query", "comment"),
+        ),  # then the missing column is named, and no example made of it
+        ("frage\tantwort", ()),
+        ("frage\tFrage 2", ()),
+        ("what is a query\ttitle", ()),
+    ],
+)
+def test_what_is_a_header(tmp_path: Path, first: str, header: tuple[str, ...]) -> None:
+    (tmp_path / "a.tsv").write_text(f"{first}\nwhat is x\tit is y\n")
+    assert scan(tmp_path / "a.tsv").header == header
+    named = header or (("frage", "antwort") if first == "frage\tantwort" else ())
+    assert scan(tmp_path / "a.tsv", ("frage",)).header == named
