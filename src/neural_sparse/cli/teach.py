@@ -45,7 +45,8 @@ def fill_caches(
     """
     from rich.console import Console
 
-    from neural_sparse.teachers.teach import check_disk, fill, needs_of, readable
+    from neural_sparse.disk import readable
+    from neural_sparse.teachers.teach import check_disk, fill, needs_of
 
     console = Console()
     cache, ensemble, examples, pairs = _prepared(recipe, overrides, data, devices)
@@ -171,7 +172,7 @@ def _plan_table(needs: list[Any]) -> Any:
     from rich.markup import escape
     from rich.table import Table
 
-    from neural_sparse.teachers.teach import readable
+    from neural_sparse.disk import readable
 
     table = Table("teacher", "of", title="before the start")
     for column in ("items", "to encode", "per second", "time", "disk", "cut"):
@@ -194,7 +195,7 @@ def _report_table(needs: list[Any], spent: list[float], cache: Any) -> Any:
     from rich.markup import escape
     from rich.table import Table
 
-    from neural_sparse.teachers.teach import readable
+    from neural_sparse.disk import readable
 
     table = Table("teacher", "of", title="done")
     for column in ("encoded", "time", "per second", "cache on disk"):

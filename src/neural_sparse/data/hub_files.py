@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
-import shutil
 from fnmatch import fnmatch
 from pathlib import Path
 
+from neural_sparse.disk import require_space
 from neural_sparse.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -112,21 +112,3 @@ def unreachable(name: str, repository: str, error: Exception) -> InputError:
         "Run the command again to go on; set HF_HOME to a cache that holds it, HTTPS_PROXY behind a proxy, "
         "HF_ENDPOINT for a mirror, or give the files themselves in place of the name"
     )
-
-
-def require_space(folder: Path, needed: int, what: str) -> None:
-    """
-    Raises:
-        InputError: the disk has less than `needed` bytes free.
-    """
-    existing = next(parent for parent in [folder, *folder.parents] if parent.exists())
-    free = shutil.disk_usage(existing).free
-    if free < needed:
-        raise InputError(
-            f"{what} needs about {_amount(needed)} at {folder}, but {_amount(free)} are free; "
-            "make room or choose another place"
-        )
-
-
-def _amount(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"

@@ -19,13 +19,13 @@ from neural_sparse.data.assembly import Assembly
 from neural_sparse.data.cleaning import Counts
 from neural_sparse.data.contamination import gather_test_texts
 from neural_sparse.data.from_documents import generator_sum, load_generator
-from neural_sparse.data.hub_files import require_space
 from neural_sparse.data.language import check_languages
 from neural_sparse.data.part_making import fill_parts
 from neural_sparse.data.prepare_options import PrepareOptions
 from neural_sparse.data.prepared import MANIFEST, PreparedSet, file_sums, is_prepared
 from neural_sparse.data.registry import expand_groups
 from neural_sparse.data.source import Source, find_source
+from neural_sparse.disk import require_space
 from neural_sparse.errors import InputError
 from neural_sparse.files import read_json, write_json
 from neural_sparse.parts import Parts

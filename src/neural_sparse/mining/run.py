@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 from tqdm.auto import tqdm
 
+from neural_sparse.disk import require_space
 from neural_sparse.errors import InputError
 from neural_sparse.mining.mined import Mined, write_jsonl
 from neural_sparse.mining.miner import Miner
 from neural_sparse.parts import Parts
 from neural_sparse.workers import Advance, Engine, Work, in_workers
+
+SAMPLE = 1000  # documents
 
 
 def mine_to_file(
@@ -31,13 +35,15 @@ def mine_to_file(
         `Mined.counts` over all examples.
 
     Raises:
-        InputError: scores asked for without a scorer; half-finished work of other settings; a full disk.
+        InputError: scores asked for without a scorer; half-finished work of other settings; too
+            little room on the disk (with what is needed).
     """
     output = Path(output)
     if with_scores and miner.scorer is None:
         raise InputError("scores are a teacher's: name one that scores the pairs, or leave the scores out")
     if output.is_dir():
         raise InputError(f"{output} is a folder; the output is one JSONL file")
+    _require_space(miner, output)
     parts = Parts(output.parent / f".{output.name}.parts", miner.settings(), miner.blocks, "safetensors")
     with tqdm(total=len(miner.data), desc="mining", unit=" queries", disable=None) as progress:
         missing = parts.missing()
@@ -58,6 +64,17 @@ def mine_to_file(
     write_jsonl(output, miner.data, read(), with_scores)
     parts.remove()
     return counts
+
+
+def _require_space(miner: Miner, output: Path) -> None:
+    """Before the start, by the mean length of a sample of the documents, as if all wanted ones were found."""
+    data, wanted = miner.data, miner.options.num_negatives
+    rows = np.unique(np.linspace(0, len(data.documents) - 1, min(SAMPLE, len(data.documents))).astype(int))
+    document = float(np.mean([len(data.documents[row].encode("utf-8", "replace")) for row in rows.tolist()]))
+    row_bytes = document * (1 + wanted) + 4 * wanted * (1 if miner.scorer is None else 2)
+    require_space(
+        output.parent, row_bytes * len(data), f"mining {wanted} negatives for {len(data):,} queries"
+    )
 
 
 def _start(miner: Miner, worker: int) -> Work[Mined]:

@@ -15,13 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+from neural_sparse.disk import require_space
 from neural_sparse.errors import InputError
 from neural_sparse.keys import first_occurrence
 from neural_sparse.teachers.devices import encoder, on_engine
 from neural_sparse.teachers.rows import Matrix, Rows, batches
-from neural_sparse.teachers.shards import KEY_BYTES, Keys, Shards, as_words
+from neural_sparse.teachers.shards import KEY_BYTES, LARGEST_MERGE, Keys, Shards, as_words
 from neural_sparse.workers import Engine
 
+OTHER_PLACE = "make room, or name a folder on another disk as the teacher cache"
 Item = TypeVar("Item", str, tuple[str, str])
 
 
@@ -87,7 +89,8 @@ class TeacherCache:
             All rows of this teacher, and the row number of each item [items].
 
         Raises:
-            InputError: an item is no text, the teacher gave NaN or infinity, the folder cannot be written.
+            InputError: an item is no text, the teacher gave NaN or infinity, the folder cannot be written, or the
+                disk will not hold what is missing (seen after the first block).
         """
         keys = _keys(work.items)
         shards = self._open(work)
@@ -137,9 +140,14 @@ class TeacherCache:
             if self.engine is not None and several:
                 how = (work.name, work.encode, work.batch_size, progress.update, work.identity.get("weights"))
                 encoded = on_engine(self.engine, *how)
+            left = len(missing)
             for items, matrix in encoded(texts_of_blocks()):
                 self.encoded[work.name] += len(items)
                 shards.append(keys[blocks.popleft()], matrix)
+                if left == len(missing) and self.folder is not None:  # now it is known how much a row takes
+                    needed = (left - len(items) + min(left, LARGEST_MERGE)) * shards.bytes / len(shards)
+                    require_space(self.folder, needed, f"encoding with {work.name}", OTHER_PLACE)
+                left -= len(items)
 
 
 def _missing(shards: Shards, keys: Keys) -> NDArray[np.int64]:

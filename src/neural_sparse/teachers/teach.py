@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neural_sparse.errors import InputError
+from neural_sparse.disk import require_space
 from neural_sparse.teachers.bi_encoder import BiEncoderTeacher
-from neural_sparse.teachers.cache import TeacherCache, Work
+from neural_sparse.teachers.cache import OTHER_PLACE, TeacherCache, Work
 from neural_sparse.teachers.cross_encoder import CrossEncoderTeacher
 from neural_sparse.teachers.rows import pack
 from neural_sparse.teachers.shards import KEY_BYTES, LARGEST_MERGE
@@ -110,15 +109,8 @@ def check_disk(folder: Path | None, needs: Sequence[Need]) -> int:
         (need.bytes * min(1.0, LARGEST_MERGE / need.missing) for need in needs if need.missing), default=0.0
     )
     needed = round(total + merging)
-    if folder is None or not total:
-        return needed
-    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    free = shutil.disk_usage(existing).free
-    if free < needed:
-        raise InputError(
-            f"the teachers' vectors need {readable(needed)} in {folder}, where {readable(free)} are free; make room, "
-            "or name a folder on another disk with teacher_cache="
-        )
+    if folder is not None and total:
+        require_space(folder, needed, "the teachers' vectors", OTHER_PLACE)
     return needed
 
 
@@ -128,12 +120,3 @@ def fill(need: Need, cache: TeacherCache) -> float:
     if need.missing:
         cache.rows(need.work)
     return time.perf_counter() - started
-
-
-def readable(size: float) -> str:
-    """Bytes as people read them."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"

@@ -392,7 +392,7 @@ class TestOutput:
     ) -> None:
         usage = module.shutil.disk_usage(tmp_path)
         monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage._replace(free=10))
-        with pytest.raises(InputError, match=r"preparing a needs about .* MB at .*, but 0.0 MB are free"):
+        with pytest.raises(InputError, match=r"preparing a needs about .*B at .*, but 10 B are free"):
             run(tmp_path, make("a.jsonl", many(5)))
 
     def test_one_process_at_a_time(self, tmp_path: Path, make: Make) -> None:

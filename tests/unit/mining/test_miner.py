@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -274,3 +275,17 @@ def test_filters_without_what_they_compare(data: TrainingSet) -> None:
         Miner(data, sources(1), replace(OPTIONS, max_cross_encoder_score=0.1))
     with pytest.raises(InputError, match="at least one source"):
         Miner(data, [], OPTIONS)
+
+
+def test_a_disk_that_is_too_small_is_said_before_the_start(
+    data: TrainingSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    message = rf"mining {OPTIONS.num_negatives} negatives for {QUERIES} queries needs about .* kB at"
+    with pytest.raises(InputError, match=message):
+        mine_to_file(Miner(data, sources(1), OPTIONS), tmp_path / "mined.jsonl")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    mine_to_file(Miner(data, sources(1), OPTIONS), tmp_path / "mined.jsonl")
+    assert (tmp_path / "mined.jsonl").stat().st_size > 1000

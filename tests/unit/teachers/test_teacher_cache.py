@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -335,3 +336,19 @@ def test_texts_need_not_be_a_list(tmp_path: Path) -> None:
     found = encode(TeacherCache(tmp_path, block=7), Lazy(), encoder)
     np.testing.assert_array_equal(found, expected(list(Lazy())))
     assert len(encoder.seen) == 30
+
+
+def test_a_disk_that_will_not_suffice_stops_it_after_the_first_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2000))
+    texts, encoder = [f"text {number}" for number in range(60)], Encoder()
+    with pytest.raises(
+        InputError, match=r"encoding with a/teacher needs about .*B at .*, but 2.0 kB are free"
+    ):
+        encode(TeacherCache(tmp_path, block=7), texts, encoder)
+    assert len(encoder.seen) == 7
+    monkeypatch.undo()
+    encode(TeacherCache(tmp_path, block=7), texts, encoder)
+    assert len(encoder.seen) == 60
