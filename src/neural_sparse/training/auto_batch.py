@@ -72,8 +72,14 @@ def settle_batch(
     return found
 
 
-def largest_batch(recipe: Recipe, model: NeuralSparseEncoder, idf: IdfWeights, data: TrainingSet) -> int:
+def largest_batch(
+    recipe: Recipe, model: NeuralSparseEncoder, idf: IdfWeights, data: TrainingSet, budget: int | None = None
+) -> int:
     """Queries per batch that train within the memory of the model's device, by steps on the longest documents.
+
+    Args:
+        budget: bytes that may be used, with what the process or the device holds already; all but `HEADROOM` of
+            what there is if None.
 
     Raises:
         InputError: not even one query fits.
@@ -82,11 +88,11 @@ def largest_batch(recipe: Recipe, model: NeuralSparseEncoder, idf: IdfWeights, d
     most = min(MOST, len(data))
     with _random_state_unmoved():
         if model.device.type == "cuda":
-            found = search(lambda batch: _fits_cuda(trial, batch), most)
+            found = search(lambda batch: _fits_cuda(trial, batch, budget), most)
         else:
-            sizes = [size for size in CPU_TRIALS if size <= most] or [most]
-            budget = int((1 - HEADROOM) * (available_memory() + resident_memory()))
-            found = predict([(size, _peak_of(trial, size)) for size in sizes], budget, most)
+            if budget is None:
+                budget = int((1 - HEADROOM) * (available_memory() + resident_memory()))
+            found = predict(_peaks(trial, budget, most), budget, most)
     if not found:
         raise InputError(
             "auto_batch: not even one query with its documents fits into memory. Make max_length or "
@@ -204,12 +210,14 @@ class _AnyScores:
         return torch.rand(shape), torch.ones(shape, dtype=torch.bool)
 
 
-def _fits_cuda(trial: Trial, batch: int) -> bool:
+def _fits_cuda(trial: Trial, batch: int, budget: int | None) -> bool:
     device = trial.model.device
     _release()
     torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
-    free, _ = torch.cuda.mem_get_info(device)
+    if budget is None:
+        # What is free, with what this process holds of it; what others hold is theirs.
+        free, _ = torch.cuda.mem_get_info(device)
+        budget = int((1 - HEADROOM) * (torch.cuda.memory_allocated(device) + free))
     fits = True
     try:
         trial.run(batch)
@@ -218,7 +226,18 @@ def _fits_cuda(trial: Trial, batch: int) -> bool:
     # Outside the handler, for the exception holds the frames that hold the tensors.
     peak = torch.cuda.max_memory_allocated(device)
     _release()
-    return fits and peak <= (1 - HEADROOM) * (before + free)
+    return fits and peak <= budget
+
+
+def _peaks(trial: Trial, budget: int, most: int) -> list[tuple[int, int]]:
+    """(batch, peak bytes) of small batches; none is tried that is expected to be too large."""
+    sizes = [size for size in CPU_TRIALS if size <= most] or [most]
+    peaks: list[tuple[int, int]] = []
+    for size in sizes:
+        if len(peaks) > 1 and predict(peaks, budget, most) < size:
+            break
+        peaks.append((size, _peak_of(trial, size)))
+    return peaks
 
 
 def _peak_of(trial: Trial, batch: int) -> int:
