@@ -10,7 +10,6 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from neural_sparse.errors import InputError
 from neural_sparse.search import BM25Index, DenseRetriever, SparseIndex
 from neural_sparse.search.compiled import compiled
 from neural_sparse.search.doc_ids import DocumentIds
@@ -64,7 +63,7 @@ class DenseSource:
     ) -> None:
         self.name, self.identity = name, identity
         self._queries = queries
-        self._retriever = DenseRetriever(documents, DocumentIds.numbers(len(documents)), _no_texts)
+        self._retriever = DenseRetriever(documents, DocumentIds.numbers(len(documents)))
 
     def search(self, queries: Rows, k: int) -> NDArray[np.int32]:
         return self._retriever.search(self._queries(queries), k).docs
@@ -168,10 +167,6 @@ class CrossEncoderScorer:
             stored, rows = self._cache.rows(work)
             scores[tuple(places.T)] = np.asarray(stored.gather(rows)).reshape(-1)
         return scores
-
-
-def _no_texts(texts: Sequence[str]) -> NDArray[np.float32]:
-    raise InputError("this retriever is searched with vectors")
 
 
 @compiled

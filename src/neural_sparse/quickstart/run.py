@@ -32,9 +32,10 @@ from neural_sparse.quickstart.explained_search import (
     explained_search_markdown,
 )
 from neural_sparse.quickstart.report import results_dict, results_markdown, results_table
-from neural_sparse.search import DenseRetriever, Hits, SparseIndex, SparseRetriever
+from neural_sparse.search import DenseRetriever, SparseIndex, SparseRetriever
 from neural_sparse.teachers.bi_encoder import PreparedVectors
 from neural_sparse.teachers.build import build_ensemble
+from neural_sparse.teachers.candidates import best_documents
 from neural_sparse.teachers.ensemble import PreparedEnsemble
 from neural_sparse.training.plots import plot_relevance_against_cost
 from neural_sparse.training.run_folder import finished_model
@@ -175,25 +176,12 @@ class _Stages:
 def mine(work: QuickstartData, prepared: PreparedEnsemble, pool: int) -> list[np.ndarray]:
     """Hard negatives from what each teacher ranks high: a union of their rankings by rank."""
     depth = pool + max(map(len, work.training.relevant))
-    n_train = len(work.training)
     rankings = [
-        _search(teacher.query_vectors()[:n_train], teacher.document_vectors(), depth)
+        best_documents(teacher, depth, len(work.training))
         for teacher in prepared.teachers
         if isinstance(teacher, PreparedVectors)
     ]
     return hard_negatives(rankings, work.training.relevant, pool)
-
-
-def _search(queries: Any, documents: Any, depth: int) -> Hits:
-    ids = [str(row) for row in range(documents.shape[0])]
-    if isinstance(documents, sp.csr_matrix):
-        return SparseIndex.build(documents, ids).search(queries, depth)
-    retriever = DenseRetriever(np.asarray(documents, np.float32), ids, _no_texts)
-    return retriever.search(np.asarray(queries, np.float32), depth)
-
-
-def _no_texts(texts: Sequence[str]) -> np.ndarray:
-    raise InputError("this retriever takes vectors, not texts")
 
 
 def teacher_evaluations(

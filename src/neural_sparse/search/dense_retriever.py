@@ -24,7 +24,7 @@ class DenseRetriever:
     Args:
         vectors: float32 [documents, dimensions].
         doc_ids: One id per row.
-        encode_queries: texts -> float32 [texts, dimensions].
+        encode_queries: texts -> float32 [texts, dimensions]; without it only vectors are searched for.
         block: Documents per matrix product.
 
     Raises:
@@ -35,14 +35,14 @@ class DenseRetriever:
         self,
         vectors: NDArray[np.float32],
         doc_ids: Sequence[str],
-        encode_queries: Callable[[Sequence[str]], NDArray[np.float32]],
+        encode_queries: Callable[[Sequence[str]], NDArray[np.float32]] | None = None,
         block: int = 65536,
     ) -> None:
         self.vectors = np.ascontiguousarray(_checked(vectors, "document vectors"))
         self.doc_ids: Sequence[str] = doc_ids if isinstance(doc_ids, DocumentIds) else DocumentIds.of(doc_ids)
         if len(self.doc_ids) != len(self.vectors):
             raise InputError(f"{len(self.doc_ids):,} document ids for {len(self.vectors):,} document vectors")
-        self.encode_queries = encode_queries
+        self.encode_queries = encode_queries or _no_texts
         self.block = block
 
     def search_texts(self, texts: Sequence[str], k: int) -> Hits:
@@ -99,3 +99,7 @@ def _checked(vectors: NDArray[np.float32], what: str) -> NDArray[np.float32]:
     if not np.isfinite(vectors).all():
         raise InputError(f"{what}: a value is infinite or not a number")
     return vectors
+
+
+def _no_texts(texts: Sequence[str]) -> NDArray[np.float32]:
+    raise InputError("this retriever is searched with vectors")

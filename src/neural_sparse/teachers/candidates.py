@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neural_sparse.errors import InputError
-from neural_sparse.search import DenseRetriever, SparseIndex
+from neural_sparse.search import DenseRetriever, Hits, SparseIndex
 from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.teachers.bi_encoder import PreparedVectors
 from neural_sparse.teachers.teacher import PreparedTeacher
 
 
-def merged(found: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+def merged(found: Sequence[NDArray[np.integer]]) -> NDArray[np.int64]:
     """Every retriever's documents, once each, in the order of their rows; -1 in front.
 
     By row, so that equal scores do not inherit the order of the first stage.
@@ -25,15 +25,17 @@ def merged(found: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
     return rows[:, (rows >= 0).any(0)]
 
 
-def best_documents(prepared: PreparedVectors, depth: int) -> NDArray[np.int64]:
-    """The documents a teacher with vectors scores best, [queries, depth]; -1 behind."""
-    queries, documents = prepared.query_vectors(), prepared.document_vectors()
+def best_documents(prepared: PreparedVectors, depth: int, queries: int | None = None) -> Hits:
+    """The `depth` documents that a teacher with vectors scores best.
+
+    Args:
+        queries: look at so many of the first only.
+    """
+    asked, documents = prepared.query_vectors()[:queries], prepared.document_vectors()
     ids = DocumentIds.numbers(documents.shape[0])
     if isinstance(documents, np.ndarray):
-        found = DenseRetriever(documents, ids, _no_texts).search(np.asarray(queries), depth)
-    else:
-        found = SparseIndex.build(documents, ids).search(queries, depth)  # type: ignore[arg-type]
-    return found.docs.astype(np.int64)
+        return DenseRetriever(documents, ids).search(np.asarray(asked), depth)
+    return SparseIndex.build(documents, ids).search(asked, depth)  # type: ignore[arg-type]
 
 
 def candidate_scores(prepared: PreparedTeacher, candidates: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -56,7 +58,3 @@ def candidate_scores(prepared: PreparedTeacher, candidates: NDArray[np.int64]) -
     if np.isnan(result).all():
         raise InputError(f"teacher {prepared.name} knows none of the candidates of this collection")
     return result
-
-
-def _no_texts(texts: Sequence[str]) -> NDArray[np.float32]:
-    raise InputError("this retriever is searched with vectors")

@@ -130,10 +130,10 @@ def judge_teachers(
         for number, teacher in enumerate(teachers)
         if teacher.in_batch
     }
-    found = [first_stage]
+    found: list[NDArray[np.integer]] = [first_stage]
     if union:
         found += [
-            best_documents(prepared, depth)
+            best_documents(prepared, depth).docs
             for prepared in in_batch.values()
             if isinstance(prepared, PreparedVectors)
         ]

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 
 from neural_sparse.data.collection import Collection
 from neural_sparse.errors import InputError
 from neural_sparse.evaluation.measures import evaluate_run
 from neural_sparse.teachers import BM25Teacher, PrecomputedTeacher, TeacherCache
 from neural_sparse.teachers.bi_encoder import PreparedVectors
+from neural_sparse.teachers.candidates import best_documents
 from neural_sparse.teachers.mixture import Mixture, choose_weights, halves, ideal_dcg, ndcg
 from neural_sparse.teachers.quality import judge_teachers
 from neural_sparse.teachers.rows import Rows
@@ -209,3 +211,14 @@ def test_teachers_of_the_command_line() -> None:
     for bad in ("bm26", "dense", "dense:a=-1"):
         with pytest.raises(InputError):
             _parse_teacher(bad, None)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_the_best_documents_of_some_queries(sparse: bool) -> None:
+    rng = np.random.default_rng(0)
+    queries, documents = rng.random((5, 6), np.float32), rng.random((9, 6), np.float32)
+    as_rows = [Rows.of(csr_matrix(matrix) if sparse else matrix) for matrix in (queries, documents)]
+    prepared = PreparedVectors("t", as_rows[0], np.arange(5), as_rows[1], np.arange(9))
+    expected = np.argsort(-(queries @ documents.T), axis=1)[:, :4]
+    assert best_documents(prepared, 4).docs.tolist() == expected.tolist()
+    assert best_documents(prepared, 4, queries=2).docs.tolist() == expected[:2].tolist()
