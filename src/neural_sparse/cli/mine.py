@@ -17,9 +17,16 @@ if TYPE_CHECKING:
 
 def mine(
     data: list[Path] = typer.Argument(
-        help="Training data: JSONL files ({query, pos} per line) or folders in BEIR layout with qrels/train.tsv."
+        help="Training data: JSONL files ({query, pos} per line), folders in BEIR layout with qrels/train.tsv, or "
+        "folders made by `data prepare`."
     ),
-    output: Path = typer.Option(..., "--output", "-o", help="JSONL file to write: {query, pos, negs}."),
+    output: Path = typer.Option(
+        ...,
+        "--output",
+        "-o",
+        help="JSONL file to write: {query, pos, negs}. Of one folder made by `data prepare`, a name without an "
+        "ending gives another such folder.",
+    ),
     corpus: Path | None = typer.Option(None, help="corpus.jsonl whose documents may be negatives, too."),
     source: list[str] = typer.Option(
         ["bm25"],
@@ -87,11 +94,13 @@ def mine(
     """
     from rich.console import Console
 
+    from neural_sparse.data.prepared import PreparedSet, is_prepared
     from neural_sparse.data.training_set import load_training_set
     from neural_sparse.errors import InputError
     from neural_sparse.mining.build import SOURCE_KINDS, Sources, parse_source
     from neural_sparse.mining.miner import Miner
     from neural_sparse.mining.options import MiningOptions
+    from neural_sparse.mining.prepared_output import check_free
     from neural_sparse.mining.run import mine_to_file
     from neural_sparse.teachers.build import precision_of
     from neural_sparse.teachers.cache import TeacherCache
@@ -124,6 +133,10 @@ def mine(
     if scores and teacher is None and cross_encoder is None:
         raise InputError("--scores are a teacher's: name one with --teacher or --cross-encoder")
 
+    prepared = None
+    if not output.suffix and corpus is None and len(data) == 1 and is_prepared(data[0]):
+        check_free(output)
+        prepared = PreparedSet.load(data[0])
     loaded = load_training_set(data, corpus)
     console = Console()
     console.print(f"{len(loaded):,} examples, {len(loaded.documents):,} documents")
@@ -139,7 +152,7 @@ def mine(
         # Only a cross-encoder computes while the blocks are mined.
         judged = cross_encoder is not None or (teacher or "").startswith("cross-encoder:")
         miners = chosen.without_gpus() if chosen is not None and not judged else chosen
-        counts = mine_to_file(miner, output, scores, miners)
+        counts = mine_to_file(miner, output, scores, miners, prepared)
     _print_counts(counts, options.num_negatives, console)
     console.print(f"written to {output}")
 

@@ -16,6 +16,7 @@ from neural_sparse.data.cleaning import Counts
 from neural_sparse.data.near_duplicates import BANDS, DOCUMENT_GRAM, QUERY_GRAM, clusters
 from neural_sparse.data.part import Part
 from neural_sparse.data.reading import uniform
+from neural_sparse.data.row_lists import RowLists
 from neural_sparse.keys import Keys, Rows, first_occurrence
 
 QUERIES, DOCUMENTS, EXAMPLES = "queries.arrow", "documents.arrow", "examples.arrow"
@@ -241,15 +242,14 @@ class Assembly:
             self.counts[source].negatives_dropped += number
         scores, score_counts = self._scores(table, kept, owners, known)
         counts = np.bincount(owners[~known], minlength=len(kept))
-        columns = [
-            pa.array(query_rows),
-            pa.array(positives),
-            pa.LargeListArray.from_arrays(_offsets(counts), pa.array(negatives[~known])),
-            pa.LargeListArray.from_arrays(_offsets(score_counts), pa.array(scores)),
-            pa.array(table.source[kept], pa.int32()),
-        ]
-        with pa.ipc.new_file(str(path), EXAMPLES_SCHEMA) as writer:  # one batch: columns without a copy
-            writer.write_batch(pa.record_batch(columns, schema=EXAMPLES_SCHEMA))
+        write_examples(
+            path,
+            query_rows,
+            positives,
+            RowLists.of_lengths(negatives[~known], counts),
+            RowLists.of_lengths(scores, score_counts),
+            table.source[kept],
+        )
 
     def _scores(
         self, table: _Table, kept: Rows, owners: Rows, known: npt.NDArray[np.bool_]
@@ -274,6 +274,26 @@ class Assembly:
         return flat[stays], np.bincount(owner[stays], minlength=len(kept))
 
 
+def write_examples(
+    path: Path,
+    query_rows: Rows,
+    positives: Rows,
+    negatives: RowLists,
+    scores: RowLists,
+    sources: npt.NDArray[np.integer],
+) -> None:
+    """Write the examples of a prepared folder; arguments as the attributes of `PreparedSet`."""
+    columns = [
+        pa.array(query_rows),
+        pa.array(positives),
+        pa.LargeListArray.from_arrays(pa.array(negatives.offsets), pa.array(negatives.flat, pa.int64())),
+        pa.LargeListArray.from_arrays(pa.array(scores.offsets), pa.array(scores.flat, pa.float32())),
+        pa.array(sources, pa.int32()),
+    ]
+    with pa.ipc.new_file(str(path), EXAMPLES_SCHEMA) as writer:  # one batch: columns without a copy
+        writer.write_batch(pa.record_batch(columns, schema=EXAMPLES_SCHEMA))
+
+
 def _numbered(keys: Keys) -> tuple[Rows, Rows]:
     """A number for each key, in order of first occurrence, and where each number first occurs."""
     first = first_occurrence(keys)
@@ -285,7 +305,3 @@ def _ranges(starts: Rows, counts: Rows) -> Rows:
     """start, start + 1, ... start + count - 1 of each, one after another."""
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     return np.repeat(starts, counts) + within
-
-
-def _offsets(counts: Rows) -> pa.Array:
-    return pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int64())

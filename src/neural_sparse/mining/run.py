@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
+from neural_sparse.data.prepared import PreparedSet
 from neural_sparse.disk import require_space
 from neural_sparse.errors import InputError
 from neural_sparse.mining.mined import Mined, write_jsonl
 from neural_sparse.mining.miner import Miner
+from neural_sparse.mining.prepared_output import check_free, write_prepared
 from neural_sparse.parts import Parts
 from neural_sparse.workers import Advance, Engine, Work, in_workers
 
@@ -19,9 +21,13 @@ SAMPLE = 1000  # documents
 
 
 def mine_to_file(
-    miner: Miner, output: str | Path, with_scores: bool = False, engine: Engine | None = None
+    miner: Miner,
+    output: str | Path,
+    with_scores: bool = False,
+    engine: Engine | None = None,
+    prepared: PreparedSet | None = None,
 ) -> dict[str, int]:
-    """Mine all examples and write a JSONL file that `load_training_set` reads.
+    """Mine all examples and write a JSONL file, or a prepared folder, that `load_training_set` reads.
 
     Stopped and called again with the same arguments, it goes on where it was and writes the same bytes.
 
@@ -30,6 +36,8 @@ def mine_to_file(
         with_scores: {query, docs, scores} instead, the positive first, scored by `miner.scorer`.
         engine: mines the blocks elsewhere, such as `RayEngine`, where texts and vectors are sent; the scores of a
             cross-encoder are then not kept in the teacher cache.
+        prepared: what the miner's data were loaded from: `output` becomes a folder like it, with the negatives
+            (and scores) in it.
 
     Returns:
         `Mined.counts` over all examples.
@@ -41,10 +49,13 @@ def mine_to_file(
     output = Path(output)
     if with_scores and miner.scorer is None:
         raise InputError("scores are a teacher's: name one that scores the pairs, or leave the scores out")
-    if output.is_dir():
+    if prepared is not None:
+        check_free(output)
+    elif output.is_dir():
         raise InputError(f"{output} is a folder; the output is one JSONL file")
-    _require_space(miner, output)
-    parts = Parts(output.parent / f".{output.name}.parts", miner.settings(), miner.blocks, "safetensors")
+    _require_space(miner, output, prepared is not None)
+    settings = miner.settings()
+    parts = Parts(output.parent / f".{output.name}.parts", settings, miner.blocks, "safetensors")
     with tqdm(total=len(miner.data), desc="mining", unit=" queries", disable=None) as progress:
         missing = parts.missing()
         progress.update(len(miner.data) - sum(len(miner.examples(block)) for block in missing))
@@ -61,20 +72,26 @@ def mine_to_file(
                 counts[name] = counts.get(name, 0) + count
             yield part
 
-    write_jsonl(output, miner.data, read(), with_scores)
+    if prepared is not None:
+        write_prepared(output, prepared, read(), with_scores, settings)
+    else:
+        write_jsonl(output, miner.data, read(), with_scores)
     parts.remove()
     return counts
 
 
-def _require_space(miner: Miner, output: Path) -> None:
-    """Before the start, by the mean length of a sample of the documents, as if all wanted ones were found."""
+def _require_space(miner: Miner, output: Path, as_rows: bool) -> None:
+    """Before the start, as if all wanted ones were found; texts by the mean length of a sample."""
     data, wanted = miner.data, miner.options.num_negatives
-    rows = np.unique(np.linspace(0, len(data.documents) - 1, min(SAMPLE, len(data.documents))).astype(int))
-    document = float(np.mean([len(data.documents[row].encode("utf-8", "replace")) for row in rows.tolist()]))
-    row_bytes = document * (1 + wanted) + 4 * wanted * (1 if miner.scorer is None else 2)
-    require_space(
-        output.parent, row_bytes * len(data), f"mining {wanted} negatives for {len(data):,} queries"
-    )
+    example = wanted * (4 if miner.scorer is None else 8)  # in a part
+    if as_rows:
+        example += 12 * wanted
+    else:
+        count = min(SAMPLE, len(data.documents))
+        rows = np.unique(np.linspace(0, len(data.documents) - 1, count).astype(int)).tolist()
+        lengths = [len(data.documents[row].encode("utf-8", "replace")) for row in rows]
+        example += (1 + wanted) * sum(lengths) // count
+    require_space(output.parent, example * len(data), f"mining {wanted} negatives for {len(data):,} queries")
 
 
 def _start(miner: Miner, worker: int) -> Work[Mined]:
