@@ -31,8 +31,8 @@ class TeacherConfig:
 
     Attributes:
         kind: "dense", "sparse", "cross-encoder", "bm25" or "precomputed".
-        name: hub id, folder, folder inside an installed package; the JSONL file of a precomputed one;
-            nothing for BM25.
+        name: hub id, folder, folder inside an installed package; the JSONL file or
+            prepared folder of a precomputed one; nothing for BM25.
         weight: its share in the ensemble; only ratios matter.
         max_length: tokens it reads of a text; its own limit, or 512, if None.
     """
