@@ -24,7 +24,13 @@ from neural_sparse.distributed import ranks
 from neural_sparse.errors import InputError
 from neural_sparse.files import read_json, write_json
 from neural_sparse.idf import IdfWeights
-from neural_sparse.memory import available_memory, peak_memory, reset_peak_memory, resident_memory
+from neural_sparse.memory import (
+    available_memory,
+    peak_memory,
+    release_memory,
+    reset_peak_memory,
+    resident_memory,
+)
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.tokens import tokenize
 from neural_sparse.training.progress import ProgressBar
@@ -35,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 MOST = 1024  # queries; beyond that the batch is a question of learning, not of memory
 HEADROOM = 0.15  # share of the memory that is left to what a trial does not see: fragments, checkpoints, dev
-CPU_TRIALS = (2, 4, 8)  # queries
+CPU_START = 2  # queries of the first trial
 STEPS = 2  # of a trial: from the second on the optimiser has its moments
 SAMPLE = 4000  # documents among which long ones are looked for
 LONGEST = 64  # of them are what a trial is made of
@@ -230,10 +236,11 @@ def _fits_cuda(trial: Trial, batch: int, budget: int | None) -> bool:
 
 
 def _peaks(trial: Trial, budget: int, most: int) -> list[tuple[int, int]]:
-    """(batch, peak bytes) of small batches; none is tried that is expected to be too large."""
-    sizes = [size for size in CPU_TRIALS if size <= most] or [most]
-    peaks: list[tuple[int, int]] = []
-    for size in sizes:
+    """(batch, peak bytes) of batches that double until twice the last is expected to be too large."""
+    size = min(CPU_START, most)
+    peaks = [(size, _peak_of(trial, size))]
+    while size < most:
+        size = min(2 * size, most)
         if len(peaks) > 1 and predict(peaks, budget, most) < size:
             break
         peaks.append((size, _peak_of(trial, size)))
@@ -249,6 +256,7 @@ def _peak_of(trial: Trial, batch: int) -> int:
 
 def _release() -> None:
     gc.collect()
+    release_memory()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 

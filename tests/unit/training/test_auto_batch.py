@@ -201,7 +201,21 @@ def test_a_budget_that_nothing_fits_into(recipe: Recipe, data: TrainingSet) -> N
         largest_batch(recipe, model, idf, data, budget=1000)
 
 
-def test_no_trial_is_larger_than_what_is_expected_to_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("budget", "most", "found", "sizes"),
+    [
+        (449, 64, 6, [2, 4]),  # 8 would need 500
+        (500, 64, 8, [2, 4, 8]),
+        (1199, 64, 21, [2, 4, 8, 16]),
+        (10_000, 64, 64, [2, 4, 8, 16, 32, 64]),
+        (10_000, 50, 50, [2, 4, 8, 16, 32, 50]),
+        (10_000, 1, 1, [1]),
+        (120, 64, 0, [2, 4]),
+    ],
+)
+def test_trials_double_and_none_is_larger_than_what_is_expected_to_fit(
+    budget: int, most: int, found: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     tried: list[int] = []
 
     def peak(trial: Any, size: int) -> int:
@@ -210,13 +224,24 @@ def test_no_trial_is_larger_than_what_is_expected_to_fit(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(auto_batch, "_peak_of", peak)
     trial: Any = None
-    assert predict(auto_batch._peaks(trial, 449, 64), 449, 64) == 6
-    assert tried == [2, 4]
-    tried.clear()
-    assert predict(auto_batch._peaks(trial, 1100, 64), 1100, 64) == 20
-    assert tried == [2, 4, 8]
-    tried.clear()
-    assert auto_batch._peaks(trial, 1100, 1) == [(1, 150)]
+    assert predict(auto_batch._peaks(trial, budget, most), budget, most) == found
+    assert tried == sizes
+
+
+def test_memory_that_was_freed_before_does_not_hide_the_trials() -> None:
+    """As after teachers: what lies between blocks that are still in use stays with the process until it is trimmed."""
+
+    class Trial:
+        def run(self, batch: int) -> None:
+            _ = [np.ones(100_000, np.uint8) for _ in range(100 * batch)]
+
+    blocks = [np.ones(100_000, np.uint8) for _ in range(2000)]
+    kept = blocks[::50]
+    del blocks
+    trial: Any = Trial()
+    small, large = (auto_batch._peak_of(trial, size) for size in (2, 8))
+    assert len(kept) == 40
+    assert 40_000_000 < large - small < 80_000_000
 
 
 def test_several_devices_are_refused(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
