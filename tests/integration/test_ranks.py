@@ -167,3 +167,32 @@ def test_different_recipes_on_the_ranks(start: Path, tmp_path: Path) -> None:
         assert process.returncode == 2
         assert "different recipes (lambda_flops: [0.01, 0.02])" in error
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("how", "told"), [("fails", "error: the disk of this rank is gone"), ("killed", "SIGKILL")]
+)
+def test_the_others_stop_when_a_rank_fails(start: Path, tmp_path: Path, how: str, told: str) -> None:
+    recipe = {
+        "init": str(start),
+        "train": str(start.parent / "train.jsonl"),
+        "output": str(tmp_path / "run"),
+        "ranking": {"info_nce": 1.0},
+        "num_steps": 100_000,
+        "batch_size": 4,
+        "num_hard_negatives": 1,
+        "max_length": 32,
+    }
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(recipe))
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(  # the timeout is the test: a rank that waits for the other would wait for days
+        [sys.executable, *command, str(Path(__file__).parent / "failing_rank.py"), how, "train", str(file)],
+        capture_output=True,
+        text=True,
+        timeout=150,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+    )
+    assert done.returncode != 0
+    assert told in done.stderr
+    assert "rank      : 1" in done.stderr  # torchrun's report of who was first
