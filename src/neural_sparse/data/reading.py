@@ -111,6 +111,8 @@ class Reader:
         drawn = np.ones(piece.rows, bool)
         if self.thin < 1 and section.kind not in ("documents", "generated"):
             drawn = uniform(self._seed_of("thin", piece), piece.first, piece.rows) < self.thin
+            if piece.first == 0 and section.file.header:
+                drawn[0] = True  # no example to be left out
             left_out = piece.rows - int(drawn.sum())
             counts.read += left_out
             counts.dropped["not_sampled"] += left_out

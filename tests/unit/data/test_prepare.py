@@ -459,3 +459,12 @@ def test_columns_of_tsv_by_unusual_names(tmp_path: Path) -> None:
         InputError, match=r"a.tsv: --fields names columns, but the first line has none of ask"
     ):
         prepare([str(path)], tmp_path / "other", PrepareOptions(fields={"query": "ask"}))
+
+
+def test_a_header_is_no_example_that_was_left_out(tmp_path: Path) -> None:
+    rows = "".join(f"what is {number}\tit is {number * number}\n" for number in range(3000))
+    (tmp_path / "a.tsv").write_text(f"query\tpos\n{rows}")
+    for seed in range(3):  # the header is drawn with some of them
+        options = PrepareOptions(samples=(10,), seed=seed)
+        (source,) = prepare([str(tmp_path / "a.tsv")], tmp_path / f"out-{seed}", options).manifest["sources"]
+        assert (source["read"], source["examples"]) == (3000, 10)
