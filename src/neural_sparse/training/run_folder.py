@@ -102,7 +102,8 @@ def finish(
         metrics["dev"] = dev_history(state.log_history)
         best = f"checkpoint-{state.global_step}" if recipe.target_flops else state.best_model_checkpoint
         metrics["best_step"] = int(Path(str(best)).name.removeprefix("checkpoint-"))
-    plot_losses(history, output / "training_losses.png", metrics.get("dev", ()))
+    if history:  # a run that early stopping has ended before its first log line has none
+        plot_losses(history, output / "training_losses.png", metrics.get("dev", ()))
     write_json(output / "metrics.json", metrics)
     if recipe.encode_max_length:
         model.set_max_length(recipe.encode_max_length)
