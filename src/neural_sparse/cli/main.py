@@ -18,6 +18,7 @@ from neural_sparse.cli.export import export, push
 from neural_sparse.cli.idf import app as idf
 from neural_sparse.cli.judge_teachers import judge_teachers
 from neural_sparse.cli.mine import mine
+from neural_sparse.cli.plan import plan
 from neural_sparse.cli.quickstart import quickstart
 from neural_sparse.cli.recipes import recipes
 from neural_sparse.cli.search import explain, search
@@ -38,6 +39,7 @@ COMMANDS = (
     mine,
     judge_teachers,
     recipes,
+    plan,
     train,
     sweep,
     doctor,

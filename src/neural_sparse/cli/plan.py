@@ -1,0 +1,109 @@
+"""`neural-sparse plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+
+
+def plan(
+    recipe: str = typer.Argument(help="A recipe file, or the name of a shipped one (`recipes` lists them)."),
+    overrides: list[str] | None = typer.Argument(
+        None, metavar="[KEY=VALUE]...", help="Keys of the recipe to change."
+    ),
+    documents: list[float] | None = typer.Option(
+        None, help="In the corpus, such as 8.84e6; repeat it to compare.", show_default="counted in the data"
+    ),
+    queries: float | None = typer.Option(
+        None, help="In the training data.", show_default="counted in the data, or at most MS MARCO's"
+    ),
+    hardware: list[str] | None = typer.Option(
+        None,
+        help="gb10, h100x8, cluster32, this, or a YAML file; repeat it to compare.",
+        show_default="this",
+    ),
+    terms: float | None = typer.Option(
+        None, min=1, help="Non-zero entries per document of the finished model."
+    ),
+    price: float | None = typer.Option(None, min=0, help="USD per node and hour."),
+    measure: bool = typer.Option(
+        False, "--measure", help="Time a sample of each stage here, with the recipe's models (a minute)."
+    ),
+    markdown: bool = typer.Option(False, help="Print tables as Markdown."),
+) -> None:
+    """Time, memory, disk and money of IDF, mining, teaching, training, encoding and indexing, before they start.
+
+    Example: neural-sparse plan finetune init=distilbert/distilbert-base-uncased --documents 8.84e6 --hardware h100x8
+    """
+    from dataclasses import replace
+
+    from rich.console import Console
+
+    from neural_sparse.config import read_recipe
+    from neural_sparse.errors import InputError
+    from neural_sparse.planning import report
+    from neural_sparse.planning.hardware import hardware_of
+    from neural_sparse.planning.rates import DEFAULT
+    from neural_sparse.planning.stages import plan as estimate
+    from neural_sparse.planning.workload import workload_of
+
+    settings = read_recipe(recipe, overrides or [])
+    if any(number < 1 for number in (*(documents or ()), queries or 1)):
+        raise InputError("--documents and --queries are numbers of at least 1")
+    machines = [hardware_of(name) for name in hardware or ["this"]]
+    if price is not None:
+        machines = [replace(machine, price_per_hour=price) for machine in machines]
+    work = workload_of(settings, documents[0] if documents else None, queries, terms)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=150)
+    here = DEFAULT
+    if measure:
+        from neural_sparse.planning.measure import measure as measure_here
+
+        here, measured = measure_here(
+            settings, DEFAULT, work, lambda what: console.print(f"measuring: {what}")
+        )
+        work = work if terms is not None else measured
+    both = [
+        (number, machine, here if machine.name == "this" else DEFAULT)
+        for number in documents or [work.documents.value]
+        for machine in machines
+    ]
+    plans = [
+        estimate(settings, work.of(number) if documents else work, machine, rate)
+        for number, machine, rate in both
+    ]
+    if len(plans) == 1:
+        _, machine, rate = both[0]
+        stages, found = report.stage_rows(plans[0], machine), report.limits(plans[0], machine)
+        _show(console, markdown, f"on {machine.nodes} x {machine.name}", report.COLUMNS, stages)
+        for line in found:
+            console.print(line, style=None if markdown else "bold")
+        console.print(f"{machine.name}: {machine.source}")
+        figures = report.figure_rows(settings, work, rate, machine)
+        _show(console, markdown, "what it rests on", ("figure", "value", "basis", "source"), figures)
+        return
+    rows = [
+        report.short_row(number, one, machine) for (number, machine, _), one in zip(both, plans, strict=True)
+    ]
+    _show(console, markdown, "time of each stage", report.short_columns(plans[0]), rows)
+
+
+def _show(
+    console: Any, markdown: bool, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
+) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from neural_sparse.planning import report
+
+    if markdown:
+        print(report.markdown(columns, rows) + "\n")
+        return
+    table = Table(*columns, title=title)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    console.print(table)

@@ -1,0 +1,130 @@
+"""The size of a transformer, from which its arithmetic follows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neural_sparse.errors import InputError
+from neural_sparse.files import read_json
+from neural_sparse.model.location import resolve_model
+from neural_sparse.planning.figure import Basis
+
+GATED = ("modernbert", "new", "nomic_bert", "gemma3_text", "llama")  # model types with two matrices up
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """
+    Attributes:
+        hidden: width; also that of a dense teacher's vectors.
+        intermediate: width inside a feed-forward layer.
+        gated: whether that layer has two matrices up and one down.
+        basis: derived from the model's own config.json, or assumed.
+    """
+
+    name: str
+    layers: int
+    hidden: int
+    intermediate: int
+    vocabulary: int
+    gated: bool = False
+    basis: Basis = Basis.derived
+
+    @property
+    def body_weights(self) -> int:
+        """Entries of the matrices that every token is multiplied with."""
+        feed_forward = (3 if self.gated else 2) * self.hidden * self.intermediate
+        return self.layers * (4 * self.hidden**2 + feed_forward)
+
+    @property
+    def parameters(self) -> int:
+        """Of the model with a tied masked-LM head; biases, norms and positions add about 1%."""
+        return self.body_weights + self.vocabulary * (self.hidden + 1) + self.hidden**2
+
+    def body_flops(self, tokens: float) -> float:
+        """Forward, per token of a text of `tokens`: two per weight, and attention over the text."""
+        return 2 * self.body_weights + 4 * self.layers * tokens * self.hidden
+
+    @property
+    def head_flops(self) -> float:
+        """Forward, per token: the masked-LM head."""
+        return 2 * self.hidden**2 + 2 * self.hidden * self.vocabulary
+
+
+def _published(
+    name: str, layers: int, hidden: int, intermediate: int, vocabulary: int, gated: bool = False
+) -> tuple[str, ModelShape]:
+    return name.lower(), ModelShape(name, layers, hidden, intermediate, vocabulary, gated, Basis.assumed)
+
+
+PUBLISHED = dict(
+    (
+        _published("opensearch-project/opensearch-neural-sparse-encoding-v1", 12, 768, 3072, 30522),
+        _published(
+            "opensearch-project/opensearch-neural-sparse-encoding-multilingual-v1", 12, 768, 3072, 105879
+        ),
+        _published(
+            "opensearch-project/opensearch-neural-sparse-encoding-doc-v2-distill", 6, 768, 3072, 30522
+        ),
+        _published("Alibaba-NLP/gte-large-en-v1.5", 24, 1024, 4096, 30528, gated=True),
+        _published("cross-encoder/ms-marco-MiniLM-L-12-v2", 12, 384, 1536, 30522),
+        _published("cross-encoder/ms-marco-MiniLM-L-6-v2", 6, 384, 1536, 30522),
+        _published("sentence-transformers/all-MiniLM-L6-v2", 6, 384, 1536, 30522),
+        _published("distilbert/distilbert-base-uncased", 6, 768, 3072, 30522),
+        _published("google-bert/bert-base-uncased", 12, 768, 3072, 30522),
+        _published("BAAI/bge-small-en-v1.5", 12, 384, 1536, 30522),
+        _published("BAAI/bge-m3", 24, 1024, 4096, 250002),
+    )
+)
+
+
+def shape_of(name: str) -> ModelShape:
+    """The shape of a model: from its config.json where it is on this machine, else as published.
+
+    Raises:
+        InputError: neither is known.
+    """
+    if (config := _local_config(name)) is not None:
+        return _read(name, config)
+    if (known := PUBLISHED.get(name.lower())) is not None:
+        return known
+    raise InputError(
+        f"the size of the model {name!r} is not known: it is not on this machine, and none of those whose size is "
+        f"built in ({', '.join(shape.name for shape in PUBLISHED.values())}); download it, or name one of its size"
+    )
+
+
+def _local_config(name: str) -> Path | None:
+    place = Path(resolve_model(name))
+    if place.is_dir():
+        found = [place / "config.json", *sorted(place.glob("*/config.json"))]
+        return next((file for file in found if file.is_file() and "vocab_size" in read_json(file)), None)
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        cached = try_to_load_from_cache(name, "config.json")
+    except ValueError:  # no hub id
+        return None
+    return Path(cached) if isinstance(cached, str) else None
+
+
+def _read(name: str, file: Path) -> ModelShape:
+    config: dict[str, Any] = read_json(file)
+
+    def number(*keys: str) -> int:
+        for key in keys:
+            if isinstance(config.get(key), int):
+                return config[key]
+        raise InputError(f"{file}: has none of {', '.join(keys)}; the model's size cannot be read from it")
+
+    hidden = number("hidden_size", "dim", "d_model")
+    return ModelShape(
+        name,
+        number("num_hidden_layers", "n_layers", "num_layers"),
+        hidden,
+        number("intermediate_size", "hidden_dim", "d_ff"),
+        number("vocab_size"),
+        config.get("model_type") in GATED,
+    )
