@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import ray_work
 
-from neural_sparse.distributed.ray_engine import RayEngine
+from neural_sparse.distributed.ray_engine import AHEAD, RayEngine
 from neural_sparse.errors import InputError
 
 ray = pytest.importorskip("ray", reason="needs the extra: pip install 'neural-sparse[ray]'")
@@ -128,6 +128,24 @@ def test_results_larger_than_the_object_store_are_spilled(engine: RayEngine, tmp
         assert (result == number).all()
         kept.append(result)
     assert sorted(int(result[0]) for result in kept) == list(range(20))
+
+
+def test_pieces_are_taken_only_as_fast_as_results_are(engine: RayEngine, tmp_path: Path) -> None:
+    """Back-pressure: whoever writes slowly has two results per worker waiting, not the whole corpus."""
+    taken: list[int] = []
+
+    def pieces() -> Iterator[int]:
+        for number in range(1000):
+            taken.append(number)
+            yield number
+
+    done = 0
+    for _ in engine(ray_work.start, (100, "", str(tmp_path)), pieces(), 2):
+        done += 1
+        assert len(taken) <= done + 2 * AHEAD  # of two workers
+        if done == 100:
+            break
+    assert done == 100
 
 
 def test_encoding(engine: RayEngine, corpus: Path, tmp_path: Path) -> None:
