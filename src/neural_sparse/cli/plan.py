@@ -55,7 +55,7 @@ def plan(
     machines = [hardware_of(name) for name in hardware or ["this"]]
     if price is not None:
         machines = [replace(machine, price_per_hour=price) for machine in machines]
-    work = workload_of(settings, documents[0] if documents else None, queries, terms)
+    work = workload_of(settings, max(documents) if documents else None, queries, terms)
     console = Console()
     if not console.is_terminal:
         console = Console(width=150)

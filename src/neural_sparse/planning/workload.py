@@ -9,7 +9,7 @@ import numpy as np
 
 from neural_sparse.config import Recipe
 from neural_sparse.errors import InputError
-from neural_sparse.planning.figure import Figure, assumed, given, measured
+from neural_sparse.planning.figure import Basis, Figure, assumed, given, measured
 
 SAMPLE = 2000  # texts whose tokens are counted
 MS_MARCO_QUERIES = 502_939  # with a judged passage, in its training split
@@ -43,9 +43,9 @@ class Workload:
     mined: bool
 
     def of(self, documents: float) -> Workload:
-        """The same kind of texts, another number of them (and no more queries than documents)."""
+        """The same kind of texts, another number of them; queries are given, or no more than documents."""
         queries = self.queries
-        if queries.value > documents:
+        if queries.value > documents and queries.basis is not Basis.given:
             queries = assumed(documents, "no more than documents")
         return replace(self, documents=given(documents), queries=queries)
 
@@ -70,7 +70,7 @@ def workload_of(
         )
     base = found or Workload(
         documents=given(0),
-        queries=assumed(min(documents or 0, MS_MARCO_QUERIES), "MS MARCO's training queries, at most"),
+        queries=assumed(MS_MARCO_QUERIES, "MS MARCO's training queries"),
         document_tokens=assumed(80, "a passage of MS MARCO"),
         query_tokens=assumed(8, "a query of MS MARCO"),
         document_bytes=assumed(400, "a passage of MS MARCO as a JSON line"),
@@ -81,16 +81,11 @@ def workload_of(
         negatives=assumed(recipe.negatives_pool, "negatives_pool of the recipe"),
         mined=bool(recipe.num_hard_negatives),
     )
-    changes: dict[str, Figure] = {}
-    if documents is not None:
-        changes["documents"] = given(documents)
-        if queries is None and base.queries.value > documents:
-            changes["queries"] = assumed(documents, "no more than documents")
     if queries is not None:
-        changes["queries"] = given(queries)
+        base = replace(base, queries=given(queries))
     if terms is not None:
-        changes["terms"] = given(terms)
-    return replace(base, **changes)  # type: ignore[arg-type]
+        base = replace(base, terms=given(terms))
+    return base if documents is None else base.of(documents)
 
 
 def _counted(recipe: Recipe) -> Workload | None:

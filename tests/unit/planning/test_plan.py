@@ -216,6 +216,12 @@ def test_data_that_are_here_are_counted(tmp_path: Path) -> None:
     assert (larger.documents.value, larger.document_tokens) == (1e6, work.document_tokens)
 
 
+def test_queries_are_no_more_than_documents_unless_given() -> None:
+    assert workload_of(RECIPE, 1e5).queries.value == 1e5
+    assert workload_of(RECIPE, 1e9).of(1e6).queries.value == workload_of(RECIPE, 1e6).queries.value == 502_939
+    assert workload_of(RECIPE, 1e5, queries=3e5).queries.value == 3e5
+
+
 # Refusals, and the command.
 
 
