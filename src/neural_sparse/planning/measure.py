@@ -23,6 +23,8 @@ from neural_sparse.planning.workload import Workload
 
 SECONDS = 6.0  # of each sample
 SAMPLE = 4000  # documents
+READ = 40_000  # lines of a file
+INDEXED = 3e6  # postings
 
 
 def measure(
@@ -132,7 +134,7 @@ def _reading(documents: list[str]) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "corpus.jsonl"
         with file.open("w") as lines:
-            for number, text in enumerate(itertools.islice(itertools.cycle(documents), 40_000)):
+            for number, text in enumerate(itertools.islice(itertools.cycle(documents), READ)):
                 lines.write(json.dumps({"_id": str(number), "text": text}) + "\n")
 
         def read() -> float:
@@ -175,7 +177,7 @@ def _indexing(vectors: Any) -> float:
     from neural_sparse.search.index import SparseIndex
 
     rows, count = vectors, vectors.shape[0]
-    copies = max(1, round(3e6 / max(1, rows.nnz)))
+    copies = max(1, round(INDEXED / max(1, rows.nnz)))
     ids = [str(number) for number in range(copies * count)]
 
     def work() -> float:

@@ -80,6 +80,8 @@ def limits(estimates: Sequence[Estimate], hardware: Hardware) -> list[str]:
 def short_row(documents: float, estimates: Sequence[Estimate], hardware: Hardware) -> list[str]:
     """A row of the comparison: times of all stages, money, disk, what limits."""
     lacking = [one.stage for one in estimates if one.lacks(hardware)]
+    if sum(one.disk for one in estimates) > hardware.disk_gb * 1e9:
+        lacking.append("disk")
     longest = max(estimates, key=lambda one: one.seconds).stage
     return [
         count(documents),
