@@ -46,11 +46,11 @@ class BM25Teacher:
 
         ids = DocumentIds.numbers(len(documents))
         index = BM25Index.build(
-            list(documents), ids, k1=self.k1, b=self.b, stemmer=self.stemmer, stopwords=self.stopwords
+            documents, ids, k1=self.k1, b=self.b, stemmer=self.stemmer, stopwords=self.stopwords
         )
         return PreparedVectors(
             self.name,
-            Rows.of(index.encode_queries(list(queries))),
+            Rows.of(index.encode_queries(queries)),
             np.arange(len(queries)),
             Rows.of(index.document_weights()),
             np.arange(len(documents)),
