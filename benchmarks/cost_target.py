@@ -10,6 +10,7 @@ seed. The table says how near each target was hit, and the nDCG@10 reached besid
 import argparse
 import json
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ def main() -> None:
             place = [f"output={work}/{kind}-{seed}", f"seed={seed}"]
             grid = read_grid(options.recipe, [*fixed, *options.overrides, settings, *place])
             judge = Judge.of([run.recipe for run in grid.runs], [str(work / "collection")])
-            result = sweep(grid, judge, shared=shared, say=print)
+            result = sweep(grid, judge, shared=shared, say=partial(print, flush=True))
             results.append([one for one in result.outcomes if one.status == "finished"])
             settings = "target_flops=" + ",".join(f"{one.figures['FLOPS']:.3g}" for one in results[0])
         rows += compared(seed, *results)
