@@ -10,7 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -154,32 +154,58 @@ def test_encoding(engine: RayEngine, corpus: Path, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"part_bytes": 4000, "show_progress": False}
     encode_corpus(MODEL, corpus, tmp_path / "here", threads=1, **settings)
     encode_corpus(MODEL, f"local://{corpus}", tmp_path / "one", engine=engine, workers=1, **settings)
-    stop = threading.Event()
-    killer = threading.Thread(target=kill_workers, args=(2, stop, random.Random(1)))
-    killer.start()
-    encode_corpus(MODEL, corpus, tmp_path / "killed", engine=engine, **settings)
-    stop.set()
-    killer.join()
+    assert encode_under_fire(engine, corpus, tmp_path / "killed", 2, settings["part_bytes"]) == 2
     assert content(tmp_path / "here") == content(tmp_path / "one") == content(tmp_path / "killed")
 
 
-def kill_workers(times: int, stop: threading.Event, rng: random.Random) -> int:
-    """SIGKILL workers at random moments, each time one that is at work; returns how many were killed."""
+def kill_workers(times: int, stop: threading.Event, rng: random.Random, done: Callable[[], float]) -> int:
+    """SIGKILL workers, whatever they are at, `times` times at random moments of the work; returns how often.
+
+    Args:
+        done: the share of the work that is done, by which moments are told: so they are spread over all of it
+            on a fast machine and on a slow one.
+    """
     import psutil
 
     killed: set[int] = set()
-    while len(killed) < times and not stop.wait(rng.uniform(0.2, 2.0)):
-        found = [
-            process.pid
-            for process in psutil.Process().children(recursive=True)
-            if process.pid not in killed
-            and process.status() != psutil.STATUS_ZOMBIE
-            and process.name().startswith("ray::RayWorker")
-        ]
+    for moment in sorted(rng.uniform(0, 0.8) for _ in range(times)):
+        while done() < moment and not stop.wait(0.05):
+            pass
+        found: list[int] = []
+        while not found and not stop.wait(rng.uniform(0.05, 1.0)):
+            found = [
+                process.pid
+                for process in psutil.Process().children(recursive=True)
+                if process.pid not in killed
+                and process.status() != psutil.STATUS_ZOMBIE
+                and process.name().startswith("ray::RayWorker")
+            ]
         if found:
             killed.add(pid := rng.choice(found))
             os.kill(pid, signal.SIGKILL)
     return len(killed)
+
+
+def encode_under_fire(engine: RayEngine, corpus: Path, folder: Path, kills: int, part_bytes: int) -> int:
+    """Encode while workers are killed; returns how many were."""
+    from neural_sparse.search.encode_corpus import encode_corpus
+
+    stop, killed = threading.Event(), []
+    parts = folder.parent / f".{folder.name}.parts"
+    count = corpus.stat().st_size / part_bytes
+
+    def fire() -> None:
+        done = lambda: len(list(parts.glob("part-*"))) / count  # noqa: E731
+        killed.append(kill_workers(kills, stop, random.Random(), done))
+
+    killer = threading.Thread(target=fire)
+    killer.start()
+    try:
+        encode_corpus(MODEL, corpus, folder, engine=engine, part_bytes=part_bytes, show_progress=False)
+    finally:
+        stop.set()
+        killer.join()
+    return killed[0]
 
 
 @pytest.mark.slow
@@ -188,15 +214,8 @@ def test_ten_kills_in_twenty_thousand_documents(engine: RayEngine, tmp_path: Pat
     from neural_sparse.search.encoded import EncodedCollection
 
     corpus = write_corpus(tmp_path / "corpus.jsonl", 20_000)
-    settings: dict[str, Any] = {"part_bytes": 100_000, "show_progress": False}
-    encode_corpus(MODEL, corpus, tmp_path / "here", threads=1, **settings)
-    stop, killed = threading.Event(), []
-    killer = threading.Thread(target=lambda: killed.append(kill_workers(10, stop, random.Random())))
-    killer.start()
-    encode_corpus(MODEL, corpus, tmp_path / "killed", engine=engine, **settings)
-    stop.set()
-    killer.join()
-    assert killed == [10]
+    encode_corpus(MODEL, corpus, tmp_path / "here", threads=1, part_bytes=50_000, show_progress=False)
+    assert encode_under_fire(engine, corpus, tmp_path / "killed", 10, 50_000) == 10
     assert content(tmp_path / "here") == content(tmp_path / "killed")
     assert list(EncodedCollection(tmp_path / "killed").doc_ids) == [f"d{n}" for n in range(20_000)]
 
@@ -272,7 +291,9 @@ def test_a_cluster_of_another_version(engine: RayEngine) -> None:
     probe = "import ray; ray.__version__ = '2.1.0'\n" + ray_cluster._PROBE
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ray_cluster, "_PROBE", probe)
-        with pytest.raises(InputError, match=rf"another version of Ray or Python: .*{ray.__version__}.*2\.1\.0"):
+        with pytest.raises(
+            InputError, match=rf"another version of Ray or Python: .*{ray.__version__}.*2\.1\.0"
+        ):
             ray_cluster._check_reachable(address)
     ray_cluster._check_reachable(address)
 

@@ -149,7 +149,7 @@ class _Run:
         self._reported: dict[int, int] = {}
         self._pending: dict[Any, tuple[_Actor, int]] = {}  # references, and what is asked for
         self._watching: dict[Any, _Actor] = {}
-        self._failed_starts = 0
+        self._failed_starts = 0  # one after another
         self.actors: list[_Actor] = []
 
     def __call__(self, workers: int) -> Iterator[tuple[Any, Any]]:
@@ -224,6 +224,7 @@ class _Run:
             return
         if ticket == BEGIN:
             actor.ready = True
+            self._failed_starts = 0
             return
         result, items = found
         actor.tickets.remove(ticket)
