@@ -82,12 +82,19 @@ def largest_weights(model: Path) -> Path:
     return max(model.rglob("model.safetensors"), key=lambda file: file.stat().st_size)
 
 
-def difference(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> float:
-    """Largest difference of a weight, but for the keys' biases: softmax ignores those, so that their gradient is
-    rounding alone, which Adam scales up to whole steps."""
+def differences(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Of all weights but the keys' biases: softmax ignores those, so that their gradient is rounding alone, which
+    Adam scales up to whole steps."""
     assert ours.keys() == theirs.keys()
     compared = [name for name in ours if not name.endswith("key.bias")]
-    return max(float((ours[name] - theirs[name]).abs().max()) for name in compared)
+    return torch.cat([(ours[name] - theirs[name]).abs().flatten() for name in compared])
+
+
+def assert_same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
+    """After steps that move weights by 1e-4; one in a million may have a gradient that is mostly rounding, too."""
+    found = differences(ours, theirs)
+    assert float((found > 2e-6).float().mean()) < 1e-6
+    assert float(found.max()) < 1e-5
 
 
 @pytest.fixture(scope="module")
@@ -112,9 +119,9 @@ def test_same_losses_and_weights(start: Path, alone: Path, count: int) -> None:
         for key in ("ranking", "flops", "nonzero_terms"):  # logged with four decimals
             assert ours[key] == pytest.approx(theirs[key], rel=1e-5, abs=1e-4)
         assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-4)
-    assert difference(weights(output), weights(alone)) < 2e-6
+    assert_same(weights(output), weights(alone))
     early = load_file(largest_weights(alone / "checkpoint-10"))
-    assert difference(weights(alone), early) > 1e-5  # so that being equal means something
+    assert float(differences(weights(alone), early).max()) > 1e-5  # so that being equal means something
 
 
 def test_accumulation_and_gradient_cache_on_ranks(start: Path) -> None:
@@ -123,7 +130,7 @@ def test_accumulation_and_gradient_cache_on_ranks(start: Path) -> None:
         runs.append(start.parent / f"accumulated-{count}")
         done = launch(start, runs[-1], count, num_steps=3, gradient_accumulation_steps=2, cache_tokens=100)
         assert done.returncode == 0, done.stderr
-    assert difference(*map(weights, runs)) < 2e-6
+    assert_same(*map(weights, runs))
 
 
 def test_resumes_on_another_number_of_ranks(start: Path, alone: Path) -> None:
@@ -135,7 +142,7 @@ def test_resumes_on_another_number_of_ranks(start: Path, alone: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "checkpoint-10" in done.stderr
     assert read_json(output / "metrics.json")["history"][10]["step"] == 11
-    assert difference(weights(output), weights(alone)) < 2e-6
+    assert_same(weights(output), weights(alone))
 
 
 def test_different_recipes_on_the_ranks(start: Path, tmp_path: Path) -> None:
