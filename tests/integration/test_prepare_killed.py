@@ -23,7 +23,6 @@ from neural_sparse.model.location import resolve_model
 
 pytestmark = pytest.mark.integration
 MODEL = "cognition/model"
-KILLS = 20
 PREPARE = """
 import sys
 from neural_sparse.data.cleaning import Cleaning
@@ -71,7 +70,8 @@ def sums(folder: Path) -> dict[str, str]:
     return {path.name: sha256_file(path) for path in sorted(folder.iterdir())}
 
 
-def test_killed_twenty_times_it_ends_with_the_same_bytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [6, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_it_ends_with_the_same_bytes(tmp_path: Path, kills: int) -> None:
     inputs = sources(tmp_path)
     began = time.monotonic()
     assert start(tmp_path / "whole", 1, inputs).wait() == 0
@@ -80,7 +80,7 @@ def test_killed_twenty_times_it_ends_with_the_same_bytes(tmp_path: Path) -> None
     rng = random.Random(1)
     output = tmp_path / "out"
     finished, resumed = 0, 0
-    for kill in range(KILLS):
+    for kill in range(kills):
         process = start(output, 1 + kill % 2, inputs)
         try:
             finished += process.wait(rng.uniform(0.3, 1.1) * whole) == 0
@@ -92,7 +92,7 @@ def test_killed_twenty_times_it_ends_with_the_same_bytes(tmp_path: Path) -> None
         resumed += any(tmp_path.glob(".out.work/*/part-*"))
     assert start(output, 2, inputs).wait() == 0
     assert sums(output) == expected
-    assert resumed >= 3  # some kills were in the middle of the work
+    assert resumed >= kills // 6  # some kills were in the middle of the work
     left = sorted(path.name for path in tmp_path.iterdir())
     assert left == ["beir", "documents", "out", "pairs.jsonl", "whole"]
 
