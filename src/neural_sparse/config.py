@@ -81,6 +81,8 @@ class Recipe:
         frequency_weighted_flops: press frequent tokens harder.
         train_query_weights: let the query weights move from IDF (Li-LSR); still a table, still no inference.
         query_learning_rate: of the query weights, if they are trained.
+        temperature: the student's scores are divided by it in the ranking losses. A start whose scores are far
+            apart (tens) has nothing to learn from S = 30, and is torn by a small S, unless they are made smaller.
         idf_in_matching: False trains without IDF in the score, for comparison.
         num_steps: optimiser steps.
         batch_size: queries scored together, over all devices; accumulation multiplies it per optimiser step.
@@ -131,6 +133,7 @@ class Recipe:
     flops_ramp_steps: int | None = None
     l0_threshold: int | None = None
     frequency_weighted_flops: bool = False
+    temperature: float = 1.0
     idf_in_matching: bool = True
     train_query_weights: bool = False
     query_learning_rate: float = 1e-3
@@ -180,6 +183,8 @@ class Recipe:
         ):
             if getattr(self, key) < 0:
                 raise InputError(f"{key} must not be negative, but is {getattr(self, key)}")
+        if self.temperature <= 0:
+            raise InputError(f"temperature must be positive, not {self.temperature:g}")
         if self.dev is None and self.early_stopping is not None:
             raise InputError("early_stopping needs a dev collection: dev=FOLDER")
         if self.dev is None and self.eval_steps is not None:

@@ -34,6 +34,7 @@ class IDFAwareLoss(nn.Module):
         l0_threshold: press only documents with more non-zero terms (arXiv 2504.14839).
         frequency_weighted_flops: press frequent tokens harder (in the spirit of arXiv 2505.15070).
         idf_in_matching: False scores without IDF, for comparison.
+        temperature: the student's scores are divided by it before the ranking losses; 1 in the paper.
 
     Attributes:
         step: optimiser steps so far; whoever owns the optimiser sets it.
@@ -59,6 +60,7 @@ class IDFAwareLoss(nn.Module):
         l0_threshold: int | None = None,
         frequency_weighted_flops: bool = False,
         idf_in_matching: bool = True,
+        temperature: float = 1.0,
     ) -> None:
         super().__init__()
         vector = _vector(idf_weights, default_idf, tokenizer)
@@ -71,6 +73,8 @@ class IDFAwareLoss(nn.Module):
             )
         if lambda_flops < 0:
             raise InputError(f"lambda_flops must be >= 0, not {lambda_flops}")
+        if temperature <= 0:
+            raise InputError(f"temperature must be positive, not {temperature}")
         self.flops_weights: Tensor | None
         self.register_buffer(
             "flops_weights", document_frequency_weights(vector) if frequency_weighted_flops else None
@@ -83,6 +87,7 @@ class IDFAwareLoss(nn.Module):
         self.lambda_flops = lambda_flops
         self.ramp_steps = ramp_steps
         self.l0_threshold = l0_threshold
+        self.temperature = temperature
         self.step = 0
         self.lambda_factor = 1.0
         self.to(device)
@@ -129,9 +134,9 @@ class IDFAwareLoss(nn.Module):
             positive = torch.arange(len(scores), device=scores.device) * group
         ranking = scores.new_zeros(())
         for name, weight in self.ranking.items():
-            judged = scores
+            judged = scores / self.temperature
             if name == "info_nce" and also_relevant is not None:
-                judged = scores.masked_fill(also_relevant, -torch.inf)
+                judged = judged.masked_fill(also_relevant, -torch.inf)
             ranking = ranking + weight * RANKING_LOSSES[name](judged, teacher_scores, known, positive)
         flops = flops_loss(documents.float(), self.flops_weights, self.l0_threshold)
         return {

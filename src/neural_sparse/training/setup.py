@@ -62,6 +62,7 @@ def build_trainer(
         l0_threshold=recipe.l0_threshold,
         frequency_weighted_flops=recipe.frequency_weighted_flops,
         idf_in_matching=recipe.idf_in_matching,
+        temperature=recipe.temperature,
     )
     bf16 = recipe.bf16
     if bf16 is None:

@@ -116,6 +116,17 @@ def test_idf_can_be_left_out_of_matching() -> None:
     ).all()
 
 
+@pytest.mark.parametrize("name", sorted(RANKING_LOSSES))
+def test_temperature_divides_the_students_scores_alone(name: str) -> None:
+    given = batch()
+    parts = IDFAwareLoss(IDF, 20, 0.1, ranking=name, temperature=5.0)(**given)
+    scores = idf_scores(given["query_ids"], given["query_mask"], IDF, given["documents"])
+    known = torch.ones_like(scores, dtype=torch.bool)
+    expected = RANKING_LOSSES[name](scores / 5, given["teacher_scores"], known, torch.tensor([0, 2, 4]))
+    torch.testing.assert_close(parts["ranking"], expected)
+    torch.testing.assert_close(parts["scores"], scores.detach())
+
+
 def test_other_relevant_documents_are_no_negatives() -> None:
     given = batch()
     given["documents"] = given["documents"].detach()
@@ -176,3 +187,5 @@ class TestTables:
             IDFAwareLoss(IDF, 20, 0.1, ranking={"kll": 1.0})
         with pytest.raises(InputError, match="lambda_flops must be >= 0"):
             IDFAwareLoss(IDF, 20, -0.1)
+        with pytest.raises(InputError, match="temperature must be positive, not 0"):
+            IDFAwareLoss(IDF, 20, 0.1, temperature=0)
