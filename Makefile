@@ -17,10 +17,10 @@ quickstart: $(VENV)/.installed
 test: unit integration
 
 unit: $(VENV)/.installed
-	$(BIN)/pytest -m "not integration and not slow"
+	$(BIN)/pytest --durations=10 -m "not integration and not slow"
 
 integration: $(VENV)/.installed
-	$(BIN)/pytest -m "integration and not slow"
+	$(BIN)/pytest --durations=25 -m "integration and not slow"
 
 slow: $(VENV)/.installed
 	$(BIN)/pytest -m slow
