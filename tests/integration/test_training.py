@@ -119,6 +119,9 @@ def test_a_run_leaves_everything_it_promises(finished: Path, recipe: Recipe) -> 
     assert [row["step"] for row in metrics["history"]] == [1, 2, 3, 4, 5, 6]
     for row in metrics["history"]:
         assert {"loss", "ranking", "flops", "nonzero_terms", "teacher_agreement", "learning_rate"} <= set(row)
+        assert {"lambda", "dead_dimensions", "saturation", "grad_norm"} <= set(row)
+    # The guide's quadratic ramp over a third of the run; the first step has no pressure yet.
+    assert [row["lambda"] for row in metrics["history"]] == pytest.approx([0, 0.01 / 4, *[0.01] * 4])
     assert not [file for file in (finished / "final_model").rglob("*") if file.suffix in (".bin", ".pkl")]
 
 

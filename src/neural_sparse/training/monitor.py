@@ -55,8 +55,24 @@ class DimensionMonitor:
         }
 
 
+def teacher_agreement(scores: Tensor, targets: Tensor, known: Tensor) -> Tensor:
+    """How often student and teachers put the same document first, a scalar.
+
+    Args:
+        scores, targets: of student and teachers [queries, documents].
+        known: bool, same shape: what the teachers scored. Queries with fewer than two such documents are left
+            out, for with them there is nothing to agree on; NaN if no other is left.
+    """
+    comparable = known.sum(1) > 1
+    mine = scores.masked_fill(~known, -torch.inf).argmax(1)
+    theirs = targets.masked_fill(~known, -torch.inf).argmax(1)
+    return ((mine == theirs) & comparable).sum() / comparable.sum()
+
+
 class CollapseGuard:
     """Stops a run whose documents have become empty, or dense.
+
+    All is counted in optimiser steps, whatever the accumulation.
 
     Args:
         vocab_size: dimensions.
@@ -68,37 +84,51 @@ class CollapseGuard:
         self.ramp_steps = ramp_steps
         self._means: deque[float] = deque(maxlen=PATIENCE)  # mean of the window that ended at each step
         self._window: deque[float] = deque(maxlen=WINDOW)
-        self._start: float | None = None
+        # The sparsest so far, not the start: a run may thin from a dense start and diverge afterwards.
+        self._sparsest = 0.0
+        self._step: int | None = None
+        self._parts = 0  # micro-batches of the step
 
     def check(self, step: int, terms: float, settings: str) -> None:
         """
         Args:
-            step: optimiser steps so far.
-            terms: non-zero terms per document in this one.
+            step: optimiser steps so far; micro-batches of one step have the same.
+            terms: non-zero terms per document in this micro-batch.
             settings: the keys that decide it, for the message.
 
         Raises:
             InputError: a collapse, with the keys to change.
         """
-        self._window.append(terms)
+        further = step == self._step
+        if further:
+            self._parts += 1
+            self._window[-1] += (terms - self._window[-1]) / self._parts
+        else:
+            self._step, self._parts = step, 1
+            self._window.append(terms)
+        if len(self._window) == 1:  # not yet trained: a run may become dense before the first window is full
+            self._sparsest = self._window[0]
         if len(self._window) < WINDOW:
             return
         mean = sum(self._window) / WINDOW
-        self._start = mean if self._start is None else self._start
         before = self._means[0] if len(self._means) == PATIENCE else None
-        self._means.append(mean)
+        if further and self._means:
+            self._means[-1] = mean
+        else:
+            self._means.append(mean)
         dense = DENSE * self.vocab_size
         if mean < EMPTY:
             raise InputError(
                 f"step {step}: documents have become empty ({mean:.2g} terms each): the FLOPS penalty has outweighed "
                 f"everything else. Make lambda_flops or learning_rate smaller, or flops_ramp_steps longer ({settings})"
             )
-        if mean > dense and self._start < dense / 2:
+        if mean > max(dense, 2 * self._sparsest):
             raise InputError(
-                f"step {step}: documents have become dense ({self._start:,.0f} terms each at first, now {mean:,.0f} of "
-                f"{self.vocab_size:,}): the run diverges. "
+                f"step {step}: documents have become dense ({self._sparsest:,.0f} terms each at their sparsest, now "
+                f"{mean:,.0f} of {self.vocab_size:,}): the run diverges. "
                 f"Make learning_rate smaller or warmup_steps longer ({settings})"
             )
+        self._sparsest = min(self._sparsest, mean)
         settled = step > self.ramp_steps + PATIENCE + WINDOW
         if settled and before is not None and mean > dense and mean > 0.9 * before:
             raise InputError(

@@ -24,17 +24,23 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _GREY = "#666666"
 _LOSSES = {"loss": "total", "ranking": "ranking", "flops": "FLOPS"}
+_SHARES = {
+    "saturation": "saturation",
+    "dead_dimensions": "dead dimensions",
+    "teacher_agreement": "agreement with the teachers",
+}
 _SMOOTH_FROM = 60  # points; fewer are drawn as they are
 
 
 def plot_losses(
     history: Sequence[dict[str, Any]], path: str | Path, dev: Sequence[dict[str, Any]] = ()
 ) -> None:
-    """Draw loss components over steps and, below them, sparsity, nDCG@10 on the dev collection, learning rate.
+    """Draw loss components over steps and, below them, sparsity, shares, nDCG@10 on the dev collection, gradients.
 
     Args:
-        history: rows of "step" and any of "loss", "ranking", "flops", "nonzero_terms", "learning_rate";
-            values that are absent or not finite are left out, and so is a panel without values.
+        history: rows of "step" and any of "loss", "ranking", "flops", "nonzero_terms", "saturation",
+            "dead_dimensions", "teacher_agreement", "grad_norm", "learning_rate"; values that are absent or not
+            finite are left out, and so is a panel without values.
         path: of the PNG to write.
         dev: rows of "step" and "ndcg10".
 
@@ -45,18 +51,18 @@ def plot_losses(
     losses = {label: points for label, points in losses.items() if points[0]}
     if not losses:
         raise InputError(f"{path}: the history has no loss to draw")
-    lower = [
-        (key, label, _series(history, key))
-        for key, label in (
-            ("nonzero_terms", "non-zero terms\nper document"),
-            ("saturation", "saturation"),
-            ("learning_rate", "learning rate"),
-        )
-    ]
-    lower.insert(2, ("ndcg10", "dev nDCG@10", _series(dev, "ndcg10")))
-    lower = [panel for panel in lower if panel[2][0]]
+    shares = {label: _series(history, key) for key, label in _SHARES.items()}
+    shares = {label: points for label, points in shares.items() if points[0]}
+    single = {
+        "non-zero terms\nper document": _series(history, "nonzero_terms"),
+        "share": next(iter(shares.values()), ([], [])),
+        "dev nDCG@10": _series(dev, "ndcg10"),
+        "gradient\nnorm": _series(history, "grad_norm"),
+        "learning rate": _series(history, "learning_rate"),
+    }
+    single = {label: points for label, points in single.items() if points[0]}
 
-    heights = [3.0] + [1.0 if key in ("learning_rate", "saturation") else 1.6 for key, _, _ in lower]
+    heights = [3.0] + [1.0 if label in ("learning rate", "gradient\nnorm") else 1.6 for label in single]
     figure = Figure(figsize=(8, 1.2 + sum(heights)), layout="constrained")
     panels = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
     # Medians: a penalty that ramps up from almost nothing is no reason to squeeze the rest.
@@ -66,18 +72,20 @@ def plot_losses(
     for (label, (steps, series)), colour in zip(losses.items(), _COLOURS, strict=False):
         _line(panels[0], steps, series, colour, label, width=2.6 if label == "total" else 1.5)
     panels[0].set_ylabel("loss")
-    panels[0].legend(
-        frameon=False, ncols=len(losses), loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2
-    )
-    for panel, (key, label, (steps, series)) in zip(panels[1:], lower, strict=True):
-        if key == "learning_rate":  # follows a schedule: nothing to smooth
+    _legend_above(panels[0], len(losses))
+    for panel, (label, (steps, series)) in zip(panels[1:], single.items(), strict=True):
+        panel.set_ylabel(label)
+        if label == "learning rate":  # follows a schedule: nothing to smooth
             panel.plot(steps, series, color=_GREY, linewidth=1.5)
-        elif key == "ndcg10":
+        elif label == "dev nDCG@10":
             panel.plot(steps, series, color=_COLOURS[4], linewidth=1.5, marker="o", markersize=4)
+        elif label == "share":
+            for (name, points), colour in zip(shares.items(), _COLOURS, strict=False):
+                _line(panel, *points, colour, name)
+            _legend_above(panel, len(shares))
         else:
             _line(panel, steps, series, _COLOURS[3])
-        panel.set_ylabel(label)
-        if key != "ndcg10":  # its differences are small
+        if label != "dev nDCG@10":  # its differences are small
             panel.set_ylim(bottom=0)
     for panel in panels:
         _tidy(panel)
@@ -177,6 +185,10 @@ def _line(
         mean.append((sums[at + reach + 1] - sums[at - reach]) / (2 * reach + 1))
     axes.plot(steps, values, color=colour, linewidth=0.8, alpha=0.3)
     axes.plot(steps, mean, color=colour, linewidth=width, label=label)
+
+
+def _legend_above(axes: Axes, columns: int) -> None:
+    axes.legend(frameon=False, ncols=columns, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2)
 
 
 def _tidy(axes: Axes) -> None:

@@ -21,7 +21,7 @@ from neural_sparse.losses.idf_aware import IDFAwareLoss
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.training.batches import Collator, Schedule
 from neural_sparse.training.cost_target import CostTarget
-from neural_sparse.training.monitor import CollapseGuard, DimensionMonitor
+from neural_sparse.training.monitor import CollapseGuard, DimensionMonitor, teacher_agreement
 
 QUERY_WEIGHTS = r"sub_modules\.query\.0\.weight$"  # name of the query table's parameter
 COMPLETE = "complete"  # written into a checkpoint folder last
@@ -60,10 +60,7 @@ class Objective(nn.Module):
         terms = (documents.detach() != 0).sum().float()
         parts["nonzero_terms"] = ranks.summed(terms) / scores.shape[1]
         if targets is not None and known is not None:
-            best = targets.masked_fill(~known, -torch.inf).argmax(1)
-            parts["teacher_agreement"] = (
-                (scores.masked_fill(~known, -torch.inf).argmax(1) == best).float().mean()
-            )
+            parts["teacher_agreement"] = teacher_agreement(scores, targets, known)
         return parts
 
     def _without_dropout(self, batch: dict[str, Any]) -> Tensor:
@@ -174,7 +171,8 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if "loss" in logs:
-            logs = logs | self.loss.dimensions.take()  # type: ignore[union-attr,attr-defined]
+            objective: Any = self.loss
+            logs = logs | objective.dimensions.take() | {"lambda": objective.loss.current_lambda}
             logs |= self.cost.figures() if self.cost is not None else {}
         super().log(logs, *args, **kwargs)
 

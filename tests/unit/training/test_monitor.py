@@ -7,7 +7,13 @@ import pytest
 import torch
 
 from neural_sparse.errors import InputError
-from neural_sparse.training.monitor import PATIENCE, WINDOW, CollapseGuard, DimensionMonitor
+from neural_sparse.training.monitor import (
+    PATIENCE,
+    WINDOW,
+    CollapseGuard,
+    DimensionMonitor,
+    teacher_agreement,
+)
 
 
 def test_dimensions_are_those_of_the_documents_since_the_last_call() -> None:
@@ -27,14 +33,24 @@ def test_dimensions_are_those_of_the_documents_since_the_last_call() -> None:
     assert monitor.take() == {}
 
 
-def run(terms: list[float], vocabulary: int = 1000, ramp: int = 50) -> int | None:
+def test_agreement_counts_queries_with_something_to_compare() -> None:
+    scores = torch.tensor([[1.0, 2, 9], [3, 2, 1], [0, 5, 1], [1, 0, 0]])
+    targets = torch.tensor([[0.1, 0.9, 0], [0, 1, 0.5], [1, 0, 0], [1, 0, 0]])
+    known = torch.tensor([[1, 1, 0], [1, 1, 1], [1, 0, 0], [0, 0, 0]], dtype=torch.bool)
+    assert float(teacher_agreement(scores, targets, known)) == 0.5
+    assert teacher_agreement(scores[2:], targets[2:], known[2:]).isnan()
+
+
+def run(terms: list[float], vocabulary: int = 1000, ramp: int = 50, accumulation: int = 1) -> int | None:
     """Step at which the run is stopped."""
     guard = CollapseGuard(vocabulary, ramp)
     for step, value in enumerate(terms):
-        try:
-            guard.check(step, value, "now lambda_flops=0.1")
-        except InputError:
-            return step
+        for part in range(accumulation):
+            try:
+                # Micro-batches of a step differ, their mean is the step's.
+                guard.check(step, value * (1 + (part - (accumulation - 1) / 2) / 10), "now lambda_flops=0.1")
+            except InputError:
+                return step
     return None
 
 
@@ -69,3 +85,29 @@ def test_a_cold_start_may_be_dense_while_it_thins() -> None:
     stopped = run([1000.0] * 600)
     assert stopped is not None
     assert 50 + PATIENCE <= stopped <= 50 + PATIENCE + 2 * WINDOW
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        [120.0] * 3,  # no warm-up: before the first window is full
+        [200.0] * 60,  # sparse, but not by half of what counts as dense
+        list(1000 * np.exp(-np.arange(300) / 60)),  # dense at first, sparse, dense again
+    ],
+    ids=["at once", "rather dense", "dense at first"],
+)
+def test_growing_dense_stops_it_whatever_the_start(before: list[float]) -> None:
+    stopped = run([*before, *[900.0] * 400], ramp=10_000)
+    assert stopped is not None
+    assert len(before) < stopped < len(before) + 100
+
+
+def test_micro_batches_are_no_steps() -> None:
+    thinning = list(1000 * np.exp(-np.arange(600) / 150))
+    assert run(thinning, accumulation=16) is None
+    for terms in ([120.0] * 60 + [0.0] * 200, [120.0] * 60 + [900.0] * 200, [1000.0] * 600):
+        once, often = run(terms), run(terms, accumulation=4)
+        assert once is not None
+        assert often is not None
+        assert abs(once - often) <= 1
+    assert run([120.0, 0.0, 120.0] * 60, accumulation=16) is None  # an empty step is not an empty run

@@ -49,6 +49,21 @@ def test_losses_above_sparsity_in_a_png(tmp_path: Path, drawn: list[Figure]) -> 
     assert sorted(file.name for file in path.parent.iterdir()) == ["training_losses.png"]
 
 
+def test_every_monitor_is_drawn(tmp_path: Path, drawn: list[Figure]) -> None:
+    shares = {"saturation": 0.8, "dead_dimensions": 0.4, "teacher_agreement": 0.6}
+    history = [row | shares | {"grad_norm": 2.0, "learning_rate": 1e-5} for row in _history(20)]
+    plot_losses(history, tmp_path / "losses.png", [{"step": 10, "ndcg10": 0.4}, {"step": 20, "ndcg10": 0.5}])
+    panels = {axes.get_ylabel(): axes for axes in drawn[0].axes}
+    assert list(panels) == [
+        "loss", "non-zero terms\nper document", "share", "dev nDCG@10", "gradient\nnorm", "learning rate"
+    ]  # fmt: skip
+    lines = panels["share"].lines
+    assert [line.get_ydata()[0] for line in lines] == list(shares.values())
+    assert "dead dimensions" in [line.get_label() for line in lines]
+    assert list(panels["gradient\nnorm"].lines[0].get_ydata()) == [2.0] * 20
+    assert list(panels["dev nDCG@10"].lines[0].get_ydata()) == [0.4, 0.5]
+
+
 def test_absent_and_infinite_values_are_left_out(tmp_path: Path, drawn: list[Figure]) -> None:
     history = [
         {"step": 2, "loss": 1.0},
