@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -174,6 +175,23 @@ class Recipe:
             if getattr(self, key) < 1:
                 raise InputError(f"{key} must be at least 1, not {getattr(self, key)}")
         for key in (
+            "encode_max_length",
+            "eval_steps",
+            "early_stopping",
+            "save_steps",
+            "save_total_limit",
+            "dev_queries",
+        ):
+            if (value := getattr(self, key)) is not None and value < 1:
+                raise InputError(f"{key} must be at least 1, not {value}; leave it out for its default")
+        for key in ("flops_ramp_steps", "l0_threshold", "max_grad_norm", "dev_documents"):
+            if (value := getattr(self, key)) is not None and value < 0:
+                raise InputError(f"{key} must not be negative, but is {value}")
+        if self.scale_constant <= 0:
+            raise InputError(
+                f"scale_constant must be positive, not {self.scale_constant:g}; the paper has 10 and 30"
+            )
+        for key in (
             "lambda_flops",
             "learning_rate",
             "query_learning_rate",
@@ -201,6 +219,18 @@ class Recipe:
         if not self.ranking or (unknown := sorted(set(self.ranking) - set(RANKING_LOSSES))):
             found = f"unknown ranking loss {unknown}" if self.ranking else "ranking: no loss is named"
             raise InputError(f"{found}; choose from {', '.join(RANKING_LOSSES)}")
+        if any(weight < 0 for weight in self.ranking.values()) or not any(self.ranking.values()):
+            raise InputError(
+                f"ranking: weights must not be negative, and one of them above 0, not {dict(self.ranking)}"
+            )
+        if self.teachers and not any(teacher.weight for teacher in self.teachers):
+            raise InputError(
+                "teachers: all weights are 0; give one of them a weight above 0, or leave out the teachers"
+            )
+        if self.train_query_weights and not self.idf_in_matching:
+            raise InputError(
+                "train_query_weights begins at IDF, and idf_in_matching=false trains without it; leave out one of them"
+            )
         if self.activation not in (None, *ACTIVATIONS):
             raise InputError(f"unknown activation {self.activation!r}; choose from {', '.join(ACTIVATIONS)}")
         self._check_negatives()
@@ -280,8 +310,16 @@ class Recipe:
             raise InputError(
                 "a query would be compared with its relevant document alone: raise num_hard_negatives or batch_size"
             )
+        if all(name == "info_nce" for name in self.ranking):
+            return
+        if self.batch_size * (1 + self.num_hard_negatives) == 2 and not self.auto_batch:
+            raise InputError(
+                f"scale_constant={self.scale_constant:g} with two candidates is a hard label: a batch of "
+                f"batch_size={self.batch_size} with num_hard_negatives={self.num_hard_negatives} holds two documents, "
+                "and two scores are normalised to exactly 0 and 1; raise num_hard_negatives or batch_size"
+            )
         alone = [teacher for teacher in self.teachers if teacher.kind in OWN_CANDIDATES]
-        if not alone or all(name == "info_nce" for name in self.ranking):
+        if not alone:
             return
         who = " and ".join(dict.fromkeys(teacher.kind for teacher in alone))
         if not self.num_hard_negatives:
@@ -367,9 +405,8 @@ def _build(cls: Any, values: Mapping[str, Any], source: str) -> Any:
     for key in values:
         if key not in fields:
             near = difflib.get_close_matches(str(key), fields, n=1, cutoff=0.5)
-            raise InputError(
-                f"{source}: unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
-            )
+            advice = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(fields)}"
+            raise InputError(f"{source}: unknown key {key!r}; {advice}")
     missing = [
         name
         for name, item in fields.items()
@@ -414,6 +451,8 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
             raise InputError(f"{where} must be a number, not {value!r}") from None
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{where} must be a finite number, not {value}")
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise InputError(f"{where} must be {hint.__name__}, not {value!r}")
     return value

@@ -113,6 +113,12 @@ CONTRADICTIONS: list[tuple[dict[str, Any], str]] = [
     ({"teachers": [CROSS_ENCODER, {"kind": "bm25"}], "num_hard_negatives": 0}, "fine-tuning without negatives"),
     ({"teachers": [{"kind": "precomputed", "name": "f"}], "num_hard_negatives": 0}, "a precomputed teacher scores"),
     ({"teachers": [CROSS_ENCODER], "num_hard_negatives": 1}, "scale_constant=30 with two candidates is a hard label"),
+    ({"teachers": [{"kind": "bm25"}], "num_hard_negatives": 1, "batch_size": 1}, "holds two documents"),
+    ({"teachers": [{"kind": "bm25"}], "num_hard_negatives": 0, "batch_size": 2}, "batch_size=2 with num_hard"),
+    ({"ranking": "info_nce", "train_query_weights": True, "idf_in_matching": False}, "idf_in_matching=false"),
+    ({"ranking": "info_nce", "early_stopping": 2}, "early_stopping needs a dev collection"),
+    ({"ranking": "info_nce", "eval_steps": 2}, "eval_steps needs a dev collection"),
+    ({"ranking": "info_nce", "dev": "d", "eval_steps": 2, "save_steps": 3}, "set eval_steps alone"),
     ({"ranking": "info_nce", "num_hard_negatives": 0, "batch_size": 1}, "its relevant document alone"),
     ({"ranking": "info_nce", "auto_batch": True, "cache_tokens": 64}, "auto_batch and cache_tokens contradict"),
 ]  # fmt: skip
@@ -129,6 +135,7 @@ def test_contradictory_settings_are_refused(change: dict[str, Any], message: str
     [
         {"teachers": [{"kind": "bm25"}], "num_hard_negatives": 0},  # scores the whole batch
         {"teachers": [CROSS_ENCODER, {"kind": "bm25"}], "num_hard_negatives": 1},
+        {"teachers": [{"kind": "bm25"}], "num_hard_negatives": 1, "batch_size": 1, "auto_batch": True},
         {"teachers": [CROSS_ENCODER], "num_hard_negatives": 2},
         {"teachers": [CROSS_ENCODER], "num_hard_negatives": 0, "ranking": "info_nce"},  # asks no teacher
         {"ranking": "info_nce", "num_hard_negatives": 0, "batch_size": 2},
