@@ -12,11 +12,15 @@ import fsspec
 import pytest
 
 from neural_sparse.cli.main import app
+from neural_sparse.data.assembly import EXAMPLES
 from neural_sparse.data.corpus_file import corpus_documents, corpus_file
+from neural_sparse.data.prepared import MANIFEST
+from neural_sparse.data.training_set import load_training_set
 from neural_sparse.errors import InputError
 from neural_sparse.files import lines_between, read_jsonl, sha256_file
 from neural_sparse.search.encode_corpus import encode_corpus
 from neural_sparse.search.encoded import EncodedCollection
+from neural_sparse.teachers.cache import TeacherCache
 from neural_sparse.urls import Url, location, read_from, upload_folder, work_folder, written_to
 
 ROWS = [{"_id": str(n), "text": f"text {n} é" + "é" * n} for n in range(50)]
@@ -182,3 +186,49 @@ def test_idf_from_a_url_to_a_url(
     ]
     done = CliRunner().invoke(app, again)
     assert isinstance(done.exception, InputError)  # the counts hold this corpus
+
+
+PAIRS = [{"query": f"sort {n % 7} lists", "pos": f"document {n} sorts lists"} for n in range(30)]
+
+
+def put(url: str, rows: list[dict[str, str]]) -> None:
+    with fsspec.open(url, "wb", auto_mkdir=True) as file:
+        file.write("\n".join(map(json.dumps, rows)).encode())
+
+
+def test_mining_from_a_url_to_a_url(
+    root: str, corpus: Url, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from typer.testing import CliRunner
+
+    monkeypatch.chdir(tmp_path)
+    put(f"{root}/pairs.jsonl", PAIRS)
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, PAIRS)))
+    (tmp_path / "corpus.jsonl").write_bytes(CONTENT)
+    for place, output in ((".", "here.jsonl"), (root, f"{root}/mined.jsonl")):
+        arguments = [f"{place}/pairs.jsonl", "--corpus", f"{place}/corpus.jsonl", "-n", "3", "-o", output]
+        done = CliRunner().invoke(app, ["mine", *arguments])
+        assert done.exit_code == 0, (done.output, done.exception)
+    with read_from(Url(f"{root}/mined.jsonl")) as path:
+        assert path.read_bytes() == (tmp_path / "here.jsonl").read_bytes()
+    assert not list((tmp_path / "outputs").glob(".*"))
+
+
+def test_a_collection_at_a_url(root: str, corpus: Url) -> None:
+    with pytest.raises(InputError, match=r"lacks queries\.jsonl"):
+        load_training_set([root])
+    put(f"{root}/queries.jsonl", [{"_id": "q", "text": "a query"}])
+    with fsspec.open(f"{root}/qrels/train.tsv", "wb", auto_mkdir=True) as file:
+        file.write(b"query-id\tcorpus-id\tscore\nq\t3\t1\n")
+    found = load_training_set([root])
+    assert list(found.queries) == ["a query"]
+    assert found.documents[found.positives[0]] == ROWS[3]["text"]
+
+
+def test_what_is_memory_mapped_cannot_be_at_a_url(root: str) -> None:
+    for name in (MANIFEST, EXAMPLES):
+        put(f"{root}/prepared/{name}", [])
+    with pytest.raises(InputError, match="copy the folder to a disk"):
+        load_training_set([f"{root}/prepared"])
+    with pytest.raises(InputError, match="name a folder on a disk"):
+        TeacherCache(f"{root}/cache")

@@ -16,18 +16,20 @@ if TYPE_CHECKING:
 
 
 def mine(
-    data: list[Path] = typer.Argument(
-        help="Training data: JSONL files ({query, pos} per line), folders in BEIR layout with qrels/train.tsv, or "
-        "folders made by `data prepare`."
+    data: list[str] = typer.Argument(
+        help="Training data: JSONL files ({query, pos} per line) or folders in BEIR layout with qrels/train.tsv, "
+        "paths or URLs (s3://, gs://, hf://), or folders made by `data prepare`."
     ),
-    output: Path = typer.Option(
+    output: str = typer.Option(
         ...,
         "--output",
         "-o",
-        help="JSONL file to write: {query, pos, negs}. Of one folder made by `data prepare`, a name without an "
-        "ending gives another such folder.",
+        help="JSONL file to write, a path or a URL: {query, pos, negs}. Of one folder made by `data prepare`, a "
+        "name without an ending gives another such folder.",
     ),
-    corpus: Path | None = typer.Option(None, help="corpus.jsonl whose documents may be negatives, too."),
+    corpus: str | None = typer.Option(
+        None, help="corpus.jsonl whose documents may be negatives, too; a path or a URL."
+    ),
     source: list[str] = typer.Option(
         ["bm25"],
         "--source",
@@ -104,6 +106,7 @@ def mine(
     from neural_sparse.mining.run import mine_to_file
     from neural_sparse.teachers.build import precision_of
     from neural_sparse.teachers.cache import TeacherCache
+    from neural_sparse.urls import location
 
     # Everything that can be wrong on the command line, before hours of encoding.
     if not (window := re.fullmatch(r"(\d+)-(\d+)", ranks)):
@@ -133,10 +136,20 @@ def mine(
     if scores and teacher is None and cross_encoder is None:
         raise InputError("--scores are a teacher's: name one with --teacher or --cross-encoder")
 
-    prepared = None
-    if not output.suffix and corpus is None and len(data) == 1 and is_prepared(data[0]):
-        check_free(output)
-        prepared = PreparedSet.load(data[0])
+    prepared, target, first = None, location(output), location(data[0])
+    if (
+        not target.suffix
+        and corpus is None
+        and len(data) == 1
+        and isinstance(first, Path)
+        and is_prepared(first)
+    ):
+        if not isinstance(target, Path):
+            raise InputError(
+                f"{output}: a prepared folder is memory-mapped; write it to a disk, or name a .jsonl"
+            )
+        check_free(target)
+        prepared = PreparedSet.load(first)
     loaded = load_training_set(data, corpus)
     console = Console()
     console.print(f"{len(loaded):,} examples, {len(loaded.documents):,} documents")
@@ -152,7 +165,7 @@ def mine(
         # Only a cross-encoder computes while the blocks are mined.
         judged = cross_encoder is not None or (teacher or "").startswith("cross-encoder:")
         miners = chosen.without_gpus() if chosen is not None and not judged else chosen
-        counts = mine_to_file(miner, output, scores, miners, prepared)
+        counts = mine_to_file(miner, target, scores, miners, prepared)
     _print_counts(counts, options.num_negatives, console)
     console.print(f"written to {output}")
 

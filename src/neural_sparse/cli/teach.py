@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from neural_sparse.cli.engine import ADDRESS, ENGINE, EngineName, chosen_engine
 
 RECIPE_HELP = "A recipe file, or the name of a shipped one (tiny-cpu)."
 OVERRIDES = typer.Argument(None, metavar="[KEY=VALUE]...", help="Keys of the recipe to change.")
-DATA_HELP = "Training data instead of the recipe's; may be given several times."
+DATA_HELP = "Training data instead of the recipe's, paths or URLs; may be given several times."
 
 app = typer.Typer(cls=group_with_default("fill"), no_args_is_help=True)
 
@@ -29,7 +30,7 @@ def teach() -> None:
 def fill_caches(
     recipe: str = typer.Argument(help=RECIPE_HELP),
     overrides: list[str] | None = OVERRIDES,
-    data: list[Path] | None = typer.Option(None, help=DATA_HELP),
+    data: list[str] | None = typer.Option(None, help=DATA_HELP),
     devices: str | None = typer.Option(
         None, help="A process for each, such as cuda:0,cuda:1; all GPUs if not given."
     ),
@@ -43,13 +44,19 @@ def fill_caches(
     Says first how many texts, how long and how much disk it takes. The same command goes on where an
     interrupted one stopped.
     """
+    # A cluster that does not answer is found now, not after negatives are mined and teachers measured.
+    with nullcontext() if plan else chosen_engine(engine, address) as chosen:
+        _fill(_prepared(recipe, overrides, data, devices), block, plan, chosen)
+
+
+def _fill(prepared: tuple[Any, Any, Any, Any], block: int, plan: bool, engine: Any) -> None:
     from rich.console import Console
 
     from neural_sparse.disk import readable
     from neural_sparse.teachers.teach import check_disk, fill, needs_of
 
     console = Console()
-    cache, ensemble, examples, pairs = _prepared(recipe, overrides, data, devices)
+    cache, ensemble, examples, pairs = prepared
     cache.block = block
     console.print(f"measuring {len(ensemble.teachers)} teachers on a sample ...")
     needs = needs_of(ensemble.teachers, examples.queries, examples.documents, pairs, cache)
@@ -58,13 +65,14 @@ def fill_caches(
     seconds = sum(need.seconds for need in needs)
     missing = sum(need.missing for need in needs)
     if missing:
+        here = " by this machine alone" if engine is not None else ""
         console.print(
-            f"{missing:,} to encode: about {_duration(seconds)}, {readable(needed)} in {cache.folder}"
+            f"{missing:,} to encode: about {_duration(seconds)}{here}, {readable(needed)} in {cache.folder}"
         )
     if plan:
         return
-    with chosen_engine(engine, address) as cache.engine:
-        spent = [fill(need, cache) for need in needs]
+    cache.engine = engine
+    spent = [fill(need, cache) for need in needs]
     console.print(_report_table(needs, spent, cache))
     console.print(f"the vectors are in {cache.folder}; train with teacher_cache={cache.folder}")
 
@@ -78,7 +86,7 @@ def export(
         None, help="Name of one of the recipe's teachers; the cross-encoder if not given."
     ),
     collection: Path | None = typer.Option(None, help="BEIR folder whose ids are written instead of texts."),
-    data: list[Path] | None = typer.Option(None, help=DATA_HELP),
+    data: list[str] | None = typer.Option(None, help=DATA_HELP),
 ) -> None:
     """Write a teacher's scores of each query's candidates; what its cache lacks is encoded first."""
     from neural_sparse.errors import InputError
@@ -133,7 +141,7 @@ def convert(
 
 
 def _prepared(
-    recipe: str, overrides: list[str] | None, data: list[Path] | None, devices: str | None = None
+    recipe: str, overrides: list[str] | None, data: list[str] | None, devices: str | None = None
 ) -> tuple[Any, Any, Any, Any]:
     """Cache, ensemble, training set and candidate pairs, just as `train` would have them."""
     import json
@@ -148,7 +156,7 @@ def _prepared(
     from neural_sparse.training.refresh import RunNegatives
     from neural_sparse.training.train import candidate_pairs
 
-    changes = [f"train={json.dumps([str(file) for file in data])}"] if data else []
+    changes = [f"train={json.dumps(data)}"] if data else []
     settings = read_recipe(recipe, [*(overrides or []), *changes])
     if not settings.teachers:
         raise InputError(f"{recipe}: the recipe names no teachers")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from neural_sparse.errors import InputError
 from neural_sparse.files import read_jsonl, replacing
+from neural_sparse.urls import Location
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +109,7 @@ class Collection:
         write_qrels(folder / "qrels" / f"{split}.tsv", self.qrels)
 
 
-def read_corpus(path: str | Path) -> tuple[list[str], list[str]]:
+def read_corpus(path: str | Location) -> tuple[list[str], list[str]]:
     """Ids and texts (title + " " + text) of a corpus.jsonl.
 
     Raises:

@@ -16,6 +16,7 @@ from neural_sparse.data.assembly import DOCUMENTS, EXAMPLES, QUERIES
 from neural_sparse.data.row_lists import RowLists
 from neural_sparse.errors import InputError
 from neural_sparse.files import read_json, sha256_file
+from neural_sparse.urls import Location
 
 MANIFEST = "manifest.json"
 
@@ -84,7 +85,7 @@ class PreparedSet:
                 raise InputError(f"{self.folder / name} is damaged; prepare the data again")
 
 
-def is_prepared(folder: Path) -> bool:
+def is_prepared(folder: Location) -> bool:
     """Whether a folder holds prepared data."""
     return (folder / MANIFEST).is_file() and (folder / EXAMPLES).is_file()
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from neural_sparse.data.collection import read_corpus, read_qrels
 from neural_sparse.data.layouts import examples_of
 from neural_sparse.errors import InputError
 from neural_sparse.files import read_jsonl
+from neural_sparse.urls import Location, read_from
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class Line(NamedTuple):
     weight: float | None = None
 
 
-def file_lines(file: Path, row_of: Callable[[str], int]) -> Iterator[Line]:
+def file_lines(file: Location, row_of: Callable[[str], int]) -> Iterator[Line]:
     """Each line that has a query and a relevant document.
 
     `row_of` gives the row of a document. Of {query, docs, scores} the best-scored document is the relevant
@@ -55,7 +55,7 @@ def file_lines(file: Path, row_of: Callable[[str], int]) -> Iterator[Line]:
             yield Line(texts[0], positive, negatives, str(example.get("source", "")), weight)
 
 
-def collection_lines(folder: Path, row_of: Callable[[str], int]) -> Iterator[Line]:
+def collection_lines(folder: Location, row_of: Callable[[str], int]) -> Iterator[Line]:
     """Each judgement above 0; all documents get a row.
 
     Raises:
@@ -64,14 +64,17 @@ def collection_lines(folder: Path, row_of: Callable[[str], int]) -> Iterator[Lin
     qrels_file = folder / "qrels" / "train.tsv"
     for file in (folder / "corpus.jsonl", folder / "queries.jsonl", qrels_file):
         if not file.is_file():
-            raise InputError(f"{folder}: lacks {file.relative_to(folder)}, needed to train on a collection")
+            name = str(file).removeprefix(f"{folder}/")
+            raise InputError(f"{folder}: lacks {name}, needed to train on a collection")
     doc_ids, texts = read_corpus(folder / "corpus.jsonl")
     row_by_id = {doc_id: row_of(text) for doc_id, text in zip(doc_ids, texts, strict=True)}
     query_texts = {
         str(row["_id"]): row["text"] for row in read_jsonl(folder / "queries.jsonl", ("_id", "text"))
     }
+    with read_from(qrels_file) as judged:
+        qrels = read_qrels(judged)
     lost = 0
-    for query_id, grades in read_qrels(qrels_file).items():
+    for query_id, grades in qrels.items():
         for doc_id, grade in grades.items():
             if grade <= 0:
                 continue

@@ -17,6 +17,7 @@ from neural_sparse.data.row_lists import RelevantRows, RowLists
 from neural_sparse.data.training_lines import collection_lines, file_lines
 from neural_sparse.errors import InputError
 from neural_sparse.keys import KeyIndex, first_rows, text_keys
+from neural_sparse.urls import Location, Url, location
 
 
 @dataclass
@@ -68,22 +69,27 @@ class TrainingSet:
         return [float(weight) if size else 0.0 for weight, size in zip(weights, sizes, strict=True)]
 
 
-def load_training_set(sources: Iterable[str | Path], corpus: str | Path | None = None) -> TrainingSet:
+def load_training_set(sources: Iterable[str | Location], corpus: str | Location | None = None) -> TrainingSet:
     """Read training data; each source is one of the mixture, a prepared folder as many as it was made of.
 
     Args:
         sources: folders made by `neural-sparse data prepare` (memory-mapped), JSONL files with {"query",
             "pos"} and perhaps "negs" (a list of texts) or {"query", "docs", "scores"} per line, or
             folders in BEIR layout with qrels/train.tsv. A "source" in the lines of a file tells its sources
-            apart, a "weight" beside it is that source's.
-        corpus: a corpus.jsonl whose documents may serve as negatives.
+            apart, a "weight" beside it is that source's. Files and BEIR folders may be URLs.
+        corpus: a corpus.jsonl, a path or a URL, whose documents may serve as negatives.
 
     Raises:
         InputError: a missing file, a malformed line (file and line), a folder without qrels/train.tsv,
-            no example at all.
+            no example at all; a prepared folder at a URL.
     """
-    paths = [Path(source) for source in sources]
-    prepared = [path for path in paths if is_prepared(path)]
+    paths = [location(source) for source in sources]
+    for path in paths:
+        if isinstance(path, Url) and path.suffix != ".jsonl" and is_prepared(path):
+            raise InputError(
+                f"{path}: prepared data are memory-mapped; copy the folder to a disk and name that"
+            )
+    prepared = [path for path in paths if isinstance(path, Path) and is_prepared(path)]
     if not prepared:
         return _from_texts(paths, corpus)
     sets = [_from_prepared(path) for path in prepared]
@@ -134,7 +140,7 @@ def _joined(sets: Sequence[TrainingSet], corpus: Sequence[str]) -> TrainingSet:
     )
 
 
-def _from_texts(sources: Sequence[Path], corpus: str | Path | None) -> TrainingSet:
+def _from_texts(sources: Sequence[Location], corpus: str | Location | None) -> TrainingSet:
     rows: dict[str, int] = {}
 
     def row_of(text: str) -> int:
@@ -147,7 +153,8 @@ def _from_texts(sources: Sequence[Path], corpus: str | Path | None) -> TrainingS
         first = sum(map(len, weights))
         labels: dict[str, int] = {}
         weights.append([])
-        lines = collection_lines if source.is_dir() else file_lines
+        in_folder = not (isinstance(source, Url) and source.suffix == ".jsonl") and source.is_dir()
+        lines = collection_lines if in_folder else file_lines
         for line in lines(source, row_of):
             number = labels.setdefault(line.label, len(labels))
             if number == len(weights[-1]):

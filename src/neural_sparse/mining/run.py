@@ -15,6 +15,7 @@ from neural_sparse.mining.mined import Mined, write_jsonl
 from neural_sparse.mining.miner import Miner
 from neural_sparse.mining.prepared_output import check_free, write_prepared
 from neural_sparse.parts import Parts
+from neural_sparse.urls import Location, Url, location, work_folder, written_to
 from neural_sparse.workers import Advance, Engine, Work, in_workers
 
 SAMPLE = 1000  # documents
@@ -22,7 +23,7 @@ SAMPLE = 1000  # documents
 
 def mine_to_file(
     miner: Miner,
-    output: str | Path,
+    output: str | Location,
     with_scores: bool = False,
     engine: Engine | None = None,
     prepared: PreparedSet | None = None,
@@ -32,7 +33,8 @@ def mine_to_file(
     Stopped and called again with the same arguments, it goes on where it was and writes the same bytes.
 
     Args:
-        output: {query, pos, negs} per line, in the order of the examples.
+        output: {query, pos, negs} per line, in the order of the examples. May be a URL: blocks then wait in
+            outputs/, and the file is uploaded when all are there.
         with_scores: {query, docs, scores} instead, the positive first, scored by `miner.scorer`.
         engine: mines the blocks elsewhere, such as `RayEngine`, where texts and vectors are sent; the scores of a
             cross-encoder are then not kept in the teacher cache.
@@ -44,18 +46,23 @@ def mine_to_file(
 
     Raises:
         InputError: scores asked for without a scorer; half-finished work of other settings; too
-            little room on the disk (with what is needed).
+            little room on the disk (with what is needed); a prepared folder for a URL.
     """
-    output = Path(output)
+    output = location(output)
+    work = work_folder(output)
     if with_scores and miner.scorer is None:
         raise InputError("scores are a teacher's: name one that scores the pairs, or leave the scores out")
     if prepared is not None:
+        if isinstance(output, Url):
+            raise InputError(
+                f"{output}: a prepared folder is memory-mapped; write it to a disk, or name a .jsonl"
+            )
         check_free(output)
     elif output.is_dir():
         raise InputError(f"{output} is a folder; the output is one JSONL file")
-    _require_space(miner, output, prepared is not None)
+    _require_space(miner, work.parent, prepared is not None)
     settings = miner.settings()
-    parts = Parts(output.parent / f".{output.name}.parts", settings, miner.blocks, "safetensors")
+    parts = Parts(work, settings, miner.blocks, "safetensors")
     with tqdm(total=len(miner.data), desc="mining", unit=" queries", disable=None) as progress:
         missing = parts.missing()
         progress.update(len(miner.data) - sum(len(miner.examples(block)) for block in missing))
@@ -72,15 +79,16 @@ def mine_to_file(
                 counts[name] = counts.get(name, 0) + count
             yield part
 
-    if prepared is not None:
+    if prepared is not None and isinstance(output, Path):
         write_prepared(output, prepared, read(), with_scores, settings)
     else:
-        write_jsonl(output, miner.data, read(), with_scores)
+        with written_to(output) as file:
+            write_jsonl(file, miner.data, read(), with_scores)
     parts.remove()
     return counts
 
 
-def _require_space(miner: Miner, output: Path, as_rows: bool) -> None:
+def _require_space(miner: Miner, folder: Path, as_rows: bool) -> None:
     """Before the start, as if all wanted ones were found; texts by the mean length of a sample."""
     data, wanted = miner.data, miner.options.num_negatives
     example = wanted * (4 if miner.scorer is None else 8)  # in a part
@@ -91,7 +99,7 @@ def _require_space(miner: Miner, output: Path, as_rows: bool) -> None:
         rows = np.unique(np.linspace(0, len(data.documents) - 1, count).astype(int)).tolist()
         lengths = [len(data.documents[row].encode("utf-8", "replace")) for row in rows]
         example += (1 + wanted) * sum(lengths) // count
-    require_space(output.parent, example * len(data), f"mining {wanted} negatives for {len(data):,} queries")
+    require_space(folder, example * len(data), f"mining {wanted} negatives for {len(data):,} queries")
 
 
 def _start(miner: Miner, worker: int) -> Work[Mined]:

@@ -59,6 +59,9 @@ class TeacherCache:
             written are those that one such device alone would write.
         engine: encodes more than a block elsewhere, such as `RayEngine`.
 
+    Raises:
+        InputError: the folder is a URL.
+
     Attributes:
         encoded: How many texts (or pairs) each teacher really encoded through this object.
         block: Texts encoded between two writes to disk: what a kill can lose.
@@ -71,6 +74,10 @@ class TeacherCache:
         devices: Sequence[str] = (),
         engine: Engine | None = None,
     ) -> None:
+        if "://" in str(folder):
+            raise InputError(
+                f"teacher cache {folder}: vectors are memory-mapped; name a folder on a disk, which may be a shared one"
+            )
         self.folder = Path(folder).expanduser() if folder is not None else None
         self.block = block
         self.devices = tuple(devices)

@@ -144,6 +144,13 @@ def test_command(run: Callable[..., str], recipe: list[Any], tmp_path: Path) -> 
     assert "names no teachers" in run(*recipe, "teachers=[]", "ranking=info_nce")
 
 
+def test_a_cluster_is_looked_for_before_anything_is_read(run: Callable[..., str], recipe: list[Any]) -> None:
+    """Mining negatives and measuring teachers can take hours."""
+    said = run(*recipe, "train=nowhere.jsonl", "--address", "10.0.0.1:6379")
+    assert "say --engine ray, too" in said
+    assert "nowhere.jsonl" in run(*recipe, "train=nowhere.jsonl")
+
+
 def test_export_and_convert(run: Callable[..., str], recipe: list[Any], tmp_path: Path) -> None:
     out = tmp_path / "scores.jsonl"
     assert "no cross-encoder; choose with --teacher: " in run("export", *recipe, "--output", out)
