@@ -68,7 +68,7 @@ def measure(
     say("training")
     flops = _training(recipe, encoder, documents, queries)
     (devices if on_device else timed)["training"] = measured(flops / share, source)
-    found = replace(rates, **timed, of_devices=devices)  # type: ignore[arg-type]
+    found = replace(rates, **timed, of_devices=devices, of_this_machine=True)  # type: ignore[arg-type]
     return found, replace(
         work, terms=measured(terms, f"{source}: {recipe.init} as it is, which training changes")
     )

@@ -27,6 +27,8 @@ class Rates:
         encoding, training, teaching: FLOP a second and core.
         of_devices: FLOP a second and device of these three, where that was measured; else follows from the
             hardware's tflops and utilisation.
+        of_this_machine: timed on the machine that is planned for; otherwise its cores are assumed to be
+            `core_speed` times as fast as those measured.
     """
 
     tokenizing: Figure
@@ -43,6 +45,7 @@ class Rates:
     training: Figure
     teaching: Figure
     of_devices: Mapping[str, Figure] = field(default_factory=dict)
+    of_this_machine: bool = False
 
 
 _IDF = f"docs/idf.md ({HERE}), divided by the cores"

@@ -117,6 +117,12 @@ def figure_rows(recipe: Recipe, work: Workload, rates: Rates, hardware: Hardware
         rows.append(
             ["step overhead", f"{hardware.step_seconds:g} s", "assumed", "launching kernels, waiting"]
         )
+    if hardware.all_devices > 1:
+        rows.append(["exchange", f"{hardware.exchange_gb_s:g} GB/s", "assumed", "of gradients, per device"])
+    if not rates.of_this_machine:
+        rows.append(
+            ["core speed", f"{hardware.core_speed:g}", "assumed", "against the cores that were measured"]
+        )
     rows.append(["price", f"{hardware.price_per_hour:g} USD/h", "assumed", "per node; --price"])
     for name in dict.fromkeys([recipe.init, *(str(one.name) for one in recipe.teachers if one.name)]):
         if any(one.name == name and one.kind == "precomputed" for one in recipe.teachers):

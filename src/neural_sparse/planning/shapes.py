@@ -74,6 +74,7 @@ PUBLISHED = dict(
         _published("sentence-transformers/all-MiniLM-L6-v2", 6, 384, 1536, 30522),
         _published("distilbert/distilbert-base-uncased", 6, 768, 3072, 30522),
         _published("google-bert/bert-base-uncased", 12, 768, 3072, 30522),
+        _published("BAAI/bge-base-en-v1.5", 12, 768, 3072, 30522),
         _published("BAAI/bge-small-en-v1.5", 12, 384, 1536, 30522),
         _published("BAAI/bge-m3", 24, 1024, 4096, 250002),
     )

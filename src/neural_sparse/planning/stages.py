@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from neural_sparse.config import Recipe, TeacherConfig
 from neural_sparse.planning import sizes
 from neural_sparse.planning.estimate import Estimate
-from neural_sparse.planning.figure import Figure, assumed, weakest
+from neural_sparse.planning.figure import Basis, Figure, assumed, weakest
 from neural_sparse.planning.hardware import Hardware
 from neural_sparse.planning.rates import Rates
 from neural_sparse.planning.shapes import ModelShape, shape_of
@@ -21,6 +21,7 @@ BACKWARD = 2  # times the forward pass of the transformer
 HEAD_BACKWARD = 0.2  # times the forward pass of the fused head: docs/performance.md, 64 to 141 of 610 ms
 RUNTIME = 1.5e9  # bytes of a process with torch and transformers
 TOKEN_BUDGET = 65536  # of an encoding batch on a device; named here, too, for plans need no torch
+TOKEN_BUDGET_CPU = 4096  # on cores
 INDEX_MEMORY = 1 << 30  # for postings in work
 
 
@@ -54,6 +55,10 @@ class Planner:
     def alone(self, amount: float, rate: Figure) -> float:
         return amount / (rate.value * self.hardware.core_speed)
 
+    def rests_on(self, *figures: Figure) -> Basis:
+        """The weakest of the figures, and of how fast these cores are against those that were measured."""
+        return max(weakest(*figures), Basis.derived if self.rates.of_this_machine else Basis.assumed)
+
     def batches(self, count: float) -> float:
         """What batches cost beside their arithmetic; on cores it is in the rates."""
         return count * self.hardware.batch_seconds / (self.hardware.all_devices or 1)
@@ -81,14 +86,14 @@ class Planner:
             },
             memory=300e6 * self.hardware.cores,
             disk=8 * shape_of(self.recipe.init).vocabulary * max(1.0, self.corpus_bytes / (32 << 20)),
-            basis=weakest(work.documents, work.document_tokens, rates.counting),
+            basis=self.rests_on(work.documents, work.document_tokens, rates.counting, rates.hashing),
         )
 
     def teaching(self) -> Estimate:
         teachers = [teacher for teacher in self.recipe.teachers if teacher.kind != "precomputed"]
         parts = {ARITHMETIC: 0.0, TOKENIZING: 0.0, BATCHES: 0.0, ONE_PROCESS: 0.0}
         disk = device_memory = 0.0
-        basis = weakest(self.work.documents, self.work.document_tokens)
+        basis = self.rests_on(self.work.documents, self.work.document_tokens)
         for teacher in teachers:
             if teacher.kind == "bm25":
                 tokens = self.work.documents.value * self.work.document_tokens.value
@@ -103,12 +108,14 @@ class Planner:
             disk += size
             device_memory = max(device_memory, self._inference_memory(shape, teacher.kind == "sparse"))
             basis = max(basis, rate.basis, shape.basis)
+            if teacher.kind == "cross-encoder":
+                basis = max(basis, self.work.queries.basis, self.work.negatives.basis)
         return Estimate(
             "teach",
             self.work.documents.value,
             "documents",
             parts,
-            memory=RUNTIME * max(1, self.hardware.devices),
+            memory=RUNTIME * max(1, self.hardware.devices) + (0 if self.hardware.devices else device_memory),
             device_memory=device_memory if self.hardware.devices else 0.0,
             disk=disk,
             basis=basis,
@@ -139,7 +146,7 @@ class Planner:
         queries, documents = work.queries.value if work.mined else 0.0, work.documents.value
         seconds = queries * rates.mining_query.value
         memory, alone = RUNTIME + documents * work.document_bytes.value, 0.0
-        basis = weakest(work.documents, work.queries, rates.mining_query)
+        basis = self.rests_on(work.documents, work.queries, rates.mining_query)
         for source in self.recipe.negatives if queries else ():
             kind, _, name = source.partition(":")
             if kind == "bm25":
@@ -204,7 +211,7 @@ class Planner:
             memory=RUNTIME * max(1, machine.devices) + (0 if on_device else memory),
             device_memory=memory if on_device else 0.0,
             disk=sizes.checkpoints(shape.parameters, recipe.save_total_limit),
-            basis=max(weakest(work.document_tokens, rate), shape.basis),
+            basis=max(self.rests_on(work.document_tokens, rate), shape.basis),
         )
 
     def encoding(self) -> Estimate:
@@ -225,10 +232,15 @@ class Planner:
                 BATCHES: self.batches(tokens / TOKEN_BUDGET),
                 ONE_PROCESS: checked + self.alone(self.corpus_bytes, rates.hashing),
             },
-            memory=RUNTIME * max(1, self.hardware.devices) + self._ids(),
+            memory=RUNTIME * max(1, self.hardware.devices)
+            + self._ids()
+            + (0 if self.hardware.devices else self._inference_memory(shape, True)),
             device_memory=self._inference_memory(shape, True) if self.hardware.devices else 0.0,
             disk=sizes.parts(work.documents.value, postings, self.corpus_bytes),
-            basis=max(weakest(work.documents, work.document_tokens, rate), shape.basis),
+            basis=max(
+                self.rests_on(work.documents, work.document_tokens, rate, rates.reading, rates.hashing),
+                shape.basis,
+            ),
         )
 
     def indexing(self) -> Estimate:
@@ -243,7 +255,7 @@ class Planner:
             {ONE_PROCESS: self.alone(postings, self.rates.indexing)},
             memory=RUNTIME + INDEX_MEMORY + self._ids(),
             disk=parts + segments + self.collection_bytes(),  # the parts stay until the collection is whole
-            basis=weakest(work.documents, work.terms, self.rates.indexing),
+            basis=self.rests_on(work.documents, work.terms, self.rates.indexing),
         )
 
     def collection_bytes(self) -> float:
@@ -261,7 +273,7 @@ class Planner:
 
     def _inference_memory(self, shape: ModelShape, with_head: bool) -> float:
         """Weights, and one batch: some copies of its tokens' states, its documents over the vocabulary."""
-        tokens = TOKEN_BUDGET
+        tokens = TOKEN_BUDGET if self.hardware.devices else TOKEN_BUDGET_CPU
         memory = 4 * shape.parameters + 2 * tokens * (6 * shape.hidden + 2 * shape.intermediate)
         return memory + (8 * tokens / self.work.document_tokens.value * shape.vocabulary if with_head else 0)
 

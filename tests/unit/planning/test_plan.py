@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,15 @@ import pytest
 from typer.testing import CliRunner
 
 from neural_sparse.cli.main import app
-from neural_sparse.config import Recipe, TeacherConfig
+from neural_sparse.config import RECIPES, Recipe, TeacherConfig, read_recipe
 from neural_sparse.errors import InputError
 from neural_sparse.planning import sizes
-from neural_sparse.planning.figure import Basis
+from neural_sparse.planning.figure import Basis, Figure, assumed, measured
 from neural_sparse.planning.hardware import KNOWN, Hardware, hardware_of
 from neural_sparse.planning.rates import DEFAULT
 from neural_sparse.planning.report import duration, limits, size
 from neural_sparse.planning.shapes import PUBLISHED, shape_of
-from neural_sparse.planning.stages import TOKEN_BUDGET, Planner, plan
+from neural_sparse.planning.stages import TOKEN_BUDGET, TOKEN_BUDGET_CPU, Planner, plan
 from neural_sparse.planning.workload import workload_of
 
 TEACHERS = (
@@ -127,6 +127,7 @@ def test_published_sizes_are_those_their_cards_state() -> None:
     stated = {
         "Alibaba-NLP/gte-large-en-v1.5": 434e6,
         "google-bert/bert-base-uncased": 110e6,
+        "BAAI/bge-base-en-v1.5": 109e6,
         "opensearch-project/opensearch-neural-sparse-encoding-multilingual-v1": 168e6,
         "cross-encoder/ms-marco-MiniLM-L-12-v2": 33e6,
     }
@@ -137,7 +138,7 @@ def test_published_sizes_are_those_their_cards_state() -> None:
 def test_the_batch_on_a_device_is_the_encoders() -> None:
     from neural_sparse.model.encoding import TOKENS_PER_BATCH
 
-    assert TOKENS_PER_BATCH["cuda"] == TOKEN_BUDGET
+    assert TOKENS_PER_BATCH == {"cuda": TOKEN_BUDGET, "cpu": TOKEN_BUDGET_CPU}
 
 
 # Estimates.
@@ -190,6 +191,49 @@ def test_recipes_decide() -> None:
     assert stage(3, num_steps=100).seconds == pytest.approx(stage(3, num_steps=50).seconds * 2)
     assert stage(2, teachers=TEACHERS[:1]).seconds < stage(2).seconds
     assert stage(1, num_hard_negatives=0, teachers=TEACHERS[:2]).seconds == 0
+
+
+def test_a_guess_shows_in_what_rests_on_it() -> None:
+    """The cores' speed is a guess unless they were timed; then the guesses that are left show where they are used."""
+    work = workload_of(RECIPE, 1e6)
+    known = {
+        field.name: measured(1.0, "for the test")
+        for field in fields(work)
+        if isinstance(getattr(work, field.name), Figure)
+    }
+    work = replace(work, **known)
+    timed = {
+        field.name: measured(1.0, "for the test")
+        for field in fields(DEFAULT)
+        if isinstance(getattr(DEFAULT, field.name), Figure)
+    }
+    recipe = replace(RECIPE, init="cognition/model", teachers=(), ranking={"info_nce": 1.0})
+
+    def bases(**changes: Any) -> dict[str, Basis]:
+        rates = replace(DEFAULT, **{**timed, "of_this_machine": True, **changes})
+        return {one.stage: one.basis for one in plan(recipe, work, Hardware("this", cores=2), rates)}
+
+    assert set(bases().values()) == {Basis.derived}
+    assert set(bases(of_this_machine=False).values()) == {Basis.assumed}
+    guess = assumed(1.0, "a guess")
+    assert {stage for stage, basis in bases(hashing=guess).items() if basis is Basis.assumed} == {
+        "idf",
+        "encode",
+    }
+
+
+def test_where_cores_compute_the_model_is_in_main_memory() -> None:
+    cores = planned(1e5, Hardware("this", cores=2))
+    for teach, encode in [(cores[2], cores[4])]:
+        assert teach.memory > 4 * shape_of(TEACHERS[0].name or "").parameters
+        assert encode.memory > 4 * shape_of(RECIPE.init).parameters
+        assert teach.device_memory == encode.device_memory == 0
+
+
+@pytest.mark.parametrize("recipe", sorted(file.stem for file in RECIPES.glob("*.yaml")))
+def test_every_shipped_recipe_can_be_planned(recipe: str) -> None:
+    settings = read_recipe(recipe, ["init=distilbert/distilbert-base-uncased", "train=nowhere.jsonl"])
+    assert all(one.seconds >= 0 for one in planned(1e6, "gb10", settings))
 
 
 def test_what_does_not_fit_is_said() -> None:
@@ -276,7 +320,8 @@ def test_the_command_shows_every_stage_and_what_it_rests_on() -> None:
         "assumed",
     ):
         assert word in done.output
-    assert "12 USD/h" in done.output
+    for figure in ("12 USD/h", "core speed", "200 GB/s"):
+        assert figure in done.output
 
 
 def test_the_command_compares() -> None:
