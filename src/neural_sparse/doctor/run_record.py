@@ -28,6 +28,7 @@ class Run:
         dev: {"step", "ndcg10", "flops", "terms"} of each judgement.
         cut: share of the training documents that are longer than max_length, if it is known.
         idf: the table it was trained with, if it is there.
+        stopped: why it stopped itself, if it did.
     """
 
     recipe: Mapping[str, Any]
@@ -37,6 +38,7 @@ class Run:
     dev: Sequence[Mapping[str, float]] = ()
     cut: float | None = None
     idf: Mapping[str, Any] = field(default_factory=dict)
+    stopped: str | None = None
 
     def values(self, key: str) -> np.ndarray:
         """The logged values of a figure, oldest first, float64."""
@@ -72,10 +74,13 @@ def read_run(folder: Path) -> Run:
     recipe = defaults | read_json(folder / CONFIG_FILE)
     table = folder / "idf.json"
     idf = read_json(table) if table.is_file() else {}
-    if (folder / "metrics.json").is_file() and (folder / "final_model").is_dir():
+    if (folder / "metrics.json").is_file():
         metrics = read_json(folder / "metrics.json")
-        dev, cut = metrics.get("dev", ()), metrics.get("cut_documents")
-        return Run(recipe, metrics["steps"], True, metrics["history"], dev, cut, idf)
+        stopped = metrics.get("stopped")
+        if stopped is not None or (folder / "final_model").is_dir():
+            dev, cut = metrics.get("dev", ()), metrics.get("cut_documents")
+            ended = metrics["steps"], stopped is None, metrics["history"]
+            return Run(recipe, *ended, dev, cut, idf, stopped)
     # These bring torch.
     from neural_sparse.training.run_folder import dev_history, loss_history
     from neural_sparse.training.trainer import checkpoints

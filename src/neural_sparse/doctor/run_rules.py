@@ -28,6 +28,7 @@ FLAT = 0.98  # last ranking loss by first, above which it does not fall
 SPARSER = 0.8  # last terms by first, below which a loss may stay as it is: the same relevance became cheaper
 DEARER = 1.2  # last ranking loss by first, above which sparsity was paid with relevance
 EASY = 0.05  # ranking loss; a trial whose loss fell to .04 had negatives that were too easy
+MORE_TEMPERATURE = 5.0  # the 4.4M start's divergence is .025 at S = 30 and temperature 1
 AGREEMENT = 0.4  # top-1 with the teachers; measured 0.60 to 0.83
 SATURATED = 0.9  # share of the documents in the 10 longest postings; measured 0.29 to 0.84
 ALIKE = (
@@ -49,6 +50,8 @@ def run_findings(run: Run) -> list[Finding]:
 
 def state(run: Run) -> Finding:
     planned = run.recipe["num_steps"]
+    if run.stopped is not None:
+        return problem("state", f"stopped itself at step {run.steps:,} of {planned:,}", run.stopped)
     if run.finished and run.steps < planned:
         return ok("state", f"ended early, after {run.steps:,} of {planned:,} steps")
     if run.finished:
@@ -132,16 +135,25 @@ def ranking_loss(run: Run) -> Finding | None:
 
 
 def easy(run: Run) -> Finding | None:
-    """A ranking loss that has nothing left to teach."""
-    last = run.end("ranking")
+    """A ranking loss that has nothing left to teach, or never had."""
+    first, last = run.start("ranking"), run.end("ranking")
     if set(run.recipe["ranking"]) != {"kl"} or not last < EASY:
         return None
+    scale, temperature = run.recipe["scale_constant"], run.recipe["temperature"]
+    if first < EASY and len(run.history) >= LINES:
+        return warning(
+            "negatives",
+            f"ranking loss {first:.2g} from the start on: there was nothing to learn",
+            f"if the start's scores are far apart, temperature={MORE_TEMPERATURE * temperature:g} (now "
+            f"{temperature:g}); harder negatives: negatives=[bm25, dense:NAME]; or other teachers "
+            "(`neural-sparse judge-teachers`)",
+        )
     return warning(
         "negatives",
         f"ranking loss {last:.2g}: student and teachers agree on everything",
         f"the negatives are too easy: negatives=[bm25, dense:NAME], num_hard_negatives="
         f"{2 * max(1, run.recipe['num_hard_negatives'])}, or refresh_negatives_steps="
-        f"{max(1, run.recipe['num_steps'] // 4)}; scale_constant (now {run.recipe['scale_constant']:g}) may be larger",
+        f"{max(1, run.recipe['num_steps'] // 4)}; scale_constant (now {scale:g}) may be larger",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 DEV_KEYS = (f"eval_{KEY}", "eval_flops", "eval_terms")
 CONFIG_FILE = "training_config.json"
+METRICS_FILE = "metrics.json"
+EARLIER_MODEL = "earlier_model"  # final_model of a finished run that goes on with another recipe
 # Keys that may differ between a run and its resumption: they change no weight.
 FREE_KEYS = frozenset({"output", "teacher_cache", "logging_steps", "save_steps", "save_total_limit"})
 
@@ -44,20 +47,30 @@ def claim(output: Path, recipe: Recipe, overwrite: bool, resume_anyway: bool = F
             )
         if changed:
             logger.warning("the recipe has changed since the run in %s began: %s", output, changed)
+            _set_aside(output)  # or it would pass for the model of the changed recipe, if this is interrupted
             kept = {"batch_size": read_json(config)["batch_size"]} if recipe.auto_batch else {}
             write_json(config, recipe_to_dict(recipe) | kept)
         elif finished_model(recipe):
             raise InputError(
                 f"{output} holds the finished run of this recipe; choose another output=, or overwrite it"
             )
+        (output / METRICS_FILE).unlink(missing_ok=True)  # a run at work has not stopped
         if saved := checkpoints(output):
             logger.info("going on from %s", saved[-1])
             return saved[-1]
     if overwrite:
         for old in (output / "final_model", output / NEGATIVES_FOLDER, *output.glob("checkpoint-*")):
             shutil.rmtree(old, ignore_errors=True)
+        (output / METRICS_FILE).unlink(missing_ok=True)
     write_json(config, recipe_to_dict(recipe))
     return None
+
+
+def _set_aside(output: Path) -> None:
+    model = output / "final_model"
+    if model.exists():
+        shutil.rmtree(output / EARLIER_MODEL, ignore_errors=True)
+        model.rename(output / EARLIER_MODEL)
 
 
 def _plain(value: Any) -> Any:
@@ -90,25 +103,44 @@ def finish(
         cut: share of the training documents that are longer than the model was trained on.
     """
     output = Path(recipe.output)
-    history = loss_history(state.log_history)
     model.eval()
+    record(recipe, state, seconds, cut)
+    if recipe.encode_max_length:
+        model.set_max_length(recipe.encode_max_length)
+    with replacing_folder(output / "final_model") as folder:  # last, for it says that the run is finished
+        model.save_pretrained(str(folder))
+
+
+def record(
+    recipe: Recipe, state: TrainerState, seconds: float, cut: float, stopped: str | None = None
+) -> None:
+    """Write metrics.json and training_losses.png: what was logged so far.
+
+    Args:
+        cut: as `finish`.
+        stopped: why a run has ended without a model.
+    """
+    output = Path(recipe.output)
+    history = [
+        {key: value for key, value in row.items() if math.isfinite(value)}
+        for row in loss_history(state.log_history)
+    ]
     metrics: dict[str, Any] = {
         "steps": state.global_step,
         "seconds": seconds,
         "cut_documents": cut,
         "history": history,
     }
+    if stopped is not None:
+        metrics["stopped"] = stopped
     if recipe.dev is not None:
         metrics["dev"] = dev_history(state.log_history)
         best = f"checkpoint-{state.global_step}" if recipe.target_flops else state.best_model_checkpoint
-        metrics["best_step"] = int(Path(str(best)).name.removeprefix("checkpoint-"))
-    if history:  # a run that early stopping has ended before its first log line has none
+        if best is not None:  # a run may be stopped before its first judgement
+            metrics["best_step"] = int(Path(best).name.removeprefix("checkpoint-"))
+    if any("loss" in row for row in history):  # a run that ends before its first log line has none
         plot_losses(history, output / "training_losses.png", metrics.get("dev", ()))
-    write_json(output / "metrics.json", metrics)
-    if recipe.encode_max_length:
-        model.set_max_length(recipe.encode_max_length)
-    with replacing_folder(output / "final_model") as folder:  # last, for it says that the run is finished
-        model.save_pretrained(str(folder))
+    write_json(output / METRICS_FILE, metrics)
 
 
 def dev_history(log_history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:

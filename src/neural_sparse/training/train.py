@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from transformers import set_seed
 
 from neural_sparse.config import Recipe, recipe_to_dict
@@ -16,6 +17,8 @@ from neural_sparse.data.prepared import PreparedSet, is_prepared
 from neural_sparse.data.row_lists import RowLists
 from neural_sparse.data.training_set import TrainingSet, load_training_set
 from neural_sparse.distributed import ranks
+from neural_sparse.doctor.run_record import Run
+from neural_sparse.doctor.run_rules import learning_rate, ramp
 from neural_sparse.errors import InputError
 from neural_sparse.idf import IdfWeights, compute_idf_weights, idf_weights, save_idf_weights
 from neural_sparse.model.encoder import NeuralSparseEncoder
@@ -24,7 +27,7 @@ from neural_sparse.teachers.ensemble import EnsembleTeacher, PreparedEnsemble
 from neural_sparse.tokens import tokenize
 from neural_sparse.training.auto_batch import check_auto_batch, settle_batch
 from neural_sparse.training.refresh import RunNegatives, refresh_during
-from neural_sparse.training.run_folder import claim, finish
+from neural_sparse.training.run_folder import claim, finish, record
 from neural_sparse.training.setup import build_trainer, dev_evaluator
 
 logger = logging.getLogger(__name__)
@@ -59,7 +62,8 @@ def train(
 
     Raises:
         InputError: the output holds a finished run or one of another recipe; bad data; a model that
-            cannot be loaded; a loss that is not finite; documents that have become empty or dense.
+            cannot be loaded; a loss that is not finite; documents that have become empty or dense; memory
+            that was not enough. After the last three, too, metrics.json and training_losses.png are written.
     """
     output = Path(recipe.output)
     ranks.join()
@@ -81,6 +85,7 @@ def train(
     cut = 0.0
     with ranks.first_rank_first():
         if not ranks.rank():
+            _say_what_is_unwise(recipe)
             cut = _say_what_is_cut(model, data)
             save_idf_weights(idf or _idf(recipe, model, data), output / "idf.json")
     weights = idf_weights(output / "idf.json", model.tokenizer)
@@ -114,10 +119,36 @@ def train(
         raise InputError(
             f"cannot write to {output}: {error.strerror or error}; checkpoints are kept"
         ) from error
+    except (InputError, torch.OutOfMemoryError) as error:
+        told = error if isinstance(error, InputError) else InputError(_out_of_memory(recipe, error))
+        if not ranks.rank():  # what was logged so far, for the doctor
+            record(recipe, trainer.state, time.perf_counter() - started, cut, str(told))
+        if told is error:
+            raise
+        raise told from error
     if not ranks.rank():
         finish(recipe, model, trainer.state, time.perf_counter() - started, cut)
     ranks.wait_for_all()
     return output / "final_model"
+
+
+def _out_of_memory(recipe: Recipe, error: Exception) -> str:
+    """The training guide's four ways, and two more."""
+    half = f"batch_size={max(1, recipe.batch_size // 2)} "
+    half += f"gradient_accumulation_steps={2 * recipe.gradient_accumulation_steps}"
+    return (
+        f"out of memory ({str(error).splitlines()[0] if str(error) else type(error).__name__}). Try {half}; "
+        f"max_length={max(16, recipe.max_length // 2)}; gradient_checkpointing=true; cache_tokens=8192; or "
+        "auto_batch=true, which takes the largest batch that fits. Checkpoints are kept"
+    )
+
+
+def _say_what_is_unwise(recipe: Recipe) -> None:
+    """The doctor's rules that need nothing but a recipe, before hours are spent on it."""
+    for rule in (learning_rate, ramp):
+        finding = rule(Run(recipe_to_dict(recipe), 0, False, ()))
+        if finding is not None and finding.verdict != "ok":
+            logger.warning("%s: %s; better %s", finding.check, finding.found, finding.advice)
 
 
 def _say_what_is_cut(model: NeuralSparseEncoder, data: TrainingSet) -> float:

@@ -147,6 +147,12 @@ def test_easy_negatives() -> None:
     assert "negatives" not in ill(run(last={"ranking": 0.04}, ranking={"info_nce": 1.0}))  # another scale
 
 
+def test_a_loss_that_had_nothing_to_teach() -> None:
+    finding = ill(run({"ranking": 0.025}, {"ranking": 0.02}, temperature=2.0))["negatives"]
+    assert "from the start on" in finding.found
+    assert "temperature=10 (now 2)" in finding.advice
+
+
 def test_learning_rate() -> None:
     zero = {"learning_rate": 0.0}
     assert ill(run(learning_rate=0.0))["learning rate"].verdict == "problem"
@@ -277,6 +283,13 @@ def test_folders_of_finished_and_stopped_runs(tmp_path: Path) -> None:
     )
     assert stopped.history == [rows[0]]
     assert stopped.dev == [{"step": 10, "ndcg10": 0.4, "flops": 1.0, "terms": 9.0}]
+    metrics = {"steps": 25, "history": [rows[0]], "seconds": 1.0, "stopped": "empty: lambda_flops smaller"}
+    write(tmp_path / "metrics.json", metrics)
+    collapsed = read_run(tmp_path)  # by itself, after its last checkpoint
+    assert (collapsed.steps, collapsed.finished, len(collapsed.history)) == (25, False, 1)
+    finding = ill(collapsed)["state"]
+    assert (finding.verdict, finding.advice) == ("problem", "empty: lambda_flops smaller")
+    assert finding.found == "stopped itself at step 25 of 50"
     write(
         tmp_path / "metrics.json", {"steps": 50, "history": [rows[0]], "cut_documents": 0.5, "seconds": 1.0}
     )

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tiny_models import TEXTS
 
 from neural_sparse.config import Recipe
 from neural_sparse.data.collection import write_qrels, write_queries
 from neural_sparse.data.training_set import TrainingSet
+from neural_sparse.doctor import examine
+from neural_sparse.errors import InputError
 from neural_sparse.files import read_json, write_text
-from neural_sparse.training.run_folder import dev_history
+from neural_sparse.training.monitor import CollapseGuard
+from neural_sparse.training.run_folder import claim, dev_history, finished_model
 from neural_sparse.training.train import train
 
 Tiny = Callable[..., Path]
@@ -32,8 +37,14 @@ def dev(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_run_that_stops_before_its_first_log_line(tiny_model: Tiny, dev: Path, tmp_path: Path) -> None:
-    data = TrainingSet([text[:12] for text in TEXTS], [text * 9 for text in TEXTS], np.arange(len(TEXTS)))
+@pytest.fixture
+def data() -> TrainingSet:
+    return TrainingSet([text[:12] for text in TEXTS], [text * 9 for text in TEXTS], np.arange(len(TEXTS)))
+
+
+def test_a_run_that_stops_before_its_first_log_line(
+    tiny_model: Tiny, dev: Path, data: TrainingSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     recipe = Recipe(
         init=str(tiny_model()),
         train=("none",),
@@ -57,6 +68,75 @@ def test_a_run_that_stops_before_its_first_log_line(tiny_model: Tiny, dev: Path,
     assert [row["step"] for row in metrics["dev"]] == [1, 2, 3]
     assert metrics["cut_documents"] == 1.0
     assert not (final.parent / "training_losses.png").exists()
+    assert "learning rate: 0: nothing is learnt; better learning_rate=2e-5" in caplog.text  # before it began
+
+
+@pytest.fixture
+def recipe(tiny_model: Tiny, tmp_path: Path) -> Recipe:
+    return Recipe(
+        init=str(tiny_model()),
+        train=("none",),
+        output=str(tmp_path / "run"),
+        ranking={"info_nce": 1.0},
+        num_steps=4,
+        batch_size=2,
+        num_hard_negatives=1,
+        warmup_steps=0,
+        max_length=32,
+        bf16=False,
+        save_steps=2,
+        logging_steps=1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (InputError("documents have become empty: smaller"), "documents have become empty: smaller"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory.\nTried"),
+            r"out of memory \(CUDA out of memory\.\)\. Try batch_size=1 gradient_accumulation_steps=2; max_length=16; "
+            "gradient_checkpointing=true; cache_tokens=8192; or auto_batch=true",
+        ),
+    ],
+)
+def test_a_run_that_stops_itself_leaves_what_it_logged(
+    recipe: Recipe, data: TrainingSet, error: Exception, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = Path(recipe.output)
+    healthy = CollapseGuard.check
+
+    def stop(self: CollapseGuard, step: int, terms: float, settings: str) -> None:
+        if step == 3:
+            raise error
+        healthy(self, step, terms, settings)
+
+    monkeypatch.setattr(CollapseGuard, "check", stop)
+    with pytest.raises(InputError, match=message):
+        train(recipe, data=data)
+    metrics = read_json(output / "metrics.json")
+    assert [row["step"] for row in metrics["history"]] == [1, 2, 3]
+    assert (output / "training_losses.png").is_file()
+    assert message.split("; ")[-1] in metrics["stopped"]
+    (finding,) = (one for one in examine(output).findings if one.check == "state")
+    assert (finding.found, finding.advice) == ("stopped itself at step 3 of 4", metrics["stopped"])
+    monkeypatch.undo()
+    train(recipe, data=data)  # goes on
+    assert "stopped" not in read_json(output / "metrics.json")
+
+
+def test_a_finished_run_that_goes_on_with_another_recipe_is_finished_no_more(
+    recipe: Recipe, data: TrainingSet
+) -> None:
+    output = Path(recipe.output)
+    train(recipe, data=data)
+    longer = replace(recipe, num_steps=6)
+    assert claim(output, longer, overwrite=False, resume_anyway=True) == output / "checkpoint-4"
+    # Interrupted here: the same command goes on, and does not take the shorter run's model for the longer one's.
+    assert finished_model(longer) is None
+    assert (output / "earlier_model" / "modules.json").is_file()
+    train(longer, data=data)
+    assert read_json(output / "metrics.json")["steps"] == 6
 
 
 def test_judgements_of_a_log() -> None:
