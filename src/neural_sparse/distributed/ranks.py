@@ -22,24 +22,30 @@ from neural_sparse.errors import InputError
 # Rank 0 may work for hours (teachers) while the others wait; a rank that fails ends the others through
 # torchrun, not through this.
 WAIT = timedelta(days=7)
+MEET = timedelta(minutes=10)  # for all to be there: machines start one after another
 
 
 def join() -> None:
     """Meet the other processes, if a launcher has started several.
 
     Raises:
-        InputError: the launcher's settings are incomplete, or the others cannot be reached.
+        InputError: the launcher's settings are incomplete, or not all are there within ten minutes.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or distributed.is_initialized():
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     try:
-        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=WAIT)
+        store, number, count = next(distributed.rendezvous("env://", timeout=MEET))
+        store.set_timeout(MEET)
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        distributed.init_process_group(backend, store=store, rank=number, world_size=count, timeout=WAIT)
+        store.set_timeout(WAIT)
     except (RuntimeError, ValueError) as error:
         raise InputError(
-            f"the other processes cannot be reached ({error}); start them with "
-            "`torchrun --nproc-per-node N -m neural_sparse train ...` or `accelerate launch`"
+            f"the other processes cannot be reached ({error}); start all of them, with "
+            "`torchrun --nproc-per-node N -m neural_sparse train ...` or `accelerate launch`, and see that "
+            "MASTER_ADDR and MASTER_PORT lead to the first from every machine"
         ) from error
     atexit.register(distributed.destroy_process_group)
 
