@@ -113,6 +113,34 @@ def test_more_workers_than_room(engine: RayEngine, tmp_path: Path) -> None:
         run(engine, "", tmp_path, 3)
 
 
+def test_a_worker_has_its_cores_on_one_node(engine: RayEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [{"Alive": alive, "Resources": {"CPU": cores}} for alive, cores in ((1, 3.0), (1, 3.0), (0, 8.0))]
+    monkeypatch.setattr(ray, "nodes", lambda: nodes)
+    assert engine.slots() == 6
+    two = RayEngine(threads=2)
+    assert two.slots() == 2
+    assert two.describe() == "2 nodes, room for 2 workers of 2 CPU threads each"
+
+
+def test_a_cluster_that_other_work_holds(
+    engine: RayEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from neural_sparse.distributed import ray_engine
+
+    class Other:
+        def there(self) -> bool:
+            return True
+
+    other = ray.remote(num_cpus=2)(Other).remote()
+    try:
+        assert ray.get(other.there.remote())
+        monkeypatch.setattr(ray_engine, "START_SECONDS", 2.0)
+        with pytest.raises(InputError, match=r"no worker could be started .* other work may hold"):
+            run(engine, "", tmp_path)
+    finally:
+        ray.kill(other)
+
+
 def test_other_versions(engine: RayEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from neural_sparse.distributed import ray_worker
 
@@ -307,23 +335,29 @@ def test_without_ray(corpus: Path, tmp_path: Path) -> None:
     assert "pip install 'neural-sparse[ray]'" in message
 
 
-def test_a_full_object_store_and_a_full_disk(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "job",
+    ['(0, "large", ""), range(20)', '(np.ones(40 << 20), "", ""), range(3)'],
+    ids=["results", "arguments"],
+)
+def test_a_full_object_store_and_a_full_disk(job: str) -> None:
     program = """
+        import numpy as np
         import ray_work
         from neural_sparse.distributed.ray_engine import RayEngine
         engine = RayEngine("local", num_cpus=2, object_store_memory=80 << 20,
                            _system_config={"local_fs_capacity_threshold": 0.0001})
-        kept = list(engine(ray_work.start, (0, "large", ""), range(20), 2))
+        kept = list(engine(ray_work.start, JOB, 2))
         print("kept", len(kept))
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
+        [sys.executable, "-c", textwrap.dedent(program).replace("JOB", job)],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(Path(ray_work.__file__).parent)},
         timeout=200,
     )
-    assert "object store is full" in done.stderr, (done.stdout, done.stderr)
+    assert "InputError: Ray's object store is full" in done.stderr, (done.stdout, done.stderr)
 
 
 @pytest.fixture

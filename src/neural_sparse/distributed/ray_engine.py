@@ -60,13 +60,11 @@ class RayEngine:
         return RayEngine(threads=self.threads, gpus=False)
 
     def slots(self) -> int:
-        """Actors that the cluster has room for: one per GPU, or per `threads` cores."""
+        """Actors that the cluster has room for: one per GPU, or per `threads` cores of one node."""
         import ray
 
-        resources = ray.cluster_resources()
-        if self.on_gpus(resources):
-            return int(resources["GPU"])
-        return int(resources.get("CPU", 0)) // self.threads
+        kind, each = ("GPU", 1) if self.on_gpus(ray.cluster_resources()) else ("CPU", self.threads)
+        return sum(int(node["Resources"].get(kind, 0)) // each for node in ray.nodes() if node["Alive"])
 
     def describe(self) -> str:
         """Nodes and room, in words."""
@@ -114,13 +112,14 @@ class RayEngine:
                 f"the cluster has room for {room} workers of {self.threads} threads, not for {workers or 1}; "
                 "add nodes, or use fewer --workers or --threads"
             )
-        run = _Run(self, ray.put((start, arguments)), iter(pieces), advance)
+        run: _Run | None = None
         try:
+            run = _Run(self, ray.put((start, arguments)), iter(pieces), advance)
             yield from run(workers or room)
         except _fatal() as error:
             raise InputError(_explained(error)) from error
         finally:
-            for actor in run.actors:
+            for actor in run.actors if run is not None else ():
                 ray.kill(actor.handle)
 
 
