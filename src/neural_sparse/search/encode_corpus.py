@@ -74,9 +74,9 @@ def encode_corpus(
     Args:
         model: hub id, folder, or folder inside a package.
         corpus: a corpus.jsonl ({_id, text, title?} per line), a folder that holds one, or a .txt.
-        max_length: tokens per document; the model's own limit if None.
             May be a URL, as may `folder`: the collection is then built in outputs/ and uploaded, its manifest
             last.
+        max_length: tokens per document; the model's own limit if None.
         workers: processes; one per GPU, or one on a CPU, if None. With an `engine`, that many of its workers, or
             all it has.
         threads: of each worker on a CPU; the cores shared out evenly, or 1 with an `engine`, if None.
