@@ -182,12 +182,14 @@ def test_encoding(engine: RayEngine, corpus: Path, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"part_bytes": 4000, "show_progress": False}
     encode_corpus(MODEL, corpus, tmp_path / "here", threads=1, **settings)
     encode_corpus(MODEL, f"local://{corpus}", tmp_path / "one", engine=engine, workers=1, **settings)
-    assert encode_under_fire(engine, corpus, tmp_path / "killed", 2, settings["part_bytes"]) == 2
+    assert encode_under_fire(engine, corpus, tmp_path / "killed", 2, settings["part_bytes"]) >= 1
     assert content(tmp_path / "here") == content(tmp_path / "one") == content(tmp_path / "killed")
 
 
 def kill_workers(times: int, stop: threading.Event, rng: random.Random, done: Callable[[], float]) -> int:
-    """SIGKILL workers, whatever they are at, `times` times at random moments of the work; returns how often.
+    """SIGKILL workers, whatever they are at, `times` times: the first there is, then at random moments of the work.
+
+    Returns how often; fewer than asked where the work ends before.
 
     Args:
         done: the share of the work that is done, by which moments are told: so they are spread over all of it
@@ -196,11 +198,11 @@ def kill_workers(times: int, stop: threading.Event, rng: random.Random, done: Ca
     import psutil
 
     killed: set[int] = set()
-    for moment in sorted(rng.uniform(0, 0.8) for _ in range(times)):
+    for moment in [0.0, *sorted(rng.uniform(0, 0.8) for _ in range(times - 1))]:
         while done() < moment and not stop.wait(0.05):
             pass
         found: list[int] = []
-        while not found and not stop.wait(rng.uniform(0.05, 1.0)):
+        while not found and not stop.wait(0.05):
             found = [
                 process.pid
                 for process in psutil.Process().children(recursive=True)

@@ -19,15 +19,19 @@ AHEAD = 2  # pieces per actor: one at work, one that waits
 ATTEMPTS = 8  # at one piece: more deaths are no accident
 POLL_SECONDS = 0.5
 VERSIONS, BEGIN = -2, -1  # in place of a piece's ticket
-START_SECONDS = 120.0  # for the first actor to be there
+START_SECONDS = 120.0  # without any actor that answers
 
 
 @dataclass(eq=False)
 class _Actor:
-    """One worker's place: the actor that fills it now, and what it is at."""
+    """One worker's place: the actor that fills it now, and what it is at.
+
+    `started` as soon as its process answers, `ready` when it has loaded what the work needs.
+    """
 
     number: int
     handle: Any
+    started: bool = False
     ready: bool = False
     tickets: deque[int] = field(default_factory=deque)
 
@@ -169,7 +173,7 @@ class _Run:
                 if reference in self._pending:  # not of an actor that has been replaced meanwhile
                     yield from self._take(reference)
             self._watch()
-            if any(actor.ready for actor in self.actors):
+            if any(actor.started for actor in self.actors):
                 since = time.monotonic()
             elif time.monotonic() - since > START_SECONDS:
                 raise InputError(
@@ -186,7 +190,7 @@ class _Run:
         return None
 
     def _appoint(self, actor: _Actor) -> None:
-        actor.handle, actor.ready = self._new.remote(actor.number), False
+        actor.handle, actor.started, actor.ready = self._new.remote(actor.number), False, False
         self._pending[actor.handle.versions.remote()] = (actor, VERSIONS)
 
     def _hand_out(self) -> None:
@@ -219,6 +223,7 @@ class _Run:
             raise
         if ticket == VERSIONS:
             _check_versions(*found)
+            actor.started = True
             self._pending[actor.handle.begin.remote(self._job)] = (actor, BEGIN)
             return
         if ticket == BEGIN:
