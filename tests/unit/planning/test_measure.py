@@ -30,6 +30,7 @@ TIMED = {
 }
 
 
+@pytest.mark.integration  # seconds long
 def test_a_plan_from_what_was_timed_here(
     tiny_model: Callable[..., Path], texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

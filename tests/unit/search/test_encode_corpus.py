@@ -76,6 +76,7 @@ def test_is_what_the_encoder_gives(model: str, corpus: Path, documents: list[dic
     assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus.jsonl", "out"]
 
 
+@pytest.mark.integration  # seconds long
 def test_any_number_of_workers_gives_the_same_bytes(model: str, corpus: Path, tmp_path: Path) -> None:
     encode(model, corpus, tmp_path / "one")
     encode(model, corpus, tmp_path / "two", workers=2)

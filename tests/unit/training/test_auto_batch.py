@@ -103,6 +103,7 @@ def parts(recipe: Recipe) -> tuple[NeuralSparseEncoder, IdfWeights]:
     return model, idf_weights(dict.fromkeys(vocabulary(model.tokenizer), 1.5), model.tokenizer)
 
 
+@pytest.mark.integration  # seconds long
 def test_the_batch_found_is_recorded_and_trains(
     recipe: Recipe, data: TrainingSet, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -117,6 +118,7 @@ def test_the_batch_found_is_recorded_and_trains(
         claim(Path(recipe.output), recipe, overwrite=False)
 
 
+@pytest.mark.integration  # seconds long
 def test_nothing_else_differs_from_a_run_with_that_batch(
     recipe: Recipe, data: TrainingSet, tmp_path: Path
 ) -> None:
