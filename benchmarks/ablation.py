@@ -3,6 +3,7 @@
     python benchmarks/ablation.py --data ../shared/data              # all runs; about two hours on 2 cores
     python benchmarks/ablation.py --data ../shared/data --runs base-1 no-idf-1
     python benchmarks/ablation.py --data ../shared/data --report     # docs/ablation.md's tables of what is there
+    python benchmarks/ablation.py --data ../shared/data --best       # one longer run with all that helped
 
 DATA holds pairs/ (JSONL files) and collections/ (BEIR folders). Runs are finished one by one and not repeated;
 an interrupted one goes on. What a run is judged by lies in OUTPUT/judged/NAME/COLLECTION.
@@ -109,12 +110,30 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "two-stage": {"init": "runs/pretrain-{seed}/final_model"},
     "long": {"num_steps": 600},
 }
+BEST: dict[str, Any] = {
+    "teachers": teachers(0.3, 0.2, 0.5),
+    "train_query_weights": True,
+    "query_learning_rate": 5e-3,
+    "num_steps": 3000,
+    "batch_size": 32,
+    "learning_rate": 3e-4,
+    "warmup_steps": 100,
+    "max_length": 112,
+    "encode_max_length": 256,
+    "target_flops": 0.29,
+    "seed": 42,
+}
 
 
-def judge(name: str, model: Path, data: Path, output: Path, uniform: bool = False) -> None:
+def judge(
+    folder: Path, model: Path, data: Path, idf: Path, max_length: int = 192, *, uniform: bool = False
+) -> None:
     """Evaluate a model on every collection, unless it has been.
 
     Args:
+        folder: of the results; its name is the model's in the tables.
+        idf: query weights of the untrained start.
+        max_length: tokens of a document.
         uniform: with query weights of 1 instead of the model's.
     """
     import torch
@@ -124,15 +143,15 @@ def judge(name: str, model: Path, data: Path, output: Path, uniform: bool = Fals
     from neural_sparse.idf import idf_weights
     from neural_sparse.model.encoder import NeuralSparseEncoder
 
-    folder = output / "judged" / name
+    name = folder.name
     missing = [one for one in COLLECTIONS if not (folder / one / "metrics.json").is_file()]
     if not missing:
         return
     encoder = None
     if str(model) != "bm25":
-        encoder = NeuralSparseEncoder(str(model), 192)
+        encoder = NeuralSparseEncoder(str(model), max_length)
         if str(model) == STUDENT:
-            encoder.set_query_weights(idf_weights(output / "idf.json", encoder.tokenizer))
+            encoder.set_query_weights(idf_weights(idf, encoder.tokenizer))
         if uniform:
             weights = encoder.query_weights
             with torch.no_grad():
@@ -185,10 +204,10 @@ def costs(folders: Sequence[Path]) -> dict[str, float]:
     return {key: sum(summary[key] for summary in summaries) / len(summaries) for key in keys}
 
 
-def report(output: Path, baselines: Sequence[str] = ("start", "base")) -> str:
-    """Markdown: nDCG@10 per collection, cost, and paired tests against the baselines, of all runs that are judged."""
+def report(judged: Path, baselines: Sequence[str] = ("start", "base")) -> str:
+    """Markdown: nDCG@10 per collection, cost, and paired tests against the baselines, of all that are judged."""
     folders: dict[str, list[Path]] = {}
-    for folder in sorted((output / "judged").iterdir()):
+    for folder in sorted(judged.iterdir()):
         if all((folder / one / "metrics.json").is_file() for one in COLLECTIONS):
             name, _, seed = folder.name.rpartition("-")
             folders.setdefault(name if seed.isdigit() else folder.name, []).append(folder)
@@ -240,15 +259,19 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("outputs/ablation"))
     parser.add_argument("--runs", nargs="*", help="these only, such as base-1")
     parser.add_argument("--report", action="store_true", help="run nothing")
+    parser.add_argument("--best", action="store_true", help="the longer run instead")
     chosen = parser.parse_args()
     output = chosen.output
     if not chosen.report:
         prepare(chosen.data, output)
-        work(chosen.data, output, chosen.runs)
-    print(report(output))
+        work(chosen.data, output, chosen.runs, chosen.best)
+    if chosen.best:
+        print(report(output / "judged-best", ("start", "BM25")))
+    else:
+        print(report(output / "judged"))
 
 
-def work(data: Path, output: Path, wanted: Sequence[str] | None) -> None:
+def work(data: Path, output: Path, wanted: Sequence[str] | None, best: bool) -> None:
     from neural_sparse.idf import save_idf_weights
     from neural_sparse.training.run_folder import finished_model
     from neural_sparse.training.train import train
@@ -257,23 +280,33 @@ def work(data: Path, output: Path, wanted: Sequence[str] | None) -> None:
     shared = Shared(output / "shared")
     idf = shared.idf(recipe(output))
     assert idf is not None
-    save_idf_weights(idf, output / "idf.json")
-    judge("BM25", Path("bm25"), data, output)
-    judge("start", Path(STUDENT), data, output)
+    table = output / "idf.json"
+    save_idf_weights(idf, table)
+
+    def trained(name: str, **changes: Any) -> Path:
+        one = recipe(output, output=str(output / "runs" / name), **changes)
+        model = finished_model(one)
+        if model is not None:
+            return model
+        return train(one, data=shared.data(one), teachers=shared.teachers(one), idf=idf)
+
+    folder, length = (output / "judged-best", 256) if best else (output / "judged", 192)
+    judge(folder / "BM25", Path("bm25"), data, table)
+    judge(folder / "start", Path(STUDENT), data, table, length)
+    if best:
+        judge(folder / "best", trained("best", **BEST), data, table, length)
+        return
     for name, variant, seed in runs():
         if wanted and name not in wanted:
             continue
         changes = dict(VARIANTS[variant])
         if "init" in changes:
             changes["init"] = str(output / changes["init"].format(seed=seed))
-        one = recipe(output, output=str(output / "runs" / name), seed=seed, **changes)
         started = time.perf_counter()
-        model = finished_model(one)
-        if model is None:
-            model = train(one, data=shared.data(one), teachers=shared.teachers(one), idf=idf)
-        judge(name, model, data, output)
+        model = trained(name, seed=seed, **changes)
+        judge(folder / name, model, data, table)
         if variant == "no-idf":
-            judge(f"no-idf-anywhere-{seed}", model, data, output, uniform=True)
+            judge(folder / f"no-idf-anywhere-{seed}", model, data, table, uniform=True)
         print(f"{name}: {(time.perf_counter() - started) / 60:.1f} min", flush=True)
 
 
