@@ -9,6 +9,7 @@ import warnings
 
 import typer
 
+from neural_sparse.cli.average import average
 from neural_sparse.cli.compare import compare
 from neural_sparse.cli.corpus import encode
 from neural_sparse.cli.data import app as data
@@ -42,6 +43,7 @@ COMMANDS = (
     plan,
     train,
     sweep,
+    average,
     doctor,
     evaluate,
     compare,
