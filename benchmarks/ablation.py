@@ -3,7 +3,7 @@
     python benchmarks/ablation.py --data ../shared/data              # all runs; about two hours on 2 cores
     python benchmarks/ablation.py --data ../shared/data --runs base-1 no-idf-1
     python benchmarks/ablation.py --data ../shared/data --report     # docs/ablation.md's tables of what is there
-    python benchmarks/ablation.py --data ../shared/data --best       # four longer runs and their mean
+    python benchmarks/ablation.py --data ../shared/data --best       # four longer runs, and their mean with base-1 and -2
 
 DATA holds pairs/ (JSONL files) and collections/ (BEIR folders). Runs are finished one by one and not repeated;
 an interrupted one goes on. What a run is judged by lies in OUTPUT/judged/NAME/COLLECTION.
@@ -112,7 +112,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 QUERY_WEIGHTS = {"train_query_weights": True, "query_learning_rate": 5e-3}
 LONGER = {"batch_size": 32, "max_length": 112, "encode_max_length": 256, "warmup_steps": 60, "seed": 42}
-# Four longer runs and their mean; found one after the other while looking at the collections' scores.
+# Four longer runs; found one after the other while looking at the collections' scores.
 MEMBERS: dict[str, dict[str, Any]] = {
     "longer-temperature-1": LONGER | {"num_steps": 1200, "temperature": 1.0, "seed": 1},
     "longer": LONGER | QUERY_WEIGHTS | {"num_steps": 600},
@@ -258,7 +258,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("outputs/ablation"))
     parser.add_argument("--runs", nargs="*", help="these only, such as base-1")
     parser.add_argument("--report", action="store_true", help="run nothing")
-    parser.add_argument("--best", action="store_true", help="the longer runs instead")
+    parser.add_argument("--best", action="store_true", help="the longer runs and the mean instead")
     chosen = parser.parse_args()
     output = chosen.output
     if not chosen.report:
@@ -298,6 +298,7 @@ def work(data: Path, output: Path, wanted: Sequence[str] | None, best: bool) -> 
         models = [trained(name, **changes) for name, changes in MEMBERS.items()]
         for model in models:
             judge(folder / model.parent.name, model, data, table, length)
+        models += [trained(f"base-{seed}", seed=seed) for seed in SEEDS]
         mean = output / "runs" / "mean"
         if not mean.is_dir():
             with replacing_folder(mean) as made:
