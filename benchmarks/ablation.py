@@ -3,7 +3,7 @@
     python benchmarks/ablation.py --data ../shared/data              # all runs; about two hours on 2 cores
     python benchmarks/ablation.py --data ../shared/data --runs base-1 no-idf-1
     python benchmarks/ablation.py --data ../shared/data --report     # docs/ablation.md's tables of what is there
-    python benchmarks/ablation.py --data ../shared/data --best       # four longer runs, and their mean with base-1 and -2
+    python benchmarks/ablation.py --data ../shared/data --best       # four longer runs; their mean with base-1, -2
 
 DATA holds pairs/ (JSONL files) and collections/ (BEIR folders). Runs are finished one by one and not repeated;
 an interrupted one goes on. What a run is judged by lies in OUTPUT/judged/NAME/COLLECTION.
