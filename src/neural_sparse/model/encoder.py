@@ -363,7 +363,7 @@ def _defer_projection(mlm: Any) -> None:
     architecture.
 
     Raises:
-        InputError: an architecture that does something after its projection.
+        InputError: an architecture that does something after its projection; weights that are not finite.
     """
     projection = mlm.get_output_embeddings()
     ids = torch.tensor([[0, 1]], device=projection.weight.device)
@@ -372,6 +372,11 @@ def _defer_projection(mlm: Any) -> None:
         projection.forward = _pass_through
         hidden = mlm(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
         actual = nn.functional.linear(hidden, projection.weight, projection.bias)
+    if not torch.isfinite(expected).all():
+        broken = [name for name, weight in mlm.named_parameters() if not torch.isfinite(weight).all()]
+        raise InputError(
+            f"the weights hold NaN or infinity ({', '.join(broken[:3]) or 'they overflow'}): train anew"
+        )
     if actual.shape != expected.shape or not torch.allclose(actual, expected, atol=1e-3, rtol=1e-3):
         raise InputError(
             f"{type(mlm).__name__}: its logits are more than a projection of hidden states; not supported"

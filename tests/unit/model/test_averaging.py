@@ -50,3 +50,9 @@ def test_what_cannot_be_averaged(tiny_model: TinyModel, tmp_path: Path) -> None:
         average_models([bert, tmp_path / "double"])
     with pytest.raises(InputError, match=r"another (architecture|vocabulary)"):
         average_models([bert, tiny_model("distilbert")])
+    model = NeuralSparseEncoder(bert, device="cpu")
+    with torch.no_grad():
+        model.projection.weight[7, 0] = torch.nan
+    model.save_pretrained(str(tmp_path / "nan"))
+    with pytest.raises(InputError, match="the weights hold NaN or infinity"):
+        average_models([bert, tmp_path / "nan"])
