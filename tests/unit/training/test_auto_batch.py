@@ -28,6 +28,8 @@ from neural_sparse.training.auto_batch import check_auto_batch, largest_batch, p
 from neural_sparse.training.run_folder import CONFIG_FILE, claim, finished_model
 from neural_sparse.training.train import train
 
+pytestmark = pytest.mark.integration  # trains
+
 Tiny = Callable[..., Path]
 WORDS = [word for text in TEXTS for word in text.lower().rstrip(".").split()]
 

@@ -26,6 +26,8 @@ from neural_sparse.training.refresh import (
 )
 from neural_sparse.training.train import train
 
+pytestmark = pytest.mark.integration  # trains
+
 WORDS = [word for text in TEXTS for word in text.lower().rstrip(".").split()]
 
 
