@@ -259,52 +259,52 @@ def main() -> None:
     parser.add_argument("--runs", nargs="*", help="these only, such as base-1")
     parser.add_argument("--report", action="store_true", help="run nothing")
     parser.add_argument("--best", action="store_true", help="the longer runs and the mean instead")
+    parser.add_argument("--tokens", type=int, default=256, help="of a document, when --best is judged")
     chosen = parser.parse_args()
     output = chosen.output
+    best = output / f"judged-best-{chosen.tokens}" if chosen.best else None
     if not chosen.report:
         prepare(chosen.data, output)
-        work(chosen.data, output, chosen.runs, chosen.best)
-    if chosen.best:
-        print(report(output / "judged-best", ("start", "BM25")))
+        if best is not None:
+            work_best(chosen.data, output, best, chosen.tokens)
+        else:
+            work(chosen.data, output, chosen.runs)
+    if best is not None:
+        print(report(best, ("start", "BM25")))
     else:
         print(report(output / "judged"))
 
 
-def work(data: Path, output: Path, wanted: Sequence[str] | None, best: bool) -> None:
-    from neural_sparse.files import replacing_folder
-    from neural_sparse.idf import save_idf_weights
-    from neural_sparse.model.averaging import average_models
-    from neural_sparse.training.run_folder import finished_model
-    from neural_sparse.training.train import train
-    from neural_sparse.tuning.shared import Shared
+class Trainer:
+    """Trains what is not trained yet; data, negatives and teachers are shared by all runs."""
 
-    shared = Shared(output / "shared")
-    idf = shared.idf(recipe(output))
-    assert idf is not None
-    table = output / "idf.json"
-    save_idf_weights(idf, table)
+    def __init__(self, output: Path) -> None:
+        from neural_sparse.idf import save_idf_weights
+        from neural_sparse.tuning.shared import Shared
 
-    def trained(name: str, **changes: Any) -> Path:
-        one = recipe(output, output=str(output / "runs" / name), **changes)
+        self.output = output
+        self.shared = Shared(output / "shared")
+        self.idf = self.shared.idf(recipe(output))
+        assert self.idf is not None
+        self.table = output / "idf.json"
+        save_idf_weights(self.idf, self.table)
+
+    def __call__(self, name: str, **changes: Any) -> Path:
+        from neural_sparse.training.run_folder import finished_model
+        from neural_sparse.training.train import train
+
+        one = recipe(self.output, output=str(self.output / "runs" / name), **changes)
         model = finished_model(one)
         if model is not None:
             return model
-        return train(one, data=shared.data(one), teachers=shared.teachers(one), idf=idf)
+        return train(one, data=self.shared.data(one), teachers=self.shared.teachers(one), idf=self.idf)
 
-    folder, length = (output / "judged-best", 256) if best else (output / "judged", 192)
+
+def work(data: Path, output: Path, wanted: Sequence[str] | None) -> None:
+    trained = Trainer(output)
+    folder, table = output / "judged", trained.table
     judge(folder / "BM25", Path("bm25"), data, table)
-    judge(folder / "start", Path(STUDENT), data, table, length)
-    if best:
-        models = [trained(name, **changes) for name, changes in MEMBERS.items()]
-        for model in models:
-            judge(folder / model.parent.name, model, data, table, length)
-        models += [trained(f"base-{seed}", seed=seed) for seed in SEEDS]
-        mean = output / "runs" / "mean"
-        if not mean.is_dir():
-            with replacing_folder(mean) as made:
-                average_models(models).save_pretrained(str(made))
-        judge(folder / "mean", mean, data, table, length)
-        return
+    judge(folder / "start", Path(STUDENT), data, table)
     for name, variant, seed in runs():
         if wanted and name not in wanted:
             continue
@@ -317,6 +317,24 @@ def work(data: Path, output: Path, wanted: Sequence[str] | None, best: bool) -> 
         if variant == "no-idf":
             judge(folder / f"no-idf-anywhere-{seed}", model, data, table, uniform=True)
         print(f"{name}: {(time.perf_counter() - started) / 60:.1f} min", flush=True)
+
+
+def work_best(data: Path, output: Path, folder: Path, max_length: int) -> None:
+    from neural_sparse.files import replacing_folder
+    from neural_sparse.model.averaging import average_models
+
+    trained = Trainer(output)
+    judge(folder / "BM25", Path("bm25"), data, trained.table)
+    judge(folder / "start", Path(STUDENT), data, trained.table, max_length)
+    models = [trained(name, **changes) for name, changes in MEMBERS.items()]
+    for model in models:
+        judge(folder / model.parent.name, model, data, trained.table, max_length)
+    models += [trained(f"base-{seed}", seed=seed) for seed in SEEDS]
+    mean = output / "runs" / "mean"
+    if not mean.is_dir():
+        with replacing_folder(mean) as made:
+            average_models(models).save_pretrained(str(made))
+    judge(folder / "mean", mean, data, trained.table, max_length)
 
 
 if __name__ == "__main__":
