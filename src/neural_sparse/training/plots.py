@@ -67,7 +67,7 @@ def plot_losses(
     panels = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights, squeeze=False)[:, 0]
     # Medians: a penalty that ramps up from almost nothing is no reason to squeeze the rest.
     typical = [median(series) for _, series in losses.values()]
-    if max(typical) > 30 * min(typical) > 0:
+    if max(typical) > 10 * min(typical) > 0:
         panels[0].set_yscale("log")
     for (label, (steps, series)), colour in zip(losses.items(), _COLOURS, strict=False):
         _line(panels[0], steps, series, colour, label, width=2.6 if label == "total" else 1.5)
