@@ -97,6 +97,8 @@ def prepare(data: Path, output: Path) -> None:
     subprocess.run([sys.executable, "-m", "neural_sparse", *command], check=True)
 
 
+QUERY_WEIGHTS = {"train_query_weights": True, "query_learning_rate": 5e-3}
+TERMS = {"term_targets": {"bm25": 2.0, "sparse": 1.0, "neighbors": 0.6}}
 VARIANTS: dict[str, dict[str, Any]] = {
     "base": {},
     "no-idf": {"idf_in_matching": False},
@@ -109,8 +111,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "pretrain": {"num_hard_negatives": 0, "batch_size": 60},
     "two-stage": {"init": "runs/pretrain-{seed}/final_model"},
     "long": {"num_steps": 600},
-}
-QUERY_WEIGHTS = {"train_query_weights": True, "query_learning_rate": 5e-3}
+    "terms-first": TERMS | {"ranking": {"kl": 0.001}, "term_weight": 3.0, "learning_rate": 5e-4, "num_steps": 700,
+                            "target_flops": 0.4},
+    "terms": TERMS | QUERY_WEIGHTS | {"init": "runs/terms-first-{seed}/final_model"},
+}  # fmt: skip
 LONGER = {"batch_size": 32, "max_length": 112, "encode_max_length": 256, "warmup_steps": 60, "seed": 42}
 # Four longer runs; found one after the other while looking at the collections' scores.
 MEMBERS: dict[str, dict[str, Any]] = {

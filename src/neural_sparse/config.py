@@ -23,6 +23,7 @@ RANKING_LOSSES = ("kl", "margin_mse", "info_nce")
 REPORTS = ("tensorboard", "wandb")
 OWN_CANDIDATES = ("cross-encoder", "precomputed")  # kinds of teachers that do not score the whole batch
 ACTIVATIONS = ("log1p", "double_log1p")
+TERM_SOURCES = ("bm25", "sparse", "neighbors")
 RECIPES = Path(__file__).parent / "recipes"
 
 
@@ -85,6 +86,11 @@ class Recipe:
         temperature: the student's scores are divided by it in the ranking losses. A start whose scores are far
             apart (tens) has nothing to learn from S = 30, and is torn by a small S, unless they are made smaller.
         idf_in_matching: False trains without IDF in the score, for comparison.
+        term_targets: weights of what says which terms a document should have: "bm25" (its own words and their other
+            forms), "sparse" (the sparse teacher's vector), "neighbors" (the words of the documents that the dense
+            teacher finds nearest). None are asked if empty.
+        term_weight: of the distance to them in the loss.
+        terms_kept: the heaviest so many of a document are its targets.
         num_steps: optimiser steps.
         batch_size: queries scored together, over all devices; accumulation multiplies it per optimiser step.
         auto_batch: try steps before training and take the largest batch_size that fits into memory.
@@ -136,6 +142,9 @@ class Recipe:
     frequency_weighted_flops: bool = False
     temperature: float = 1.0
     idf_in_matching: bool = True
+    term_targets: Mapping[str, float] = field(default_factory=dict)
+    term_weight: float = 1.0
+    terms_kept: int = 160
     train_query_weights: bool = False
     query_learning_rate: float = 1e-3
     num_steps: int = 50_000
@@ -201,6 +210,7 @@ class Recipe:
         ):
             if getattr(self, key) < 0:
                 raise InputError(f"{key} must not be negative, but is {getattr(self, key)}")
+        self._check_term_targets()
         if self.temperature <= 0:
             raise InputError(f"temperature must be positive, not {self.temperature:g}")
         if self.dev is None and self.early_stopping is not None:
@@ -273,6 +283,21 @@ class Recipe:
                 f"target_flops is controlled after the ramp, which has flops_ramp_steps={self.flops_ramp_steps} of "
                 f"num_steps={self.num_steps}; make it shorter"
             )
+
+    def _check_term_targets(self) -> None:
+        if unknown := sorted(set(self.term_targets) - set(TERM_SOURCES)):
+            raise InputError(f"term_targets: {unknown} is unknown; choose from {', '.join(TERM_SOURCES)}")
+        weights = [*self.term_targets.values(), self.term_weight]
+        if any(weight < 0 for weight in weights) or (self.term_targets and not any(weights[:-1])):
+            raise InputError(
+                "term_targets, term_weight: weights must not be negative, and one of the sources' above 0, not "
+                f"{dict(self.term_targets)} and {self.term_weight:g}"
+            )
+        if self.terms_kept < 1:
+            raise InputError(f"terms_kept must be at least 1, not {self.terms_kept}")
+        for source, kind in (("sparse", "sparse"), ("neighbors", "dense")):
+            if self.term_targets.get(source) and all(teacher.kind != kind for teacher in self.teachers):
+                raise InputError(f"term_targets: {source} needs a {kind} teacher among `teachers`")
 
     def _check_negatives(self) -> None:
         for source in self.negatives:

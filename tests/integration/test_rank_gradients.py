@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 pytestmark = pytest.mark.integration
 DOCUMENTS, QUERIES, VOCABULARY, WIDTH = 23, 5, 400, 32
+NAMES = ("loss", "ranking", "flops", "terms")
 LOSSES = {"kl": 1.0, "info_nce": 0.1, "margin_mse": 0.05}
 
 
@@ -41,6 +42,10 @@ def work(number: int, count: int, port: int, output: str) -> None:
     known[torch.arange(QUERIES), positive] = True
     idf = torch.rand(VOCABULARY) * 5
     loss = IDFAwareLoss(idf, VOCABULARY, 0.01, ranking=LOSSES, ramp_steps=0)
+    terms = torch.rand(DOCUMENTS, VOCABULARY) * (torch.rand(DOCUMENTS, VOCABULARY) < 0.1)
+    terms[::4] = 0  # documents without a target
+    terms = terms[ranks.share(DOCUMENTS)]
+    rows, columns = terms.nonzero(as_tuple=True)
     order = ranks.order(DOCUMENTS)
     column = torch.tensor(order).argsort()
     model = DistributedDataParallel(encoder) if count > 1 else encoder
@@ -51,12 +56,13 @@ def work(number: int, count: int, port: int, output: str) -> None:
         targets[:, order],
         known[:, order],
         column[positive],
+        terms=(rows, columns, terms[rows, columns]),
     )
     parts["loss"].backward()
     if number == 0:
         found = {name: p.grad for name, p in encoder.named_parameters() if p.grad is not None}
         save_file(
-            {**found, **{f"loss {name}": parts[name].detach() for name in ("loss", "ranking", "flops")}},
+            {**found, **{f"loss {name}": parts[name].detach() for name in NAMES}},
             output,
         )
 
@@ -84,7 +90,7 @@ def test_loss_and_gradients_are_those_of_one_process(
 ) -> None:
     together = run(count, tmp_path / "found.safetensors")
     assert together.keys() == alone.keys()
-    assert len(alone) == 7
+    assert len(alone) == 8
     for name, expected in alone.items():
         largest = float(expected.abs().max())
         assert largest > 1e-4, name

@@ -47,6 +47,7 @@ def launch(start: Path, output: Path, ranks: int, **changes: object) -> subproce
         "teachers": [{"kind": "bm25"}],
         "teacher_cache": str(start.parent / "cache"),
         "ranking": {"kl": 1.0, "info_nce": 0.1},
+        "term_targets": {"bm25": 2.0},
         "num_steps": STEPS,
         "batch_size": 5,
         "num_hard_negatives": 2,
@@ -116,7 +117,7 @@ def test_same_losses_and_weights(start: Path, alone: Path, count: int) -> None:
     for ours, theirs in zip(history, expected, strict=True):
         # Float32 sums in another order, which grow apart over the steps.
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-6 if ours["step"] == 1 else 1e-5)
-        for key in ("ranking", "flops", "nonzero_terms"):  # logged with four decimals
+        for key in ("ranking", "flops", "terms", "nonzero_terms"):  # logged with four decimals
             assert ours[key] == pytest.approx(theirs[key], rel=1e-5, abs=1e-4)
         assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-4)
     assert_same(weights(output), weights(alone))

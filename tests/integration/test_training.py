@@ -67,6 +67,7 @@ def recipe(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Recipe:
         teacher_cache=str(tmp_path_factory.mktemp("cache")),
         teachers=(TeacherConfig("sparse", START, 0.5, max_length=64), TeacherConfig("bm25", weight=0.5)),
         ranking={"kl": 1.0, "info_nce": 0.1},
+        term_targets={"bm25": 2.0, "sparse": 1.0},
         scale_constant=10.0,
         lambda_flops=0.01,
         num_steps=6,
@@ -119,7 +120,7 @@ def test_a_run_leaves_everything_it_promises(finished: Path, recipe: Recipe) -> 
     assert [row["step"] for row in metrics["history"]] == [1, 2, 3, 4, 5, 6]
     for row in metrics["history"]:
         assert {"loss", "ranking", "flops", "nonzero_terms", "teacher_agreement", "learning_rate"} <= set(row)
-        assert {"lambda", "dead_dimensions", "saturation", "grad_norm"} <= set(row)
+        assert {"lambda", "dead_dimensions", "saturation", "grad_norm", "terms"} <= set(row)
     # The guide's quadratic ramp over a third of the run; the first step has no pressure yet.
     assert [row["lambda"] for row in metrics["history"]] == pytest.approx([0, 0.01 / 4, *[0.01] * 4])
     assert not [file for file in (finished / "final_model").rglob("*") if file.suffix in (".bin", ".pkl")]
@@ -152,6 +153,18 @@ def test_loss_goes_down(recipe: Recipe, tmp_path: Path) -> None:
     )
     losses = [row["ranking"] for row in read_json(output / "metrics.json")["history"]]
     assert np.mean(losses[-6:]) < 0.8 * np.mean(losses[:6])
+
+
+def test_documents_come_nearer_to_their_terms(recipe: Recipe, tmp_path: Path) -> None:
+    terms = {}
+    for weight in (0.0, 10.0):
+        output = tmp_path / str(weight)
+        changes = {"num_steps": 30, "batch_size": 8, "save_steps": 100, "term_weight": weight}
+        train(replace(recipe, output=str(output), **changes))  # type: ignore[arg-type]
+        terms[weight] = [row["terms"] for row in read_json(output / "metrics.json")["history"]]
+    assert terms[0.0][0] == pytest.approx(terms[10.0][0], abs=1e-3)
+    assert np.mean(terms[10.0][-6:]) < 0.8 * np.mean(terms[10.0][:6])
+    assert np.mean(terms[10.0][-6:]) < 0.8 * np.mean(terms[0.0][-6:])
 
 
 def test_same_seed_same_weights_another_seed_others(finished: Path, recipe: Recipe, tmp_path: Path) -> None:
@@ -311,7 +324,12 @@ def test_lambda_counts_optimiser_steps_not_micro_batches(
     "change",
     [
         {"ranking": {"margin_mse": 0.01}},
-        {"ranking": {"info_nce": 1.0}, "teachers": (), "num_hard_negatives": 0},
+        {
+            "ranking": {"info_nce": 1.0},
+            "teachers": (),
+            "term_targets": {"bm25": 1.0},
+            "num_hard_negatives": 0,
+        },
         {"gradient_checkpointing": True, "activation": "double_log1p", "l0_threshold": 20},
         {"frequency_weighted_flops": True, "idf": "init"},
         {"bf16": True},

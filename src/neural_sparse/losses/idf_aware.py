@@ -15,6 +15,7 @@ from neural_sparse.idf import DEFAULT_IDF, IdfWeights, idf_weights
 from neural_sparse.losses.flops import document_frequency_weights, flops_loss, quadratic_ramp
 from neural_sparse.losses.ranking import NEEDS_TEACHER, RANKING_LOSSES
 from neural_sparse.losses.scores import idf_scores
+from neural_sparse.losses.terms import term_loss
 
 
 class IDFAwareLoss(nn.Module):
@@ -35,6 +36,7 @@ class IDFAwareLoss(nn.Module):
         frequency_weighted_flops: press frequent tokens harder (in the spirit of arXiv 2505.15070).
         idf_in_matching: False scores without IDF, for comparison.
         temperature: the student's scores are divided by it before the ranking losses; 1 in the paper.
+        term_weight: weight of the distance between documents and the terms that teachers would give them.
 
     Attributes:
         step: optimiser steps so far; whoever owns the optimiser sets it.
@@ -61,6 +63,7 @@ class IDFAwareLoss(nn.Module):
         frequency_weighted_flops: bool = False,
         idf_in_matching: bool = True,
         temperature: float = 1.0,
+        term_weight: float = 1.0,
     ) -> None:
         super().__init__()
         vector = _vector(idf_weights, default_idf, tokenizer)
@@ -88,6 +91,7 @@ class IDFAwareLoss(nn.Module):
         self.ramp_steps = ramp_steps
         self.l0_threshold = l0_threshold
         self.temperature = temperature
+        self.term_weight = term_weight
         self.step = 0
         self.lambda_factor = 1.0
         self.to(device)
@@ -106,6 +110,7 @@ class IDFAwareLoss(nn.Module):
         positive: Tensor | None = None,
         also_relevant: Tensor | None = None,
         query_weights: Tensor | None = None,
+        terms: tuple[Tensor, Tensor, Tensor] | None = None,
     ) -> dict[str, Tensor]:
         """Named components.
 
@@ -121,9 +126,11 @@ class IDFAwareLoss(nn.Module):
                 negatives of "info_nce".
             query_weights: [vocabulary], weights that are trained, instead of IDF (Li-LSR, arXiv 2505.01452);
                 tokens whose IDF is 0 keep 0.
+            terms: rows, columns and values of the terms that `documents` should have: see `term_loss`.
 
         Returns:
-            "loss" (ranking + lambda * flops), "ranking", "flops" (before lambda), scalars; and "scores".
+            "loss" (ranking + lambda * flops + term_weight * terms), "ranking", "flops" (before lambda), "terms"
+            (where they were given), scalars; and "scores".
         """
         weights = self.idf if query_weights is None else query_weights * (self.idf > 0)
         scores = ranks.all_columns(idf_scores(query_ids, query_mask, weights, documents.float()))
@@ -139,12 +146,12 @@ class IDFAwareLoss(nn.Module):
                 judged = judged.masked_fill(also_relevant, -torch.inf)
             ranking = ranking + weight * RANKING_LOSSES[name](judged, teacher_scores, known, positive)
         flops = flops_loss(documents.float(), self.flops_weights, self.l0_threshold)
-        return {
-            "loss": ranking + self.current_lambda * flops,
-            "ranking": ranking,
-            "flops": flops,
-            "scores": scores.detach(),
-        }
+        loss = ranking + self.current_lambda * flops
+        parts = {"ranking": ranking, "flops": flops, "scores": scores.detach()}
+        if terms is not None:
+            parts["terms"] = term_loss(documents.float(), *terms, self.idf)
+            loss = loss + self.term_weight * parts["terms"]
+        return {"loss": loss} | parts
 
 
 def _vector(table: Mapping[str, float] | Tensor | np.ndarray, default_idf: float, tokenizer: Any) -> Tensor:

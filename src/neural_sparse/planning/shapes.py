@@ -91,9 +91,11 @@ def shape_of(name: str) -> ModelShape:
         return _read(name, config)
     if (known := PUBLISHED.get(name.lower())) is not None:
         return known
+    where = "no such folder yet" if name.count("/") != 1 else "not on this machine"
     raise InputError(
-        f"the size of the model {name!r} is not known: it is not on this machine, and none of those whose size is "
-        f"built in ({', '.join(shape.name for shape in PUBLISHED.values())}); download it, or name one of its size"
+        f"the size of the model {name!r} is not known ({where}): name one of its size (a second stage takes the "
+        f"start of the first: init=...), or download it. Built in: "
+        f"{', '.join(shape.name for shape in PUBLISHED.values())}"
     )
 
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -33,6 +34,7 @@ from neural_sparse.memory import (
 )
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.tokens import tokenize
+from neural_sparse.training.batches import TermTargets
 from neural_sparse.training.progress import ProgressBar
 from neural_sparse.training.run_folder import CONFIG_FILE
 from neural_sparse.training.setup import build_trainer
@@ -190,7 +192,8 @@ class Trial:
             if recipe.compile:
                 model.mlm.compile(dynamic=True)
             teachers = _AnyScores() if recipe.teachers else None
-            trainer = build_trainer(recipe, model, self.idf, self._data(batch), teachers, None)  # type: ignore[arg-type]
+            terms = _no_terms(model.vocab_size) if recipe.term_targets else None
+            trainer = build_trainer(recipe, model, self.idf, self._data(batch), teachers, None, terms)  # type: ignore[arg-type]
             trainer.remove_callback(ProgressBar)
             trainer.args.save_strategy = "no"  # type: ignore[assignment]
             trainer.train()
@@ -206,6 +209,13 @@ class Trial:
             list(rows[:, 1:]),
             [frozenset([int(row)]) for row in rows[:, 0]],
         )
+
+
+def _no_terms(vocab_size: int) -> TermTargets:
+    """Targets without a term: the memory is that of the documents' vectors."""
+    return lambda rows: sp.csr_matrix(
+        ([], [], np.zeros(len(rows) + 1, np.int64)), shape=(len(rows), vocab_size)
+    )
 
 
 class _AnyScores:

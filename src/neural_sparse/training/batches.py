@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -17,6 +18,9 @@ from neural_sparse.model.encoding import packed_features
 from neural_sparse.tokens import tokenize
 
 Example = tuple[int, np.ndarray]  # example number, rows of its hard negatives
+
+
+TermTargets = Callable[[np.ndarray], sp.csr_matrix]  # document rows -> what they should be [rows, vocabulary]
 
 
 class Teachers(Protocol):
@@ -111,13 +115,22 @@ class Collator:
         tokenizer: the student's.
         max_length: tokens per document.
         teachers: None for losses that need no teacher.
+        terms: what terms the documents should have; None where no loss asks.
     """
 
-    def __init__(self, data: TrainingSet, tokenizer: Any, max_length: int, teachers: Teachers | None) -> None:
+    def __init__(
+        self,
+        data: TrainingSet,
+        tokenizer: Any,
+        max_length: int,
+        teachers: Teachers | None,
+        terms: TermTargets | None = None,
+    ) -> None:
         self.data = data
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.teachers = teachers
+        self.terms = terms
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
         """
@@ -127,7 +140,8 @@ class Collator:
             query_ids, query_mask [queries, tokens];
             positive [queries]: column of each query's relevant document;
             also_relevant [queries, documents]: other documents known to be relevant to a query;
-            targets, known [queries, documents]: teachers' scores (absent without teachers).
+            targets, known [queries, documents]: teachers' scores (absent without teachers);
+            terms: rows, columns and values of what this rank's documents should have (absent without `terms`).
         """
         query_rows = np.array([example for example, _ in examples], np.int64)
         positives = self.data.positives[query_rows]
@@ -172,6 +186,12 @@ class Collator:
                     "a teacher gave a score that is not a number; check it with `neural-sparse evaluate`"
                 )
             batch["targets"], batch["known"] = targets, known
+        if self.terms is not None:
+            wanted = self.terms(mine).tocoo()
+            batch["terms"] = tuple(
+                torch.from_numpy(part)
+                for part in (wanted.row.astype(np.int64), wanted.col.astype(np.int64), wanted.data)
+            )
         return batch
 
 

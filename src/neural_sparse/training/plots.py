@@ -23,7 +23,7 @@ DPI = 150
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _GREY = "#666666"
-_LOSSES = {"loss": "total", "ranking": "ranking", "flops": "FLOPS"}
+_LOSSES = {"loss": "total", "ranking": "ranking", "flops": "FLOPS", "terms": "terms"}
 _SHARES = {
     "saturation": "saturation",
     "dead_dimensions": "dead dimensions",
@@ -38,7 +38,7 @@ def plot_losses(
     """Draw loss components over steps and, below them, sparsity, shares, nDCG@10 on the dev collection, gradients.
 
     Args:
-        history: rows of "step" and any of "loss", "ranking", "flops", "nonzero_terms", "saturation",
+        history: rows of "step" and any of "loss", "ranking", "flops", "terms", "nonzero_terms", "saturation",
             "dead_dimensions", "teacher_agreement", "grad_norm", "learning_rate"; values that are absent or not
             finite are left out, and so is a panel without values.
         path: of the PNG to write.

@@ -11,7 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 logger = logging.getLogger(__name__)
 
-SHOWN = {"loss": "loss", "ranking": "rank", "flops": "flops", "nonzero_terms": "terms/doc"}
+SHOWN = {"loss": "loss", "ranking": "rank", "flops": "flops", "terms": "terms", "nonzero_terms": "terms/doc"}
 
 
 class ProgressBar(TrainerCallback):

@@ -155,8 +155,8 @@ def dev_history(log_history: Sequence[dict[str, Any]]) -> list[dict[str, float]]
 def loss_history(log_history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
     """The logged steps of a run: step, loss, its components, sparsity, learning rate."""
     keys = (
-        *("loss", "ranking", "flops", "nonzero_terms", "dead_dimensions", "saturation", "teacher_agreement"),
-        *("learning_rate", "grad_norm", "lambda", "estimated_flops"),
+        *("loss", "ranking", "flops", "terms", "nonzero_terms", "dead_dimensions", "saturation"),
+        *("teacher_agreement", "learning_rate", "grad_norm", "lambda", "estimated_flops"),
     )
     return [
         {"step": row["step"], **{key: float(row[key]) for key in keys if key in row}}

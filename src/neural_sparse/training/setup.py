@@ -20,7 +20,7 @@ from neural_sparse.losses.idf_aware import IDFAwareLoss
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.model.precision import native_bf16
 from neural_sparse.teachers.ensemble import PreparedEnsemble
-from neural_sparse.training.batches import Collator, Schedule
+from neural_sparse.training.batches import Collator, Schedule, TermTargets
 from neural_sparse.training.cost_target import CostTarget, query_share
 from neural_sparse.training.dev import KEY, DevEvaluator, sample
 from neural_sparse.training.progress import ProgressBar
@@ -49,6 +49,7 @@ def build_trainer(
     data: TrainingSet,
     teachers: PreparedEnsemble | None,
     evaluator: DevEvaluator | None,
+    terms: TermTargets | None = None,
 ) -> NeuralSparseTrainer:
     ramp = recipe.flops_ramp_steps if recipe.flops_ramp_steps is not None else recipe.num_steps // 3
     model.query_weights.requires_grad_(recipe.train_query_weights)
@@ -63,6 +64,7 @@ def build_trainer(
         frequency_weighted_flops=recipe.frequency_weighted_flops,
         idf_in_matching=recipe.idf_in_matching,
         temperature=recipe.temperature,
+        term_weight=recipe.term_weight,
     )
     bf16 = recipe.bf16
     if bf16 is None:
@@ -109,7 +111,8 @@ def build_trainer(
     schedule = Schedule(
         data, recipe.num_steps * per_step, recipe.num_hard_negatives, recipe.seed, recipe.batch_size
     )
-    collator = Collator(data, model.tokenizer, model.max_length, teachers if loss.needs_teacher else None)
+    asked = teachers if loss.needs_teacher else None
+    collator = Collator(data, model.tokenizer, model.max_length, asked, terms)
     cost = None
     if recipe.target_flops is not None:
         share = query_share(data.queries, model)

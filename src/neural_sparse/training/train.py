@@ -24,6 +24,7 @@ from neural_sparse.idf import IdfWeights, compute_idf_weights, idf_weights, save
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.teachers.build import build_ensemble
 from neural_sparse.teachers.ensemble import EnsembleTeacher, PreparedEnsemble
+from neural_sparse.teachers.term_targets import prepare_term_targets
 from neural_sparse.tokens import tokenize
 from neural_sparse.training.auto_batch import check_auto_batch, settle_batch
 from neural_sparse.training.refresh import RunNegatives, refresh_during
@@ -105,11 +106,23 @@ def train(
             teachers = ensemble.prepare(data.queries, data.documents, candidate_pairs(data))
         if not all(teacher.in_batch for teacher in ensemble.teachers):
             prepare = partial(_prepare_again, ensemble)
+    terms = None
+    if recipe.term_targets:
+        terms = prepare_term_targets(
+            recipe.term_targets,
+            recipe.terms_kept,
+            data.documents,
+            model.tokenizer,
+            weights.vector,
+            model.max_length,
+            recipe.teachers,
+            teachers,
+        )
     if recipe.auto_batch:
         recipe = negatives.recipe = settle_batch(recipe, model, weights, data, resume_from is not None)
     if recipe.compile:
         model.mlm.compile(dynamic=True)
-    trainer = build_trainer(recipe, model, weights, data, teachers, evaluator)
+    trainer = build_trainer(recipe, model, weights, data, teachers, evaluator, terms)
     if recipe.refresh_negatives_steps:
         refresh_during(trainer, negatives, prepare)
     started = time.perf_counter()

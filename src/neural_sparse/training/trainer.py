@@ -52,6 +52,7 @@ class Objective(nn.Module):
             batch["positive"],
             batch["also_relevant"],
             features.get("query_weights"),
+            batch.get("terms"),
         )
         scores = parts.pop("scores")
         self.dimensions.update(documents)
