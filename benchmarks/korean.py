@@ -140,7 +140,7 @@ def main() -> None:
     )
     for name, model in {"start": work / "start", "trained": run / "final_model"}.items():
         idf = ["--idf", str(run / "idf.json")] if name == "start" else []
-        command("evaluate", str(model), "-c", str(options.data), "-o", str(work / name), *idf)
+        command("evaluate", str(model), "-c", str(options.data), "-o", str(work / f"judged-{name}"), *idf)
     command("doctor", str(run), str(run / "final_model"))
 
 
