@@ -86,7 +86,12 @@ def finished_model(recipe: Recipe) -> Path | None:
 
 def changes(recipe: Recipe) -> str:
     """What differs between a recipe and the one its output folder was made with."""
-    defaults = {field.name: _plain(field.default) for field in dataclasses.fields(Recipe)}
+    defaults = {
+        field.name: _plain(
+            field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        )
+        for field in dataclasses.fields(Recipe)
+    }
     before = defaults | read_json(Path(recipe.output) / CONFIG_FILE)  # an older version knew fewer keys
     now = recipe_to_dict(recipe)
     free = FREE_KEYS | ({"batch_size"} if recipe.auto_batch and before["auto_batch"] else set())

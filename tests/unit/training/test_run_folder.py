@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +12,14 @@ import pytest
 import torch
 from tiny_models import TEXTS
 
-from neural_sparse.config import Recipe
+from neural_sparse.config import Recipe, TeacherConfig
 from neural_sparse.data.collection import write_qrels, write_queries
 from neural_sparse.data.training_set import TrainingSet
 from neural_sparse.doctor import examine
 from neural_sparse.errors import InputError
 from neural_sparse.files import read_json, write_text
 from neural_sparse.training.monitor import CollapseGuard
-from neural_sparse.training.run_folder import claim, dev_history, finished_model
+from neural_sparse.training.run_folder import changes, claim, dev_history, finished_model
 from neural_sparse.training.train import train
 
 Tiny = Callable[..., Path]
@@ -26,8 +27,6 @@ Tiny = Callable[..., Path]
 
 @pytest.fixture
 def dev(tmp_path: Path) -> Path:
-    import json
-
     folder = tmp_path / "dev"
     (folder / "qrels").mkdir(parents=True)
     lines = [json.dumps({"_id": f"d{row}", "text": text}) for row, text in enumerate(TEXTS)]
@@ -142,3 +141,14 @@ def test_a_finished_run_that_goes_on_with_another_recipe_is_finished_no_more(
 def test_judgements_of_a_log() -> None:
     log = [{"loss": 1.0, "step": 1}, {"eval_ndcg10": 0.5, "eval_flops": 2.0, "eval_runtime": 9.0, "step": 2}]
     assert dev_history(log) == [{"step": 2, "ndcg10": 0.5, "flops": 2.0}]
+
+
+def test_a_run_of_a_version_that_knew_fewer_keys(tmp_path: Path) -> None:
+    recipe = Recipe("m", ("t",), teachers=(TeacherConfig("bm25"),), output=str(tmp_path))
+    assert claim(tmp_path, recipe, overwrite=False) is None
+    file = tmp_path / "training_config.json"
+    known = read_json(file)
+    needed = {"init": "m", "train": ["t"], "teachers": known["teachers"]}
+    write_text(file, json.dumps(needed))
+    assert changes(recipe) == ""
+    assert changes(replace(recipe, term_targets={"bm25": 1.0})) == "term_targets: {} -> {'bm25': 1.0}"
