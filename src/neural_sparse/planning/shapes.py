@@ -94,7 +94,7 @@ def shape_of(name: str) -> ModelShape:
     where = "no such folder yet" if name.count("/") != 1 else "not on this machine"
     raise InputError(
         f"the size of the model {name!r} is not known ({where}): name one of its size (a second stage takes the "
-        f"start of the first: init=...), or download it. Built in: "
+        "start of the first: init=...), or download it. Built in: "
         f"{', '.join(shape.name for shape in PUBLISHED.values())}"
     )
 

@@ -290,8 +290,14 @@ def test_unknown_hardware_names_the_known(tmp_path: Path) -> None:
 
 
 def test_an_unknown_model_names_the_known() -> None:
-    with pytest.raises(InputError, match=r"'nobody/nothing' is not known.*bert-base-uncased.*download it"):
+    with pytest.raises(
+        InputError, match=r"'nobody/nothing' is not known \(not on.*download it.*bert-base-uncased"
+    ):
         shape_of("nobody/nothing")
+    with pytest.raises(
+        InputError, match=r"first/run/model' is not known \(no such folder yet\).*start of the first"
+    ):
+        shape_of("first/run/model")  # of a stage that has not been trained
 
 
 def test_no_data_and_no_number() -> None:
