@@ -3,7 +3,7 @@
     python benchmarks/ablation.py --data ../shared/data              # all runs; about two hours on 2 cores
     python benchmarks/ablation.py --data ../shared/data --runs base-1 no-idf-1
     python benchmarks/ablation.py --data ../shared/data --report     # docs/ablation.md's tables of what is there
-    python benchmarks/ablation.py --data ../shared/data --best       # four longer runs; their mean with base-1, -2
+    python benchmarks/ablation.py --data ../shared/data --best       # longer runs; their mean with base and terms
 
 DATA holds pairs/ (JSONL files) and collections/ (BEIR folders). Runs are finished one by one and not repeated;
 an interrupted one goes on. What a run is judged by lies in OUTPUT/judged/NAME/COLLECTION.
@@ -312,15 +312,19 @@ def work(data: Path, output: Path, wanted: Sequence[str] | None) -> None:
     for name, variant, seed in runs():
         if wanted and name not in wanted:
             continue
-        changes = dict(VARIANTS[variant])
-        if "init" in changes:
-            changes["init"] = str(output / changes["init"].format(seed=seed))
         started = time.perf_counter()
-        model = trained(name, seed=seed, **changes)
+        model = trained(name, seed=seed, **changes_of(variant, output, seed))
         judge(folder / name, model, data, table)
         if variant == "no-idf":
             judge(folder / f"no-idf-anywhere-{seed}", model, data, table, uniform=True)
         print(f"{name}: {(time.perf_counter() - started) / 60:.1f} min", flush=True)
+
+
+def changes_of(variant: str, output: Path, seed: int) -> dict[str, Any]:
+    changes = dict(VARIANTS[variant])
+    if "init" in changes:
+        changes["init"] = str(output / changes["init"].format(seed=seed))
+    return changes
 
 
 def work_best(data: Path, output: Path, folder: Path, max_length: int) -> None:
@@ -334,11 +338,14 @@ def work_best(data: Path, output: Path, folder: Path, max_length: int) -> None:
     for model in models:
         judge(folder / model.parent.name, model, data, trained.table, max_length)
     models += [trained(f"base-{seed}", seed=seed) for seed in SEEDS]
+    terms = [trained(f"{name}-1", seed=1, **changes_of(name, output, 1)) for name in ("terms-first", "terms")]
     mean = output / "runs" / "mean"
-    if not mean.is_dir():
-        with replacing_folder(mean) as made:
-            average_models(models).save_pretrained(str(made))
-    judge(folder / "mean", mean, data, trained.table, max_length)
+    for name, members in (("mean", models), ("mean-and-terms", [mean, terms[-1]])):
+        place = output / "runs" / name
+        if not place.is_dir():
+            with replacing_folder(place) as made:
+                average_models(members).save_pretrained(str(made))
+        judge(folder / name, place, data, trained.table, max_length)
 
 
 if __name__ == "__main__":

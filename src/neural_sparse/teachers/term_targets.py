@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 import torch
+from tqdm import tqdm
 from transformers import AutoTokenizer
 
 from neural_sparse.config import TeacherConfig
@@ -23,7 +24,7 @@ from neural_sparse.teachers.ensemble import PreparedEnsemble
 from neural_sparse.teachers.weights import model_folder
 from neural_sparse.tokens import tokenize, vocabulary
 
-K1, B = 0.9, 0.4
+K1, B = 0.9, 0.4  # as the BM25 teacher's
 NEIGHBORS = 10
 NEIGHBOR_POOL = 100_000  # documents that neighbors are sought among; a random sample of more
 BLOCK = 1024  # documents whose similarities are computed at once
@@ -178,7 +179,7 @@ def nearest(
     others = _unit(dense, among, device)
     count = min(count, len(among) - 1)
     columns, values = [], []
-    for start in range(0, total, BLOCK):
+    for start in tqdm(range(0, total, BLOCK), desc="neighbors", unit_scale=BLOCK, unit=" docs", disable=None):
         rows = np.arange(start, min(start + BLOCK, total))
         similarity = _unit(dense, rows, device) @ others.T
         itself = torch.from_numpy(among[None] == rows[:, None]).to(device)

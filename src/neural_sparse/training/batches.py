@@ -18,8 +18,6 @@ from neural_sparse.model.encoding import packed_features
 from neural_sparse.tokens import tokenize
 
 Example = tuple[int, np.ndarray]  # example number, rows of its hard negatives
-
-
 TermTargets = Callable[[np.ndarray], sp.csr_matrix]  # document rows -> what they should be [rows, vocabulary]
 
 
