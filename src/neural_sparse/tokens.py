@@ -177,19 +177,24 @@ def vocabulary(tokenizer: Any) -> list[str]:
     return names
 
 
-def encode_queries(texts: Sequence[str], tokenizer: Any, weights: np.ndarray) -> sp.csr_matrix:
+def encode_queries(
+    texts: Sequence[str], tokenizer: Any, weights: np.ndarray, count_repeats: bool = False
+) -> sp.csr_matrix:
     """Query vectors, csr float32 [queries, vocabulary]: the weight of each token present, however often.
 
     Tokens that weigh 0 (special ones, [UNK] among them) are left out; a query of nothing else is empty.
+
+    Args:
+        count_repeats: a token weighs as often as it is there, as in BM25.
     """
     tokens = tokenize(texts, tokenizer)
     rows = np.repeat(np.arange(len(tokens)), tokens.lengths)
-    present = np.unique(rows * len(weights) + tokens.ids)
+    present, often = np.unique(rows * len(weights) + tokens.ids, return_counts=True)
     rows, columns = present // len(weights), present % len(weights)
-    known = weights[columns] > 0
-    rows, columns = rows[known], columns[known]
+    values = weights[columns] * often if count_repeats else weights[columns]
+    known = values > 0
     return sp.csr_matrix(
-        (weights[columns], (rows, columns)), shape=(len(tokens), len(weights)), dtype=np.float32
+        (values[known], (rows[known], columns[known])), shape=(len(tokens), len(weights)), dtype=np.float32
     )
 
 

@@ -114,6 +114,35 @@ def test_search_shows_texts_as_they_are(encoded: Path) -> None:
     assert "[red]markup[/red]" in done.stdout
 
 
+def test_search_counts_repeated_words_when_asked(encoded: Path) -> None:
+    collection = EncodedCollection(encoded)
+    query = "parse json json json"
+    once = collection.search_texts([query], 1).scores[0, 0]
+    collection.count_repeats = True
+    often = collection.search_texts([query], 1).scores[0, 0]
+    assert often > once
+    assert f"{once:.2f}" in run("search", encoded, query, "--k", "1").stdout
+    assert f"{often:.2f}" in run("search", encoded, query, "--k", "1", "--count-repeats").stdout
+
+
+def test_evaluation_counts_repeated_words_when_asked(tmp_path: Path) -> None:
+    folder = tmp_path / "beir"
+    (folder / "qrels").mkdir(parents=True)
+    (folder / "corpus.jsonl").write_text('{"_id": "d", "title": "", "text": "json for python"}\n')
+    (folder / "queries.jsonl").write_text('{"_id": "q", "text": "json json json"}\n')
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq\td\t1\n")
+    scores = []
+    for options in ((), ("--count-repeats",)):
+        done = run("evaluate", MODEL, "-c", folder, "--no-bm25", "-o", tmp_path / "results", *options)
+        assert done.returncode == 0, done.stderr
+        scores.append(float((tmp_path / "results" / "run.trec").read_text().split()[4]))
+    assert scores[1] == pytest.approx(3 * scores[0], rel=1e-5)
+
+    refused = run("evaluate", MODEL, "-c", folder, "--encode-queries", "--count-repeats")
+    assert refused.returncode != 0
+    assert "--count-repeats is for queries that are looked up" in refused.stderr
+
+
 def test_search_asks_until_an_empty_line(encoded: Path) -> None:
     done = run("search", encoded, input="parse json\nhow to sort\n\nnever read\n")
     assert done.returncode == 0, done.stderr

@@ -161,6 +161,20 @@ class TestQueries:
         assert (once != often).nnz == 0
         assert once.nnz > 0
 
+    def test_a_repeated_token_counts_as_often_as_it_is_there(
+        self, bert_tokenizer: Any, texts: list[str]
+    ) -> None:
+        weights = self.weights(bert_tokenizer)
+        queries = [*texts, "", "a a a", "list of lists of list", *ODD_TEXTS]
+        expected = np.zeros((len(queries), len(weights)), np.float32)
+        for row, query in enumerate(queries):
+            for token in bert_tokenizer(query, add_special_tokens=False)["input_ids"]:
+                expected[row, token] += weights[token]
+        vectors = encode_queries(queries, bert_tokenizer, weights, count_repeats=True)
+        np.testing.assert_allclose(vectors.toarray(), expected, rtol=1e-5)
+        assert vectors.dtype == np.float32
+        assert (vectors.data > 0).all()
+
     def test_unknown_and_special_tokens_are_silent(self, bert_tokenizer: Any) -> None:
         weights = self.weights(bert_tokenizer)
         assert encode_queries(["한", "[CLS] [SEP] [MASK]", ""], bert_tokenizer, weights).nnz == 0

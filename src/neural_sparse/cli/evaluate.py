@@ -48,6 +48,11 @@ def evaluate(
         "--encode-queries",
         help="Run queries through the transformer too (siamese models such as SPLADE-v3).",
     ),
+    count_repeats: bool = typer.Option(
+        False,
+        "--count-repeats",
+        help="A repeated token of a query weighs as often as it is there, as in BM25.",
+    ),
     bm25: bool = typer.Option(
         True, help="Evaluate BM25 beside it, for the comparison of relevance and cost."
     ),
@@ -93,7 +98,9 @@ def evaluate(
     parse_measures(measure)  # before hours of encoding
     console = Console(width=None if Console().is_terminal else 160)
     is_bm25 = model is not None and model.lower() == "bm25"
-    system = None if run is not None or is_bm25 else _load(str(model), idf, max_length, encode_queries)
+    system = None
+    if run is None and not is_bm25:
+        system = _load(str(model), idf, max_length, encode_queries, count_repeats)
     shown_name = name or (run.stem if run else "BM25" if is_bm25 else "/".join(Path(str(model)).parts[-2:]))
     baseline_name = "BM25" if shown_name != "BM25" else "BM25 (baseline)"
 
@@ -146,15 +153,20 @@ def evaluate(
         console.print(f"written to {output} (report.html is the whole report)")
 
 
-def _load(model: str, idf: Path | None, max_length: int | None, encode_queries: bool) -> Encoder:
+def _load(
+    model: str, idf: Path | None, max_length: int | None, encode_queries: bool, count_repeats: bool
+) -> Encoder:
     from neural_sparse.errors import InputError
 
     if not encode_queries:
         from neural_sparse.model.encoder import NeuralSparseEncoder
 
-        return NeuralSparseEncoder(model, max_length, idf=idf)
-    if idf is not None:
-        raise InputError("--idf is for queries that are looked up; leave out --encode-queries")
+        encoder = NeuralSparseEncoder(model, max_length, idf=idf)
+        encoder.count_repeats = count_repeats
+        return encoder
+    if idf is not None or count_repeats:
+        option = "--idf" if idf is not None else "--count-repeats"
+        raise InputError(f"{option} is for queries that are looked up; leave out --encode-queries")
     from sentence_transformers import SparseEncoder
 
     from neural_sparse.evaluation.plain_encoder import PlainEncoder

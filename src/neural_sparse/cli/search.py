@@ -20,6 +20,9 @@ def search(
     why: bool = typer.Option(
         False, "--explain", help="Show the tokens that matched and those the model added."
     ),
+    count_repeats: bool = typer.Option(
+        False, "--count-repeats", help="A repeated token of the query weighs as often as it is there."
+    ),
 ) -> None:
     """Search an encoded collection. Needs only the tokenizer and the weight table, no transformer."""
     from rich.console import Console
@@ -27,6 +30,7 @@ def search(
     from neural_sparse.search.encoded import EncodedCollection
 
     collection = EncodedCollection(folder)
+    collection.count_repeats = count_repeats
     console = Console()
     if query:
         _show(collection, " ".join(query), k, why, console)

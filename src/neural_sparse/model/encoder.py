@@ -57,6 +57,8 @@ class NeuralSparseEncoder(SparseEncoder):
         cache_tokens: for training: the transformer takes at most this many tokens at once, and the backward
             pass runs it again group by group (GradCache, arXiv 2101.06983). Memory then depends on it and
             not on the batch; gradients are those of the whole batch. None: everything at once.
+        count_repeats: a query's token weighs as often as it is there; False, unless set. Not saved: engines that
+            tokenize queries themselves count a token once.
 
     Raises:
         InputError: no such model, no masked-LM head, weights that are not safetensors, a tokenizer or an
@@ -112,6 +114,7 @@ class NeuralSparseEncoder(SparseEncoder):
         )
         self.name = str(model_name)
         self.cache_tokens: int | None = None
+        self.count_repeats = False
         _defer_projection(mlm)
         if idf is not None:
             self.set_query_weights(idf)
@@ -260,8 +263,9 @@ class NeuralSparseEncoder(SparseEncoder):
         return encode_documents(self, texts, tokens_per_batch, show_progress, bf16)
 
     def encode_queries(self, texts: Sequence[str]) -> sp.csr_matrix:
-        """Query vectors, csr float32 [queries, vocabulary]: each known token's weight, once."""
-        return encode_queries(texts, self.tokenizer, self.query_weights.detach().float().cpu().numpy())
+        """Query vectors, csr float32 [queries, vocabulary]: each known token's weight, once or `count_repeats`."""
+        weights = self.query_weights.detach().float().cpu().numpy()
+        return encode_queries(texts, self.tokenizer, weights, self.count_repeats)
 
     def get_sparsity_stats(self, reps: Tensor | sp.csr_matrix) -> dict[str, float]:
         """See `sparsity_stats`."""

@@ -53,6 +53,7 @@ class EncodedCollection:
     Attributes:
         index: the documents' vectors.
         about: model, maximum length, number of documents.
+        count_repeats: a query's token weighs as often as it is there; False, unless set.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -71,6 +72,7 @@ class EncodedCollection:
         self.index = SparseIndex.load(folder / "index")
         self.tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
         self._weights = idf_weights(folder / "idf.json", self.tokenizer).vector
+        self.count_repeats = False
         self._texts = _mapped(folder / "texts.bin")
         self._offsets = np.load(folder / "text_offsets.npy", mmap_mode="r", allow_pickle=False)
 
@@ -135,7 +137,7 @@ class EncodedCollection:
         """Weights of the tokens present, csr float32 [queries, vocabulary]."""
         from neural_sparse.tokens import encode_queries
 
-        return encode_queries(texts, self.tokenizer, self._weights)
+        return encode_queries(texts, self.tokenizer, self._weights, self.count_repeats)
 
     def search_texts(self, texts: Sequence[str], k: int) -> Hits:
         return self.index.search(self.encode_queries(texts), k)
