@@ -1,9 +1,8 @@
 """What each part of the recipe is worth: short runs of a 4.4M student, judged on six collections.
 
-    python benchmarks/ablation.py --data ../shared/data              # all runs; about two hours on 2 cores
+    python benchmarks/ablation.py --data ../shared/data              # all runs; some three hours of one core
     python benchmarks/ablation.py --data ../shared/data --runs base-1 no-idf-1
     python benchmarks/ablation.py --data ../shared/data --report     # docs/ablation.md's tables of what is there
-    python benchmarks/ablation.py --data ../shared/data --best       # longer runs; their mean with base and terms
 
 DATA holds pairs/ (JSONL files) and collections/ (BEIR folders). Runs are finished one by one and not repeated;
 an interrupted one goes on. What a run is judged by lies in OUTPUT/judged/NAME/COLLECTION.
@@ -115,28 +114,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
                             "target_flops": 0.4},
     "terms": TERMS | QUERY_WEIGHTS | {"init": "runs/terms-first-{seed}/final_model"},
 }  # fmt: skip
-LONGER = {"batch_size": 32, "max_length": 112, "encode_max_length": 256, "warmup_steps": 60, "seed": 42}
-# Four longer runs; found one after the other while looking at the collections' scores.
-MEMBERS: dict[str, dict[str, Any]] = {
-    "longer-temperature-1": LONGER | {"num_steps": 1200, "temperature": 1.0, "seed": 1},
-    "longer": LONGER | QUERY_WEIGHTS | {"num_steps": 600},
-    "longer-5-negatives": LONGER | QUERY_WEIGHTS
-    | {"num_steps": 600, "temperature": 5.0, "scale_constant": 12.0, "batch_size": 16, "num_hard_negatives": 5},
-    "longest": LONGER | QUERY_WEIGHTS
-    | {"num_steps": 3000, "learning_rate": 3e-4, "warmup_steps": 100, "target_flops": 0.29,
-       "teachers": teachers(0.3, 0.2, 0.5)},
-}  # fmt: skip
 
 
-def judge(
-    folder: Path, model: Path, data: Path, idf: Path, max_length: int = 192, *, uniform: bool = False
-) -> None:
-    """Evaluate a model on every collection, unless it has been.
+def judge(folder: Path, model: Path, data: Path, idf: Path, *, uniform: bool = False) -> None:
+    """Evaluate a model on every collection, unless it has been; documents are cut at 192 tokens.
 
     Args:
         folder: of the results; its name is the model's in the tables.
         idf: query weights of the untrained start.
-        max_length: tokens of a document.
         uniform: with query weights of 1 instead of the model's.
     """
     import torch
@@ -152,7 +137,7 @@ def judge(
         return
     encoder = None
     if str(model) != "bm25":
-        encoder = NeuralSparseEncoder(str(model), max_length)
+        encoder = NeuralSparseEncoder(str(model), 192)
         if str(model) == STUDENT:
             encoder.set_query_weights(idf_weights(idf, encoder.tokenizer))
         if uniform:
@@ -262,21 +247,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("outputs/ablation"))
     parser.add_argument("--runs", nargs="*", help="these only, such as base-1")
     parser.add_argument("--report", action="store_true", help="run nothing")
-    parser.add_argument("--best", action="store_true", help="the longer runs and the mean instead")
-    parser.add_argument("--tokens", type=int, default=256, help="of a document, when --best is judged")
     chosen = parser.parse_args()
     output = chosen.output
-    best = output / f"judged-best-{chosen.tokens}" if chosen.best else None
     if not chosen.report:
         prepare(chosen.data, output)
-        if best is not None:
-            work_best(chosen.data, output, best, chosen.tokens)
-        else:
-            work(chosen.data, output, chosen.runs)
-    if best is not None:
-        print(report(best, ("start", "BM25")))
-    else:
-        print(report(output / "judged"))
+        work(chosen.data, output, chosen.runs)
+    print(report(output / "judged"))
 
 
 class Trainer:
@@ -325,27 +301,6 @@ def changes_of(variant: str, output: Path, seed: int) -> dict[str, Any]:
     if "init" in changes:
         changes["init"] = str(output / changes["init"].format(seed=seed))
     return changes
-
-
-def work_best(data: Path, output: Path, folder: Path, max_length: int) -> None:
-    from neural_sparse.files import replacing_folder
-    from neural_sparse.model.averaging import average_models
-
-    trained = Trainer(output)
-    judge(folder / "BM25", Path("bm25"), data, trained.table)
-    judge(folder / "start", Path(STUDENT), data, trained.table, max_length)
-    models = [trained(name, **changes) for name, changes in MEMBERS.items()]
-    for model in models:
-        judge(folder / model.parent.name, model, data, trained.table, max_length)
-    models += [trained(f"base-{seed}", seed=seed) for seed in SEEDS]
-    terms = [trained(f"{name}-1", seed=1, **changes_of(name, output, 1)) for name in ("terms-first", "terms")]
-    mean = output / "runs" / "mean"
-    for name, members in (("mean", models), ("mean-and-terms", [mean, terms[-1]])):
-        place = output / "runs" / name
-        if not place.is_dir():
-            with replacing_folder(place) as made:
-                average_models(members).save_pretrained(str(made))
-        judge(folder / name, place, data, trained.table, max_length)
 
 
 if __name__ == "__main__":
