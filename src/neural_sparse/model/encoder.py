@@ -181,8 +181,8 @@ class NeuralSparseEncoder(SparseEncoder):
             self.query_weights.copy_(torch.from_numpy(weights))
 
     def idf_table(self) -> IdfWeights:
-        """The query side's weights as {token: weight}."""
-        vector = self.query_weights.detach().float().cpu().numpy()
+        """The query side's weights as {token: weight}; a copy, which later changes leave alone."""
+        vector = self.query_weights.detach().float().cpu().numpy().copy()
         return IdfWeights(dict(zip(vocabulary(self.tokenizer), vector.tolist(), strict=True)), vector)
 
     # --- forward -----------------------------------------------------------------------------------

@@ -327,6 +327,14 @@ class TestQuerySide:
         assert model.idf_table()["list"] == pytest.approx(weights["list"])
         assert model.idf_table()["[CLS]"] == 0
 
+    def test_the_table_outlives_the_weights_it_was_read_from(self, model: NeuralSparseEncoder) -> None:
+        table = model.idf_table()
+        before = table.vector.copy()
+        with torch.no_grad():
+            model.query_weights.mul_(3)
+        np.testing.assert_array_equal(table.vector, before)
+        assert before.any()
+
     def test_a_table_of_another_tokenizer(self, tiny_model: TinyModel, texts: list[str]) -> None:
         foreign = compute_idf_weights(texts, make_tokenizer("roberta"))
         with pytest.raises(InputError, match="belongs to another tokenizer"):
