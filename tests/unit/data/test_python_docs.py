@@ -16,6 +16,8 @@ from neural_sparse.data.python_docs import PythonDocs, python_docs
 from neural_sparse.data.python_sources import documented_objects
 from neural_sparse.errors import InputError
 
+pytestmark = pytest.mark.integration  # takes seconds
+
 
 @pytest.fixture(scope="module")
 def docs() -> PythonDocs:

@@ -21,6 +21,8 @@ from neural_sparse.opensearch.packages import Package
 from neural_sparse.opensearch.served import ServedDocuments, ServedQueries
 from neural_sparse.opensearch.shell_script import shell_script
 
+pytestmark = pytest.mark.integration  # takes seconds
+
 PASSWORD = 'p"a\\ss$word`'
 
 

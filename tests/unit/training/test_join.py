@@ -10,6 +10,8 @@ import pytest
 from neural_sparse.distributed import ranks
 from neural_sparse.errors import InputError
 
+pytestmark = pytest.mark.integration  # takes seconds
+
 
 @pytest.fixture
 def place(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
