@@ -3,23 +3,27 @@
     python benchmarks/best_student.py --data ../shared/data           # in outputs/ablation, whose short runs it takes
     python benchmarks/best_student.py --data ../shared/data --report  # docs/ablation.md's tables of what is there
 
-Four short runs (two of 300 steps, two of 600) and their mean; one run from that mean, whose documents learn the mean's
-own terms, what BM25 counts and what their neighbors say; and the mean of both. Judged four ways: with the IDF of the
-training data and with each collection's own, with a query's repeated tokens once and as often as they are there.
+Four short runs (two of 300 steps, two of 600) and their mean; two runs from that mean, whose documents learn the mean's
+own terms, what BM25 counts and what their neighbors say; and the mean of all three. Judged four ways: with the IDF of
+the training data and with each collection's own, with a query's repeated tokens once and as often as they are there.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from ablation import COLLECTIONS, DENSE, MEASURE, PAIRS, QUERY_WEIGHTS, STUDENT, Trainer, prepare, report
+import torch
+from ablation import COLLECTIONS, DENSE, MEASURE, PAIRS, STUDENT, Trainer, prepare, recipe, report
 
 from neural_sparse.config import TeacherConfig
 
@@ -29,19 +33,26 @@ FIRST = {
     "long-1": {"seed": 1, "num_steps": 600},
     "long-2": {"seed": 2, "num_steps": 600},
 }
-WEIGHTS = "2,1,1.5,1.5,1,0.7,1,1.5,1.5"  # shares of the batches: PAIRS, then COLLECTIONS
+SECOND: dict[str, dict[str, Any]] = {
+    "second-1": {"seed": 2, "term_targets": {"bm25": 2.0, "sparse": 1.0, "neighbors": 0.4}},
+    "second-2": {"seed": 3, "term_targets": {"bm25": 3.0, "sparse": 1.0, "neighbors": 0.6}},
+}
+WEIGHTS = "2,1,1.5,1.5,1,1,1.5,1.5,1.5"  # shares of the batches: PAIRS, then COLLECTIONS
 SAMPLE = "10000,5000,10000,0,0,0,0,0,0"  # examples kept; 0: all
 IDFS = ("given", "own")
 COUNTS = ("once", "counted")
-OPENING_WORDS, LEAST_WORDS = 8, 13
+OPENING_WORDS, LEAST_WORDS, LEAST_SENTENCE = 8, 6, 6
 
 
-def opening(text: str, title: str) -> list[str]:
-    """A query of a document: its title, or the first words of one that has none."""
+def queries(text: str, title: str) -> list[str]:
+    """Queries of a document: its title and its middle sentence, or the first words of one that has no title or text."""
     words = text.split()
-    if title:
-        return [title]
-    return [" ".join(words[:OPENING_WORDS])] if len(words) >= LEAST_WORDS else []
+    if not title or not words:
+        words = words or title.split()
+        return [" ".join(words[: min(OPENING_WORDS, len(words) // 2)])] if len(words) >= LEAST_WORDS else []
+    sentences = re.split(r"(?<=[.?!])\s+", text.strip())
+    middle = sentences[len(sentences) // 2]
+    return [title, middle] if len(sentences) > 2 and len(middle.split()) >= LEAST_SENTENCE else [title]
 
 
 def prepare_second(data: Path, output: Path) -> None:
@@ -51,7 +62,7 @@ def prepare_second(data: Path, output: Path) -> None:
     folders = [str(data / "collections" / name) for name in COLLECTIONS]
     sources = [str(data / "pairs" / f"{name}.jsonl") for name in PAIRS]
     sources += [f"{folder}/corpus.jsonl" for folder in folders]
-    command = ["data", "prepare", *sources, "--queries-from", "best_student:opening"]
+    command = ["data", "prepare", *sources, "--queries-from", "best_student:queries"]
     command += ["--weights", WEIGHTS, "--sample", SAMPLE]
     command += ["--decontaminate", ",".join(folders), "--no-decontaminate-documents"]
     command += ["--output", str(output / "data")]
@@ -59,26 +70,42 @@ def prepare_second(data: Path, output: Path) -> None:
     subprocess.run([sys.executable, "-m", "neural_sparse", *command], check=True, env=here)
 
 
-def second(mean: Path) -> dict[str, Any]:
-    """Settings of the run from the mean."""
+def second(mean: Path, **changes: Any) -> dict[str, Any]:
+    """Settings of the runs from the mean."""
     teachers = (
         TeacherConfig("dense", DENSE, 0.4, max_length=128),
         TeacherConfig("sparse", str(mean), 0.2, max_length=128),
         TeacherConfig("bm25", weight=0.4),
     )
-    return QUERY_WEIGHTS | {
+    settings: dict[str, Any] = {
         "init": str(mean),
         "teachers": teachers,
-        "term_targets": {"bm25": 2.0, "sparse": 1.0, "neighbors": 0.4},
+        "train_query_weights": True,
+        "query_learning_rate": 0.02,
         "term_weight": 1.5,
-        "learning_rate": 3e-4,
+        "learning_rate": 5e-4,
         "warmup_steps": 60,
-        "num_steps": 1500,
+        "num_steps": 3000,
         "batch_size": 24,
         "max_length": 128,
-        "target_flops": 0.26,
-        "seed": 2,
+        "target_flops": 0.25,
     }
+    return settings | changes
+
+
+def trained(output: Path, runs: Mapping[str, dict[str, Any]]) -> list[Path]:
+    """Runs that share their examples, negatives and teachers, which are made first; each on a core of its own."""
+    here = Trainer(output)
+    common = recipe(output, **next(iter(runs.values())))
+    here.shared.data(common)
+    here.shared.teachers(common)
+    with ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+        jobs = [pool.submit(_train, output, name, changes) for name, changes in runs.items()]
+        return [job.result() for job in jobs]
+
+
+def _train(output: Path, name: str, changes: dict[str, Any]) -> Path:
+    return Trainer(output)(name, **changes)
 
 
 def averaged(models: Sequence[Path], place: Path) -> Path:
@@ -141,21 +168,19 @@ def judge_bm25(folder: Path, data: Path) -> None:
 
 
 def work(data: Path, output: Path, max_length: int) -> Path:
-    judged = output / "best" / f"judged-{max_length}"
+    best, judged = output / "best", output / "best" / f"judged-{max_length}"
+    started = time.perf_counter()
     prepare(data, output)
-    first = Trainer(output)
-    started = time.perf_counter()
-    runs = [first(name, **changes) for name, changes in FIRST.items()]
-    mean = averaged(runs, output / "best" / "first-mean")
-    print(f"first runs: {(time.perf_counter() - started) / 60:.1f} min", flush=True)
-    prepare_second(data, output / "best")
-    started = time.perf_counter()
-    run = Trainer(output / "best")("second", **second(mean))
-    best = averaged([mean, run], output / "best" / "mean")
-    print(f"second run: {(time.perf_counter() - started) / 60:.1f} min", flush=True)
+    mean = averaged(trained(output, FIRST), best / "first-mean")
+    print(f"data and first runs: {(time.perf_counter() - started) / 60:.1f} min", flush=True)
+    prepare_second(data, best)
+    runs = trained(best, {name: second(mean, **changes) for name, changes in SECOND.items()})
+    models = {"first-mean": mean, "mean": averaged([mean, *runs], best / "mean")}
+    print(f"second runs as well: {(time.perf_counter() - started) / 60:.1f} min", flush=True)
     judge_bm25(judged, data)
-    for name, model in {"start": Path(STUDENT), "first-mean": mean, "second": run, "mean": best}.items():
-        judge(judged, name, model, data, first.table, max_length)
+    table = best / "idf.json"
+    for name, model in {"start": Path(STUDENT), **models, **dict(zip(SECOND, runs, strict=True))}.items():
+        judge(judged, name, model, data, table, max_length)
     return judged
 
 
