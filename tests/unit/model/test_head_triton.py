@@ -12,6 +12,7 @@ triton = pytest.importorskip("triton", reason="Triton is not installed (it exist
 CASES = Path(__file__).with_name("head_triton_cases.py")
 
 
+@pytest.mark.integration  # under the interpreter, seconds long
 def test_kernels_agree_with_the_torch_operations() -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     environment.pop("TRITON_INTERPRET", None)
