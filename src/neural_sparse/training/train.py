@@ -81,6 +81,7 @@ def train(
         recipe.init,
         recipe.max_length,
         activation=recipe.activation,  # type: ignore[arg-type]
+        document_repeats=recipe.document_repeats,
         device=ranks.device(),
     )
     cut = 0.0

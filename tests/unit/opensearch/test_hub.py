@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,27 @@ def test_a_folder_for_the_hub(doc_only_model: NeuralSparseEncoder, tmp_path: Pat
     theirs = plain.encode_document(["quick brown fox"], convert_to_sparse_tensor=False).numpy()
     ours = doc_only_model.encode_documents(["quick brown fox"]).toarray()
     np.testing.assert_allclose(theirs, ours, atol=1e-5)
+
+
+def test_a_folder_of_a_model_that_counts_repeats_says_how_to_load_it(
+    doc_only_model: NeuralSparseEncoder, tmp_path: Path
+) -> None:
+    model = copy.deepcopy(doc_only_model)
+    model.set_document_repeats(0.5)
+    with prepare_folder(model, "me/tiny", tmp_path / "out") as (folder, checks):
+        card = (folder / "README.md").read_text()
+    assert all(check.passed for check in checks)
+    assert 'from neural_sparse import NeuralSparseEncoder\n\nmodel = NeuralSparseEncoder("me/tiny")' in card
+    assert "own tokens that stand n times: x (1 + 0.5 (n - 1) / (n + 1))" in card
+    text = "fox fox quick"
+    np.testing.assert_allclose(
+        NeuralSparseEncoder(folder).encode_documents([text]).toarray(),
+        model.encode_documents([text]).toarray(),
+        atol=1e-5,
+    )
+    assert not np.allclose(
+        model.encode_documents([text]).toarray(), doc_only_model.encode_documents([text]).toarray()
+    )
 
 
 def test_a_dry_run_leaves_nothing(doc_only_model: NeuralSparseEncoder) -> None:

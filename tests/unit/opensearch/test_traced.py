@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,12 +15,15 @@ from neural_sparse.opensearch.traced import example_features, served_encoder, tr
 LONGEST = 60
 
 
+@pytest.mark.parametrize("repeats", [0.0, 0.7])
 @pytest.mark.parametrize("activation", ["log1p", "double_log1p"])
 @pytest.mark.parametrize("architecture", ["bert", "distilbert", "modernbert"])
 def test_the_loaded_file_gives_the_models_vectors_for_any_batch_and_length(
-    tiny_model: Callable[..., Path], tmp_path: Path, architecture: str, activation: str
+    tiny_model: Callable[..., Path], tmp_path: Path, architecture: str, activation: Any, repeats: float
 ) -> None:
-    model = NeuralSparseEncoder(tiny_model(architecture), LONGEST, activation=activation, device="cpu")  # type: ignore[arg-type]
+    model = NeuralSparseEncoder(
+        tiny_model(architecture), LONGEST, activation=activation, document_repeats=repeats, device="cpu"
+    )
     traced = trace(served_encoder(model), example_features(model))
     check_operators(graph_operators(traced))
     save_torchscript(traced, tmp_path / "model.pt")
@@ -28,6 +32,7 @@ def test_the_loaded_file_gives_the_models_vectors_for_any_batch_and_length(
     for batch, length in [(1, 1), (1, 2), (1, 7), (1, 31), (1, LONGEST), (3, 5), (5, 40)]:
         ids = torch.randint(0, model.vocab_size, (batch, length), generator=generator)
         mask = torch.ones_like(ids)
+        ids[:, length // 2 :] = ids[:, :1]  # repeated
         for row in range(1, batch):  # the first row stays full
             mask[row, torch.randint(1, length + 1, (1,), generator=generator) :] = 0
         with torch.no_grad():
