@@ -70,9 +70,9 @@ class Recipe:
         encode_max_length: tokens per document of the finished model; max_length if None. Training on
             shorter texts than are encoded saves time.
         activation: "log1p" or "double_log1p"; the start model's if None.
-        document_repeats: how much more a document's own token weighs where it is repeated, for max pooling forgets
-            it: 1 + document_repeats (n - 1) / (n + 1) times, if it stands there n times. 0: no more, as in SPLADE;
-            the start model's if None.
+        own_words: strength with which a document's own words are counted as BM25 counts them and added to its
+            vector; 0: not, as in SPLADE; the start model's if None.
+        own_words_learning_rate: of each word's strength; 0: they stay.
         teachers: the ensemble.
         trust_remote_code: names of the teachers whose own code may be run. Only for a repository you have read.
         scale_constant: S of equation 9.
@@ -133,7 +133,8 @@ class Recipe:
     max_length: int = 256
     encode_max_length: int | None = None
     activation: str | None = None
-    document_repeats: float | None = None
+    own_words: float | None = None
+    own_words_learning_rate: float = 0.0
     teachers: tuple[TeacherConfig, ...] = ()
     trust_remote_code: tuple[str, ...] = ()
     scale_constant: float = 30.0
@@ -208,6 +209,7 @@ class Recipe:
             "lambda_flops",
             "learning_rate",
             "query_learning_rate",
+            "own_words_learning_rate",
             "weight_decay",
             "warmup_steps",
             "num_hard_negatives",
@@ -247,8 +249,12 @@ class Recipe:
             )
         if self.activation not in (None, *ACTIVATIONS):
             raise InputError(f"unknown activation {self.activation!r}; choose from {', '.join(ACTIVATIONS)}")
-        if self.document_repeats is not None and not 0 <= self.document_repeats < float("inf"):
-            raise InputError(f"document_repeats must not be negative, but is {self.document_repeats:g}")
+        if self.own_words is not None and self.own_words < 0:
+            raise InputError(f"own_words must not be negative, but is {self.own_words:g}")
+        if self.own_words == 0 and self.own_words_learning_rate:
+            raise InputError(
+                "own_words_learning_rate trains the strength of own words, and own_words=0 has none"
+            )
         self._check_negatives()
         self._check_target()
         self._check_candidates()

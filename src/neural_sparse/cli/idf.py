@@ -1,4 +1,4 @@
-"""`neural-sparse idf CORPUS`, and `merge`, `inspect` and `compare` beneath it."""
+"""`neural-sparse idf CORPUS`, and `merge`, `adapt`, `inspect` and `compare` beneath it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ app = typer.Typer(cls=group_with_default("compute"), no_args_is_help=True)
 
 @app.callback()
 def idf() -> None:
-    """Compute the inverse document frequency of every token, merge counts, look at tables.
+    """Compute the inverse document frequency of every token, merge counts, adapt trained weights, look at tables.
 
     `neural-sparse idf CORPUS --model MODEL` is short for `idf compute`; its options: `idf compute --help`.
     A corpus whose path is the name of a command is written ./compare.
@@ -106,6 +106,54 @@ def _write(frequencies: Any, tokenizer: Any, output: str | Path, counts: str | P
     print(describe(weights, frequencies))
     print(f"lightest: {' '.join(sorted(weights, key=weights.__getitem__)[:8])}")
     print(f"written to {output}" + (f", counts to {counts}" if counts else ""))
+
+
+@app.command()
+def adapt(
+    table: Path = typer.Argument(help="IDF of your corpus, made by `neural-sparse idf`."),
+    model: str = typer.Option(help="Model whose query weights were trained (train_query_weights=true)."),
+    start: Path | None = typer.Option(
+        None,
+        help="The IDF that its training began at; if not given, the idf.json of the run that MODEL lies in.",
+    ),
+    output: Path = typer.Option(Path("adapted-idf.json"), help=OUTPUT_HELP),
+) -> None:
+    """Carry trained query weights over to another corpus: its IDF times what training changed.
+
+    Example: neural-sparse idf adapt my-idf.json --model outputs/run/final_model --output adapted-idf.json
+
+    The table is what `evaluate`, `search` and `export` take as --idf.
+    """
+    from neural_sparse.errors import InputError
+    from neural_sparse.idf import adapt_weights, save_idf_weights
+    from neural_sparse.idf.weights import read_table
+    from neural_sparse.model.encoder import NeuralSparseEncoder
+
+    if output.is_dir():
+        raise InputError(f"cannot write {output}: it is a folder")
+    if start is None:
+        start = Path(model).parent / "idf.json"
+        if not start.is_file():
+            raise InputError(
+                f"{start} does not exist: name the IDF that {model}'s training began at, --start FILE"
+            )
+    own, before = read_table(table), read_table(start)
+    encoder = NeuralSparseEncoder(model, device="cpu")
+    trained = encoder.idf_table()
+    adapted = adapt_weights(own, trained, before, encoder.tokenizer)
+    changes = sorted(
+        (trained[token] / weight, token)
+        for token, weight in before.items()
+        if weight > 0 and trained.get(token, 0) > 0
+    )
+    if not changes or changes[-1][0] - changes[0][0] < 1e-6:
+        raise InputError(
+            f"the query weights of {model} are those of {start}: they were not trained; use {table} as it is"
+        )
+    save_idf_weights(adapted, output)
+    for name, some in (("weakened", changes[:8]), ("strengthened", changes[:-9:-1])):
+        print(f"{name} most by training: {' '.join(f'{token} x{change:.2f}' for change, token in some)}")
+    print(f"written to {output}")
 
 
 @app.command()

@@ -5,6 +5,7 @@ from neural_sparse.idf.frequencies import DocumentFrequencies, merge
 from neural_sparse.idf.weights import (
     DEFAULT_IDF,
     IdfWeights,
+    adapt_weights,
     compute_idf_weights,
     idf_from_counts,
     idf_weights,
@@ -17,6 +18,7 @@ __all__ = [
     "DocumentCounter",
     "DocumentFrequencies",
     "IdfWeights",
+    "adapt_weights",
     "compute_idf_weights",
     "document_frequencies",
     "idf_from_counts",

@@ -82,6 +82,27 @@ def weights_of(
     return idf_weights(dict(zip(vocabulary(tokenizer), idf.tolist(), strict=True)), tokenizer)
 
 
+def adapt_weights(
+    own: Mapping[str, float], trained: Mapping[str, float], start: Mapping[str, float], tokenizer: Any
+) -> IdfWeights:
+    """Trained query weights for another corpus: its own IDF times what training made of the IDF it began at.
+
+    Args:
+        own: IDF of the corpus; trained: the model's weights; start: the table that its training began at.
+
+    Returns:
+        own * trained / start; own where the start weighed a token 0.
+
+    Raises:
+        InputError: a table of another tokenizer.
+    """
+    new, learned, before = (
+        idf_weights(table, tokenizer).vector.astype(np.float64) for table in (own, trained, start)
+    )
+    ratio = np.divide(learned, before, out=np.ones_like(learned), where=before > 0)
+    return idf_weights(dict(zip(vocabulary(tokenizer), (new * ratio).tolist(), strict=True)), tokenizer)
+
+
 def describe(weights: Mapping[str, float], frequencies: DocumentFrequencies) -> str:
     """Range and mean as the training guide prints them, and how much of the vocabulary was seen."""
     values = np.fromiter(weights.values(), np.float64, len(weights))

@@ -11,7 +11,7 @@ from neural_sparse.tokens import vocabulary
 
 
 def average_models(models: Sequence[str | Path]) -> NeuralSparseEncoder:
-    """One model whose weights, query weights and `document_repeats` among them, are the means of those of several
+    """One model whose weights, query weights and strengths of own words among them, are the means of those of several
     ("model soup").
 
     Helps where the models were trained from the same start with other seeds, teachers or settings, and costs
@@ -27,7 +27,6 @@ def average_models(models: Sequence[str | Path]) -> NeuralSparseEncoder:
         raise InputError("name at least two models to average")
     mean = NeuralSparseEncoder(models[0], device="cpu")
     sums = {name: tensor.double() for name, tensor in mean.state_dict().items()}
-    repeats = mean.document_repeats
     for name in models[1:]:
         other = NeuralSparseEncoder(name, device="cpu")
         if vocabulary(other.tokenizer) != vocabulary(mean.tokenizer):
@@ -43,8 +42,6 @@ def average_models(models: Sequence[str | Path]) -> NeuralSparseEncoder:
             raise InputError(f"{name} has another architecture than {models[0]}")
         for key, value in weights.items():
             sums[key] += value.double()
-        repeats += other.document_repeats
     means = {key: value / len(models) for key, value in sums.items()}
     mean.load_state_dict({key: value.to(mean.state_dict()[key].dtype) for key, value in means.items()})
-    mean.set_document_repeats(repeats / len(models))
     return mean

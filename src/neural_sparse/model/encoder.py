@@ -23,7 +23,7 @@ from neural_sparse.model.encoding import encode_documents
 from neural_sparse.model.head import pack, pooled_logits
 from neural_sparse.model.location import model_not_found, resolve_model
 from neural_sparse.model.microbatch import split_by_length
-from neural_sparse.model.repeats import DocumentRepeats, check_document_repeats, strengthen_repeats
+from neural_sparse.model.own_words import MEAN_LENGTH, OwnWords, check_own_words
 from neural_sparse.model.sparsity import sparsity_stats
 from neural_sparse.tokens import encode_queries, tokenize, top_terms, vocabulary
 
@@ -40,7 +40,7 @@ class NeuralSparseEncoder(SparseEncoder):
 
     The module tree is plain sentence-transformers (a Router over SparseStaticEmbedding for queries and
     Transformer + SpladePooling for documents), so a saved folder loads in `SparseEncoder` without this
-    package, unless it has `document_repeats`, which sentence-transformers has no module for. Only the forward pass
+    package, unless it has `own_words`, which sentence-transformers has no module for. Only the forward pass
     differs: logits [batch, sequence, vocabulary] are never made.
 
     Args:
@@ -52,8 +52,8 @@ class NeuralSparseEncoder(SparseEncoder):
         activation: "log1p" (SPLADE) or "double_log1p" (arXiv 2504.14839); the saved one if None.
         idf: query weights, as a table {token: weight} or the JSON file that holds one; the saved ones
             if None, or 1 for every token of a model that has none.
-        document_repeats: how much more a document's own token weighs where it is repeated, see
-            `model.repeats.repeat_factor`; 0: no more, as in SPLADE; the saved value if None.
+        own_words: strength with which a document's own words are counted as BM25 counts them and added to its
+            vector, see `model.own_words.OwnWords`; 0: not, as in SPLADE; as it was saved if None.
         device: "cpu", "cuda", ...; the best there is if None.
         trust_remote_code: run code that comes with the model. Only for a repository you have read.
 
@@ -77,7 +77,7 @@ class NeuralSparseEncoder(SparseEncoder):
         *,
         activation: Activation | None = None,
         idf: Mapping[str, float] | str | Path | None = None,
-        document_repeats: float | None = None,
+        own_words: float | None = None,
         device: str | torch.device | None = None,
         trust_remote_code: bool = False,
         revision: str | None = None,
@@ -87,7 +87,7 @@ class NeuralSparseEncoder(SparseEncoder):
         if activation is not None:
             check_activation(activation)
         location = resolve_model(str(model_name))
-        query, transformer, pooling, repeats = _load_modules(location, trust_remote_code, revision)
+        query, transformer, pooling, words = _load_modules(location, trust_remote_code, revision)
         mlm: Any = transformer.model
         tokenizer: Any = transformer.tokenizer
         fit_vocabulary(mlm, tokenizer)
@@ -120,7 +120,10 @@ class NeuralSparseEncoder(SparseEncoder):
         self.name = str(model_name)
         self.cache_tokens: int | None = None
         self.count_repeats = False
-        self.set_document_repeats(repeats if document_repeats is None else document_repeats)
+        if own_words is not None:
+            self.set_own_words(own_words)
+        elif words is not None:
+            self.routes["document"].append(words.to(self.device))
         _defer_projection(mlm)
         if idf is not None:
             self.set_query_weights(idf)
@@ -156,16 +159,29 @@ class NeuralSparseEncoder(SparseEncoder):
         return next(ours for ours, theirs in SPLADE_POOLING_NAMES.items() if theirs == name)
 
     @property
-    def document_repeats(self) -> float:
-        repeats = list(self.routes["document"])[2:]
-        return repeats[0].strength if repeats else 0.0
+    def own_words(self) -> OwnWords | None:
+        """What counts a document's own words; None if nothing does."""
+        words = list(self.routes["document"])[2:]
+        return words[0] if words else None
 
-    def set_document_repeats(self, strength: float) -> None:
-        """See `document_repeats` above. Raises InputError below 0."""
-        strength = check_document_repeats(strength)
+    def set_own_words(self, strength: float, mean_length: float = MEAN_LENGTH) -> None:
+        """Count own words anew, all with the same strength; 0: no longer.
+
+        Args:
+            mean_length: counted tokens of an average document.
+
+        Raises:
+            InputError: a strength below 0.
+        """
+        strength = check_own_words(strength)
         del self.routes["document"][2:]
         if strength:
-            self.routes["document"].append(DocumentRepeats(strength))
+            words = OwnWords.of(self.tokenizer, strength, mean_length)
+            self.routes["document"].append(words.to(self.device))
+
+    def _with_own_words(self, weights: Tensor, ids: Tensor, offsets: Tensor) -> Tensor:
+        words = self.own_words
+        return weights if words is None else words.add(weights, ids, offsets)
 
     @property  # type: ignore[override,misc]
     def tokenizer(self) -> Any:
@@ -263,12 +279,12 @@ class NeuralSparseEncoder(SparseEncoder):
         rows = torch.cat(order)
         grouped = torch.cat([torch.zeros_like(lengths[:1]), lengths[rows].cumsum(0)])
         weights = self._weights(torch.cat(hidden), grouped)[torch.argsort(rows)]
-        return strengthen_repeats(weights, ids, offsets, self.document_repeats)
+        return self._with_own_words(weights, ids, offsets)
 
     def _padded_documents(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         hidden, offsets = pack(self._hidden(input_ids, attention_mask), attention_mask)
         ids = input_ids[attention_mask.bool()]
-        return strengthen_repeats(self._weights(hidden, offsets), ids, offsets, self.document_repeats)
+        return self._with_own_words(self._weights(hidden, offsets), ids, offsets)
 
     # --- encoding ----------------------------------------------------------------------------------
 
@@ -307,14 +323,14 @@ class NeuralSparseEncoder(SparseEncoder):
 
 def _load_modules(
     location: str, trust_remote_code: bool, revision: str | None
-) -> tuple[SparseStaticEmbedding | None, Transformer, SpladePooling, float]:
-    """The query table, if the model has one, the transformer, the pooling, `document_repeats`."""
+) -> tuple[SparseStaticEmbedding | None, Transformer, SpladePooling, OwnWords | None]:
+    """The query table, if the model has one, the transformer, the pooling, what counts own words."""
     kwargs: dict[str, Any] = {"use_safetensors": True, "dtype": torch.float32}
     try:
         modules: list[Any] = list(
             SparseEncoder._load_with_module_classes(
                 location,
-                {f"{DocumentRepeats.__module__}.{DocumentRepeats.__name__}": DocumentRepeats},
+                {f"{OwnWords.__module__}.{OwnWords.__name__}": OwnWords},
                 device="cpu",
                 trust_remote_code=trust_remote_code,
                 revision=revision,
@@ -331,7 +347,7 @@ def _load_modules(
         if isinstance(routes["query"][0], SparseStaticEmbedding):
             query = routes["query"][0]
         modules = list(routes["document"])
-    repeats = modules.pop().strength if isinstance(modules[-1], DocumentRepeats) else 0.0
+    words = modules.pop() if isinstance(modules[-1], OwnWords) else None
     if len(modules) != 2 or not isinstance(modules[1], SpladePooling):
         raise InputError(
             f"{location}: not a masked language model (found {', '.join(type(module).__name__ for module in modules)});"
@@ -341,7 +357,7 @@ def _load_modules(
     projection = transformer.model.get_output_embeddings()
     if not isinstance(projection, nn.Linear):
         raise InputError(f"{location}: {type(transformer.model).__name__} has no linear masked-LM projection")
-    return query, transformer, pooling, repeats
+    return query, transformer, pooling, words
 
 
 def fit_vocabulary(mlm: Any, tokenizer: Any) -> None:

@@ -164,7 +164,7 @@ def export_model(
             "version": options.version,
             "max_length": model.max_length,
             "activation": model.activation,
-            "document_repeats": model.document_repeats,
+            "own_words": model.own_words is not None,
             "libtorch": list(options.libtorch),
             "operators": operators,
             "packages": [

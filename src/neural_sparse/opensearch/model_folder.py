@@ -41,7 +41,7 @@ times the document's.
 
 | | |
 |---|---|
-| documents | {architecture}, {activation}{repeats}, {max_length} tokens at most |
+| documents | {architecture}, {activation}{own_words}, {max_length} tokens at most |
 | queries | tokens present, weights {lightest:.2f} to {heaviest:.2f} |
 | vocabulary | {vocabulary:,} tokens |
 {evaluation}
@@ -93,10 +93,10 @@ def model_card(
     """README.md of the hub."""
     weights = model.query_weights.detach().float().cpu().numpy()
     ordinary = weights[weights > 0]
-    package, loader, repeats = "sentence_transformers", "SparseEncoder", ""
-    if strength := model.document_repeats:
+    package, loader, own_words = "sentence_transformers", "SparseEncoder", ""
+    if model.own_words is not None:
         package, loader = "neural_sparse", "NeuralSparseEncoder"
-        repeats = f", own tokens that stand n times: x (1 + {strength:g} (n - 1) / (n + 1))"
+        own_words = " + own words as BM25 counts them"
     return _CARD.format(
         license=f"license: {license_id}\n" if license_id else "",
         name=repository.split("/")[-1],
@@ -105,7 +105,7 @@ def model_card(
         vocabulary=model.vocab_size,
         architecture=type(model.mlm).__name__,
         activation={"log1p": "log(1 + ReLU)", "double_log1p": "log(1 + log(1 + ReLU))"}[model.activation],
-        repeats=repeats,
+        own_words=own_words,
         package=package,
         loader=loader,
         max_length=model.max_length,
@@ -152,8 +152,8 @@ def _evaluation(folder: Path) -> str:
 def _compare(model: NeuralSparseEncoder, folder: Path) -> list[Check]:
     from sentence_transformers import SparseEncoder
 
-    # Trusted for the module of this package that `document_repeats` is.
-    plain = SparseEncoder(str(folder), device="cpu", trust_remote_code=model.document_repeats > 0)
+    # Trusted for the module of this package that counts own words.
+    plain = SparseEncoder(str(folder), device="cpu", trust_remote_code=model.own_words is not None)
     texts = list(AWKWARD_TEXTS.values())
     documents = plain.encode_document(texts, convert_to_sparse_tensor=False)
     queries = plain.encode_query(texts, convert_to_sparse_tensor=False)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from neural_sparse.model.activation import Activation, activate
-from neural_sparse.model.repeats import repeat_factor
+from neural_sparse.model.own_words import OwnWords
 from neural_sparse.opensearch.guards import silent_ids
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class ServedEncoder(nn.Module):
         made_mask: hand the model what is added to attention scores, float32 [batch, 1, 1, length], made from the
             mask alone. Left to itself, transformers makes it from tensors on the device of the tracing, and the
             file would run on no other.
-        document_repeats: as of `NeuralSparseEncoder`.
+        own_words: as of `NeuralSparseEncoder`.
     """
 
     def __init__(
@@ -41,12 +41,12 @@ class ServedEncoder(nn.Module):
         silent: list[int],
         activation: Activation,
         made_mask: bool = True,
-        document_repeats: float = 0.0,
+        own_words: OwnWords | None = None,
     ) -> None:
         super().__init__()
         self.mlm = mlm
         self.activation = activation
-        self.document_repeats = document_repeats
+        self.own_words = own_words
         self.made_mask = made_mask
         ordinary = torch.ones(mlm.get_output_embeddings().out_features)
         ordinary[silent] = 0.0
@@ -61,11 +61,10 @@ class ServedEncoder(nn.Module):
         logits = self.mlm(input_ids=features["input_ids"], attention_mask=given).logits
         # A position that is padding must not win; 0 is as low as any, for relu comes next.
         pooled = logits.masked_fill(mask.unsqueeze(-1) == 0, 0.0).amax(dim=1)
-        weights = activate(pooled.relu(), self.activation) * self.ordinary
-        if self.document_repeats:
-            count = torch.zeros_like(weights).scatter_add(1, features["input_ids"], mask.to(weights.dtype))
-            weights = weights * repeat_factor(count.clamp(min=1), self.document_repeats)
-        return {"output": weights}
+        weights = activate(pooled.relu(), self.activation)
+        if self.own_words is not None:
+            weights = weights + self.own_words.of_padded(features["input_ids"], mask)
+        return {"output": weights * self.ordinary}
 
 
 def served_encoder(model: NeuralSparseEncoder) -> ServedEncoder:
@@ -78,8 +77,10 @@ def served_encoder(model: NeuralSparseEncoder) -> ServedEncoder:
     vars(mlm.get_output_embeddings()).pop("forward", None)
     mlm.set_attn_implementation("eager")
     mlm.requires_grad_(False)
-    silent, repeats = silent_ids(model.tokenizer), model.document_repeats
-    module = ServedEncoder(mlm, silent, model.activation, document_repeats=repeats).eval()
+    words = copy.deepcopy(model.own_words)
+    if words is not None:
+        words = words.cpu().requires_grad_(False)
+    module = ServedEncoder(mlm, silent_ids(model.tokenizer), model.activation, own_words=words).eval()
     module.made_mask = _takes_made_mask(module, model)
     return module
 

@@ -18,7 +18,7 @@ from transformers import AutoTokenizer
 from neural_sparse.config import TeacherConfig
 from neural_sparse.errors import InputError
 from neural_sparse.model.pruning import Pruning
-from neural_sparse.search.words import Words
+from neural_sparse.model.word_forms import token_classes
 from neural_sparse.teachers.bi_encoder import PreparedVectors
 from neural_sparse.teachers.ensemble import PreparedEnsemble
 from neural_sparse.teachers.weights import model_folder
@@ -28,7 +28,6 @@ K1, B = 0.9, 0.4  # as the BM25 teacher's
 NEIGHBORS = 10
 NEIGHBOR_POOL = 100_000  # documents that neighbors are sought among; a random sample of more
 BLOCK = 1024  # documents whose similarities are computed at once
-WORD_STARTS = ("▁", "Ġ")  # marks of a token that begins a word
 
 
 class DocumentTerms:
@@ -118,29 +117,6 @@ def prepare_term_targets(
         first["sparse"] if shares.get("sparse") else None,
         nearest(first["dense"], len(documents)) if shares.get("neighbors") else None,
     )
-
-
-def token_classes(tokenizer: Any, stemmer: str = "english", stopwords: str = "english_plus") -> np.ndarray:
-    """int64 [vocabulary]: tokens that are forms of one word have the same number, and what BM25 leaves out has -1.
-
-    That are special tokens, stopwords, punctuation and single Latin letters. A token that continues a word is a class
-    of its own.
-    """
-    names = vocabulary(tokenizer)
-    marked = any(name.startswith(WORD_STARTS) for name in names)
-    classes = np.empty(len(names), np.int64)
-    words = Words(stemmer, stopwords)
-    for token, name in enumerate(names):
-        begins = name.startswith(WORD_STARTS) if marked else not name.startswith("##")
-        if not begins:
-            classes[token] = -2  # its own
-            continue
-        (found,) = words.learn([name.lstrip("".join(WORD_STARTS))])
-        classes[token] = found[0] if len(found) == 1 else -2 if found else -1
-    own = classes == -2
-    classes[own] = len(words.vocabulary) + np.arange(own.sum())
-    classes[tokenizer.all_special_ids] = -1
-    return classes
 
 
 def bm25_words(

@@ -24,7 +24,7 @@ from neural_sparse.training.batches import Collator, Schedule, TermTargets
 from neural_sparse.training.cost_target import CostTarget, query_share
 from neural_sparse.training.dev import KEY, DevEvaluator, sample
 from neural_sparse.training.progress import ProgressBar
-from neural_sparse.training.trainer import QUERY_WEIGHTS, NeuralSparseTrainer
+from neural_sparse.training.trainer import OWN_WORDS, QUERY_WEIGHTS, NeuralSparseTrainer
 
 
 def dev_evaluator(recipe: Recipe) -> DevEvaluator | None:
@@ -53,6 +53,8 @@ def build_trainer(
 ) -> NeuralSparseTrainer:
     ramp = recipe.flops_ramp_steps if recipe.flops_ramp_steps is not None else recipe.num_steps // 3
     model.query_weights.requires_grad_(recipe.train_query_weights)
+    if model.own_words is not None:
+        model.own_words.strength.requires_grad_(recipe.own_words_learning_rate > 0)
     loss = IDFAwareLoss(
         idf,
         model.vocab_size,
@@ -76,6 +78,8 @@ def build_trainer(
     if recipe.early_stopping is not None:
         callbacks.append(EarlyStoppingCallback(recipe.early_stopping))
     own_rates = {QUERY_WEIGHTS: recipe.query_learning_rate} if recipe.train_query_weights else {}
+    if model.own_words is not None and recipe.own_words_learning_rate:
+        own_rates[OWN_WORDS] = recipe.own_words_learning_rate
     args = SparseEncoderTrainingArguments(
         output_dir=recipe.output,
         max_steps=recipe.num_steps,

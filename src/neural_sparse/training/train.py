@@ -22,6 +22,7 @@ from neural_sparse.doctor.run_rules import learning_rate, ramp
 from neural_sparse.errors import InputError
 from neural_sparse.idf import IdfWeights, compute_idf_weights, idf_weights, save_idf_weights
 from neural_sparse.model.encoder import NeuralSparseEncoder
+from neural_sparse.model.own_words import mean_word_count
 from neural_sparse.teachers.build import build_ensemble
 from neural_sparse.teachers.ensemble import EnsembleTeacher, PreparedEnsemble
 from neural_sparse.teachers.term_targets import prepare_term_targets
@@ -81,9 +82,11 @@ def train(
         recipe.init,
         recipe.max_length,
         activation=recipe.activation,  # type: ignore[arg-type]
-        document_repeats=recipe.document_repeats,
+        own_words=0.0 if recipe.own_words == 0 else None,
         device=ranks.device(),
     )
+    if recipe.own_words:
+        model.set_own_words(recipe.own_words, _mean_word_count(recipe, model, data))
     cut = 0.0
     with ranks.first_rank_first():
         if not ranks.rank():
@@ -167,9 +170,8 @@ def _say_what_is_unwise(recipe: Recipe) -> None:
 
 def _say_what_is_cut(model: NeuralSparseEncoder, data: TrainingSet) -> float:
     """Tell, before the work begins, which share of the documents is longer than the model is trained on."""
-    size = min(LENGTH_SAMPLE, len(data.documents))
-    rows = np.random.default_rng(0).choice(len(data.documents), size, replace=False)
-    texts = [data.documents[row] for row in rows]
+    texts = _sample(data)
+    size = len(texts)
     cut = tokenize(texts, model.tokenizer, model.max_length, special_tokens=True).truncated
     if cut:
         logger.info(
@@ -180,6 +182,21 @@ def _say_what_is_cut(model: NeuralSparseEncoder, data: TrainingSet) -> float:
             model.max_length,
         )
     return cut / size
+
+
+def _mean_word_count(recipe: Recipe, model: NeuralSparseEncoder, data: TrainingSet) -> float:
+    """As the finished model will see the documents."""
+    texts = _sample(data)
+    tokens = tokenize(
+        texts, model.tokenizer, recipe.encode_max_length or model.max_length, special_tokens=True
+    )
+    return mean_word_count(tokens.ids, len(texts), model.tokenizer)
+
+
+def _sample(data: TrainingSet) -> list[str]:
+    size = min(LENGTH_SAMPLE, len(data.documents))
+    rows = np.random.default_rng(0).choice(len(data.documents), size, replace=False)
+    return [data.documents[row] for row in rows]
 
 
 def _idf(recipe: Recipe, model: NeuralSparseEncoder, data: TrainingSet) -> IdfWeights:

@@ -18,12 +18,12 @@ from neural_sparse.distributed import ranks
 from neural_sparse.errors import InputError
 from neural_sparse.files import write_text
 from neural_sparse.losses.idf_aware import IDFAwareLoss
-from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.training.batches import Collator, Schedule
 from neural_sparse.training.cost_target import CostTarget
 from neural_sparse.training.monitor import CollapseGuard, DimensionMonitor, teacher_agreement
 
 QUERY_WEIGHTS = r"sub_modules\.query\.0\.weight$"  # name of the query table's parameter
+OWN_WORDS = r"sub_modules\.document\.2\.strength$"  # and of the strengths of own words
 COMPLETE = "complete"  # written into a checkpoint folder last
 
 
@@ -75,17 +75,18 @@ class Objective(nn.Module):
         return documents
 
 
-class QueryWeightFloor(TrainerCallback):
-    """Keeps trained query weights at 0 or above, as an index and its postings need them."""
+class Floor(TrainerCallback):
+    """Keeps trained query weights and strengths of own words at 0 or above, as an index and its postings need them."""
 
-    def __init__(self, model: NeuralSparseEncoder) -> None:
-        self.model = model
+    def __init__(self, weights: list[nn.Parameter]) -> None:
+        self.weights = weights
 
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         with torch.no_grad():
-            self.model.query_weights.clamp_(min=0)
+            for weights in self.weights:
+                weights.clamp_(min=0)
 
 
 class StepClock(TrainerCallback):
@@ -120,8 +121,13 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
         self.collapse = CollapseGuard(len(loss.idf), loss.ramp_steps)
         super().__init__(loss=Objective(kwargs["model"], loss), data_collator=collator, **kwargs)  # type: ignore[arg-type]
         self.add_callback(StepClock(loss))
-        if kwargs["model"].query_weights.requires_grad:
-            self.add_callback(QueryWeightFloor(kwargs["model"]))
+        floored = [
+            weights
+            for name, weights in kwargs["model"].named_parameters()
+            if re.search(f"{QUERY_WEIGHTS}|{OWN_WORDS}", name) and weights.requires_grad
+        ]
+        if floored:
+            self.add_callback(Floor(floored))
         self.cost = cost
         if cost is not None:
             self.loss.cost = cost  # type: ignore[union-attr,assignment,attr-defined]
@@ -141,7 +147,9 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         # A query weight that no batch has touched is the token's IDF, and stays so.
         return [
-            name for name in super().get_decay_parameter_names(model) if not re.search(QUERY_WEIGHTS, name)
+            name
+            for name in super().get_decay_parameter_names(model)
+            if not re.search(f"{QUERY_WEIGHTS}|{OWN_WORDS}", name)
         ]
 
     def compute_loss(

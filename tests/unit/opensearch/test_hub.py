@@ -33,16 +33,16 @@ def test_a_folder_for_the_hub(doc_only_model: NeuralSparseEncoder, tmp_path: Pat
     np.testing.assert_allclose(theirs, ours, atol=1e-5)
 
 
-def test_a_folder_of_a_model_that_counts_repeats_says_how_to_load_it(
+def test_a_folder_of_a_model_that_counts_own_words_says_how_to_load_it(
     doc_only_model: NeuralSparseEncoder, tmp_path: Path
 ) -> None:
     model = copy.deepcopy(doc_only_model)
-    model.set_document_repeats(0.5)
+    model.set_own_words(0.5)
     with prepare_folder(model, "me/tiny", tmp_path / "out") as (folder, checks):
         card = (folder / "README.md").read_text()
     assert all(check.passed for check in checks)
     assert 'from neural_sparse import NeuralSparseEncoder\n\nmodel = NeuralSparseEncoder("me/tiny")' in card
-    assert "own tokens that stand n times: x (1 + 0.5 (n - 1) / (n + 1))" in card
+    assert "log(1 + ReLU) + own words as BM25 counts them" in card
     text = "fox fox quick"
     np.testing.assert_allclose(
         NeuralSparseEncoder(folder).encode_documents([text]).toarray(),

@@ -15,14 +15,14 @@ from neural_sparse.opensearch.traced import example_features, served_encoder, tr
 LONGEST = 60
 
 
-@pytest.mark.parametrize("repeats", [0.0, 0.7])
+@pytest.mark.parametrize("own_words", [0.0, 0.7])
 @pytest.mark.parametrize("activation", ["log1p", "double_log1p"])
 @pytest.mark.parametrize("architecture", ["bert", "distilbert", "modernbert"])
 def test_the_loaded_file_gives_the_models_vectors_for_any_batch_and_length(
-    tiny_model: Callable[..., Path], tmp_path: Path, architecture: str, activation: Any, repeats: float
+    tiny_model: Callable[..., Path], tmp_path: Path, architecture: str, activation: Any, own_words: float
 ) -> None:
     model = NeuralSparseEncoder(
-        tiny_model(architecture), LONGEST, activation=activation, document_repeats=repeats, device="cpu"
+        tiny_model(architecture), LONGEST, activation=activation, own_words=own_words, device="cpu"
     )
     traced = trace(served_encoder(model), example_features(model))
     check_operators(graph_operators(traced))

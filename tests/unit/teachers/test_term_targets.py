@@ -12,6 +12,7 @@ from tiny_models import make_tokenizer
 
 from neural_sparse import InputError
 from neural_sparse.config import Recipe, TeacherConfig
+from neural_sparse.model.word_forms import token_classes
 from neural_sparse.search.bm25 import BM25Index
 from neural_sparse.teachers.bi_encoder import PreparedVectors
 from neural_sparse.teachers.rows import Rows
@@ -20,7 +21,6 @@ from neural_sparse.teachers.term_targets import (
     bm25_words,
     nearest,
     prepare_term_targets,
-    token_classes,
 )
 from neural_sparse.tokens import vocabulary
 
