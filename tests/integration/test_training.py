@@ -373,6 +373,44 @@ def test_query_weights_are_trained_from_idf(recipe: Recipe, tmp_path: Path) -> N
     np.testing.assert_array_equal(again.query_weights.detach().numpy(), weights)
 
 
+def test_own_words_are_counted_and_their_strengths_trained(recipe: Recipe, tmp_path: Path) -> None:
+    settings = replace(
+        recipe,
+        output=str(tmp_path / "run"),
+        num_steps=4,
+        save_steps=2,
+        own_words=2.0,
+        own_words_learning_rate=0.05,
+        lambda_flops=0.1,
+        flops_ramp_steps=0,
+        warmup_steps=0,
+    )
+    model = NeuralSparseEncoder(train(settings))
+    words = model.own_words
+    assert words is not None
+    assert words.mean_length > 1
+    strength, counted = words.strength.numpy(), (words.classes >= 0).numpy()
+    moved = np.abs(strength - 2) > 1e-3
+    assert 20 < moved[counted].sum() < 0.5 * len(strength)  # words of the documents
+    assert (strength[~counted] == 0).all()
+    assert strength.min() >= 0
+
+    # A resumed run ends with the same strengths, and a second stage begins with them.
+    shutil.rmtree(tmp_path / "run" / "final_model")
+    shutil.rmtree(tmp_path / "run" / "checkpoint-4")
+    again = NeuralSparseEncoder(folder := train(settings)).own_words
+    assert again is not None
+    np.testing.assert_array_equal(again.strength.numpy(), strength)
+    second = replace(settings, init=str(folder), output=str(tmp_path / "second"), own_words=None)
+    kept = NeuralSparseEncoder(train(replace(second, own_words_learning_rate=0.0))).own_words
+    assert kept is not None
+    np.testing.assert_array_equal(kept.strength.numpy(), strength)
+    off = replace(
+        second, own_words=0.0, own_words_learning_rate=0.0, output=str(tmp_path / "off"), num_steps=1
+    )
+    assert NeuralSparseEncoder(train(off)).own_words is None
+
+
 def test_the_best_checkpoint_on_the_dev_collection_becomes_the_model(
     recipe: Recipe, tmp_path: Path, pairs: Path
 ) -> None:

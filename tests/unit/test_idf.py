@@ -19,6 +19,7 @@ from neural_sparse.errors import InputError
 from neural_sparse.files import read_json, write_json
 from neural_sparse.idf import (
     IdfWeights,
+    adapt_weights,
     compute_idf_weights,
     document_frequencies,
     idf_from_counts,
@@ -188,3 +189,17 @@ class TestForeignTables:
         assert weights["list"] == 2.5
         assert isinstance(weights, IdfWeights)
         assert idf_weights(weights, bert_tokenizer) is weights
+
+
+def test_trained_weights_are_carried_over_to_another_corpus(bert_tokenizer: Any) -> None:
+    names = vocabulary(bert_tokenizer)
+    one, two, three = (names[i] for i in range(len(names) - 3, len(names)))
+    start = dict.fromkeys(names, 2.0) | {three: 0.0}
+    trained = start | {one: 3.0, two: 0.0, three: 5.0}
+    own = dict.fromkeys(names, 4.0) | {three: 7.0}
+    adapted = adapt_weights(own, trained, start, bert_tokenizer)
+    assert adapted[one] == 6.0  # half as much again
+    assert adapted[two] == 0.0  # given up
+    assert adapted[three] == 7.0  # nothing to compare with
+    assert adapted[names[-4]] == 4.0  # as it was
+    assert adapted.vector[bert_tokenizer.all_special_ids].max() == 0

@@ -14,6 +14,8 @@ from typer.main import get_command
 
 from neural_sparse.cli import main as command_line
 from neural_sparse.cli.main import app
+from neural_sparse.files import read_json, write_json
+from neural_sparse.model.encoder import NeuralSparseEncoder
 
 COMMANDS = list(get_command(app).commands)
 Run = Callable[..., tuple[int, str, str]]
@@ -175,3 +177,33 @@ def test_plain_text_corpus(run: Run, tmp_path: Path, tiny_model: Callable[..., P
     collection = EncodedCollection(tmp_path / "out")
     assert list(collection.doc_ids) == ["1", "3"]  # line numbers
     assert [collection.text(row) for row in (0, 1)] == ["a new list", "open a file"]
+
+
+def test_adapting_trained_weights(self, run: Run, tmp_path: Path, tiny_model: Callable[..., Path]) -> None:
+    corpus, own, adapted = tmp_path / "corpus.txt", tmp_path / "own.json", tmp_path / "adapted.json"
+    corpus.write_text("a new list\na list of files\n")
+    assert run("idf", corpus, "--model", tiny_model("bert"), "--output", own)[0] == 0
+    model = NeuralSparseEncoder(tiny_model("bert"), device="cpu")
+    model.set_query_weights(start := model.idf_table() | {"list": 2.0})
+    write_json(tmp_path / "idf.json", start)
+    model.save_pretrained(str(tmp_path / "untrained"))
+    model.set_query_weights(start | {"list": 3.0, "new": 0.5})
+    model.save_pretrained(str(tmp_path / "trained"))
+    options = ("--output", adapted)
+    assert "they were not trained" in error(
+        run("idf", "adapt", own, "--model", tmp_path / "untrained", *options)
+    )
+    elsewhere = tiny_model("bert")
+    assert "name the IDF" in error(run("idf", "adapt", own, "--model", elsewhere, *options))
+    assert "is a folder" in error(
+        run("idf", "adapt", own, "--model", tmp_path / "trained", "--output", tmp_path)
+    )
+    assert not adapted.exists()
+    code, out, _ = run("idf", "adapt", own, "--model", tmp_path / "trained", *options)
+    assert code == 0
+    assert "strengthened most by training: list x1.50" in out
+    assert "weakened most by training: new x0.50" in out
+    before, after = read_json(own), read_json(adapted)
+    assert after["list"] == pytest.approx(1.5 * before["list"])
+    assert after["new"] == pytest.approx(0.5 * before["new"])
+    assert after["file"] == pytest.approx(before["file"])
