@@ -179,7 +179,7 @@ def test_plain_text_corpus(run: Run, tmp_path: Path, tiny_model: Callable[..., P
     assert [collection.text(row) for row in (0, 1)] == ["a new list", "open a file"]
 
 
-def test_adapting_trained_weights(self, run: Run, tmp_path: Path, tiny_model: Callable[..., Path]) -> None:
+def test_adapting_trained_weights(run: Run, tmp_path: Path, tiny_model: Callable[..., Path]) -> None:
     corpus, own, adapted = tmp_path / "corpus.txt", tmp_path / "own.json", tmp_path / "adapted.json"
     corpus.write_text("a new list\na list of files\n")
     assert run("idf", corpus, "--model", tiny_model("bert"), "--output", own)[0] == 0
