@@ -1,11 +1,11 @@
 """The best 4.4M student we know how to train in an hour on 2 cores, judged on six collections.
 
-    python benchmarks/best_student.py --data ../shared/data           # in outputs/ablation, whose short runs it takes
+    python benchmarks/best_student.py --data ../shared/data           # in outputs/ablation/best
     python benchmarks/best_student.py --data ../shared/data --report  # docs/ablation.md's tables of what is there
 
-Four short runs (two of 300 steps, two of 600) and their mean; two runs from that mean, whose documents learn the mean's
-own terms, what BM25 counts and what their neighbors say; and the mean of all three. Judged four ways: with the IDF of
-the training data and with each collection's own, with a query's repeated tokens once and as often as they are there.
+Two runs, each on a core of its own, whose documents count their own words and learn what BM25, the start and their
+neighbors say of their terms; and the mean of the two. Judged with three tables of query weights (the model's own, each
+collection's IDF, that IDF times what training changed), a query's repeated tokens once and as often as they are there.
 """
 
 from __future__ import annotations
@@ -23,23 +23,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ablation import COLLECTIONS, DENSE, MEASURE, PAIRS, STUDENT, Trainer, prepare, recipe, report
+from ablation import COLLECTIONS, MEASURE, PAIRS, STUDENT, Trainer, recipe, report
 
-from neural_sparse.config import TeacherConfig
-
-FIRST = {
-    "base-1": {"seed": 1},
-    "base-2": {"seed": 2},
-    "long-1": {"seed": 1, "num_steps": 600},
-    "long-2": {"seed": 2, "num_steps": 600},
+RUNS: dict[str, dict[str, Any]] = {
+    "run-1": {"seed": 2, "own_words": 2.0, "term_targets": {"bm25": 2.0, "sparse": 1.0, "neighbors": 0.4}},
+    "run-2": {"seed": 3, "own_words": 3.0, "term_targets": {"bm25": 3.0, "sparse": 1.0, "neighbors": 0.6}},
 }
-SECOND: dict[str, dict[str, Any]] = {
-    "second-1": {"seed": 2, "term_targets": {"bm25": 2.0, "sparse": 1.0, "neighbors": 0.4}},
-    "second-2": {"seed": 3, "term_targets": {"bm25": 3.0, "sparse": 1.0, "neighbors": 0.6}},
+SETTINGS: dict[str, Any] = {
+    "own_words_learning_rate": 5e-3,
+    "train_query_weights": True,
+    "query_learning_rate": 0.02,
+    "term_weight": 1.5,
+    "learning_rate": 5e-4,
+    "warmup_steps": 60,
+    "num_steps": 2000,
+    "batch_size": 24,
+    "max_length": 128,
+    "encode_max_length": 256,
+    "target_flops": 0.25,
 }
 WEIGHTS = "2,1,1.5,1.5,1,1,1.5,1.5,1.5"  # shares of the batches: PAIRS, then COLLECTIONS
 SAMPLE = "10000,5000,10000,0,0,0,0,0,0"  # examples kept; 0: all
-IDFS = ("given", "own")
+IDFS = ("given", "own", "adapted")
 COUNTS = ("once", "counted")
 OPENING_WORDS, LEAST_WORDS, LEAST_SENTENCE = 8, 6, 6
 
@@ -55,7 +60,7 @@ def queries(text: str, title: str) -> list[str]:
     return [title, middle] if len(sentences) > 2 and len(middle.split()) >= LEAST_SENTENCE else [title]
 
 
-def prepare_second(data: Path, output: Path) -> None:
+def prepare(data: Path, output: Path) -> None:
     """The pairs, and documents of all six collections with their titles or first words; no test query among them."""
     if (output / "data").is_dir():
         return
@@ -68,29 +73,6 @@ def prepare_second(data: Path, output: Path) -> None:
     command += ["--output", str(output / "data")]
     here = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     subprocess.run([sys.executable, "-m", "neural_sparse", *command], check=True, env=here)
-
-
-def second(mean: Path, **changes: Any) -> dict[str, Any]:
-    """Settings of the runs from the mean."""
-    teachers = (
-        TeacherConfig("dense", DENSE, 0.4, max_length=128),
-        TeacherConfig("sparse", str(mean), 0.2, max_length=128),
-        TeacherConfig("bm25", weight=0.4),
-    )
-    settings: dict[str, Any] = {
-        "init": str(mean),
-        "teachers": teachers,
-        "train_query_weights": True,
-        "query_learning_rate": 0.02,
-        "term_weight": 1.5,
-        "learning_rate": 5e-4,
-        "warmup_steps": 60,
-        "num_steps": 3000,
-        "batch_size": 24,
-        "max_length": 128,
-        "target_flops": 0.25,
-    }
-    return settings | changes
 
 
 def trained(output: Path, runs: Mapping[str, dict[str, Any]]) -> list[Path]:
@@ -118,15 +100,28 @@ def averaged(models: Sequence[Path], place: Path) -> Path:
     return place
 
 
-def judge(folder: Path, name: str, model: Path, data: Path, table: Path, max_length: int) -> None:
-    """Evaluate a model on every collection in all four ways, encoding its documents once."""
+def judge(
+    folder: Path,
+    name: str,
+    model: Path,
+    data: Path,
+    table: Path,
+    max_length: int,
+    own_words: float | None = None,
+) -> None:
+    """Evaluate a model on every collection in all ways, encoding its documents once.
+
+    Args:
+        table: IDF of the training data, which training began at and the start is given.
+    """
     from neural_sparse.evaluation.sources import load_collection
     from neural_sparse.evaluation.systems import evaluate_encoder
-    from neural_sparse.idf import compute_idf_weights, idf_weights
+    from neural_sparse.idf import adapt_weights, compute_idf_weights, idf_weights
     from neural_sparse.model.encoder import NeuralSparseEncoder
 
-    encoder = NeuralSparseEncoder(str(model), max_length)
-    given = idf_weights(table, encoder.tokenizer) if str(model) == STUDENT else encoder.idf_table()
+    encoder = NeuralSparseEncoder(str(model), max_length, own_words=own_words)
+    begun = idf_weights(table, encoder.tokenizer)
+    given = begun if str(model) == STUDENT else encoder.idf_table()
     for one in COLLECTIONS:
         places = {(idf, count): folder / f"{idf}-{count}" / name / one for idf in IDFS for count in COUNTS}
         if all((place / "metrics.json").is_file() for place in places.values()):
@@ -134,8 +129,9 @@ def judge(folder: Path, name: str, model: Path, data: Path, table: Path, max_len
         collection = load_collection(str(data / "collections" / one), "test")
         vectors = encoder.encode_documents(collection.texts)
         own = compute_idf_weights(collection.texts, encoder.tokenizer, show_progress=False)
+        weights = {"given": given, "own": own, "adapted": adapt_weights(own, given, begun, encoder.tokenizer)}
         for (idf, count), place in places.items():
-            encoder.set_query_weights(own if idf == "own" else given)
+            encoder.set_query_weights(weights[idf])
             encoder.count_repeats = count == "counted"
             evaluate_encoder(
                 encoder,
@@ -167,21 +163,19 @@ def judge_bm25(folder: Path, data: Path) -> None:
                 result.save(place)
 
 
-def work(data: Path, output: Path, max_length: int) -> Path:
-    best, judged = output / "best", output / "best" / f"judged-{max_length}"
+def work(data: Path, output: Path, max_length: int) -> None:
+    judged = output / f"judged-{max_length}"
     started = time.perf_counter()
     prepare(data, output)
-    mean = averaged(trained(output, FIRST), best / "first-mean")
-    print(f"data and first runs: {(time.perf_counter() - started) / 60:.1f} min", flush=True)
-    prepare_second(data, best)
-    runs = trained(best, {name: second(mean, **changes) for name, changes in SECOND.items()})
-    models = {"first-mean": mean, "mean": averaged([mean, *runs], best / "mean")}
-    print(f"second runs as well: {(time.perf_counter() - started) / 60:.1f} min", flush=True)
+    runs = trained(output, {name: SETTINGS | changes for name, changes in RUNS.items()})
+    models = dict(zip(RUNS, runs, strict=True)) | {"mean": averaged(runs, output / "mean")}
+    print(f"trained: {(time.perf_counter() - started) / 60:.1f} min", flush=True)
     judge_bm25(judged, data)
-    table = best / "idf.json"
-    for name, model in {"start": Path(STUDENT), **models, **dict(zip(SECOND, runs, strict=True))}.items():
+    table = output / "idf.json"
+    judge(judged, "start", Path(STUDENT), data, table, max_length)
+    judge(judged, "start-own-words", Path(STUDENT), data, table, max_length, own_words=2.0)
+    for name, model in models.items():
         judge(judged, name, model, data, table, max_length)
-    return judged
 
 
 def main() -> None:
@@ -189,11 +183,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--output", type=Path, default=Path("outputs/ablation"))
+    parser.add_argument("--output", type=Path, default=Path("outputs/ablation/best"))
     parser.add_argument("--tokens", type=int, default=256, help="of a document, when judged")
     parser.add_argument("--report", action="store_true", help="run nothing")
     chosen = parser.parse_args()
-    judged = chosen.output / "best" / f"judged-{chosen.tokens}"
+    judged = chosen.output / f"judged-{chosen.tokens}"
     if not chosen.report:
         work(chosen.data, chosen.output, chosen.tokens)
     for way in sorted(judged.iterdir()):

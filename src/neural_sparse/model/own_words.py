@@ -61,6 +61,8 @@ class OwnWords(Module):
         self._starts: Tensor
         self.register_buffer("_members", torch.empty(0, dtype=torch.int64), persistent=False)
         self.register_buffer("_starts", torch.empty(0, dtype=torch.int64), persistent=False)
+        self._none: Tensor
+        self.register_buffer("_none", torch.zeros(0), persistent=False)
         self._sort_members()
 
     @classmethod
@@ -78,6 +80,7 @@ class OwnWords(Module):
         self._members = order[self.classes[order] >= 0]
         sizes = torch.bincount(self.classes[self._members], minlength=1)
         self._starts = torch.nn.functional.pad(sizes.cumsum(0), (1, 0))
+        self._none = torch.zeros(len(sizes))
 
     def saturated(self, count: Tensor, length: Tensor) -> Tensor:
         """Between 0 and 1: of words that stand `count` times in documents of `length` counted tokens."""
@@ -115,7 +118,7 @@ class OwnWords(Module):
         """What is added, [batch, vocabulary], for ids and mask [batch, length]; in operators that can be traced."""
         found = self.classes[ids]
         counted = (mask > 0).logical_and(found >= 0).to(torch.float32)
-        none = torch.zeros(ids.shape[0], len(self._starts) - 1, device=ids.device)
+        none = counted[:, :1] * self._none  # not torch.zeros: a traced file would keep the device of the tracing
         count = none.scatter_add(1, found.clamp(min=0), counted)
         value = self.saturated(count, count.sum(1, keepdim=True))
         return value[:, self.classes.clamp(min=0)] * self.strength
