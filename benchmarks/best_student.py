@@ -25,6 +25,8 @@ from typing import Any
 import torch
 from ablation import COLLECTIONS, MEASURE, PAIRS, STUDENT, Trainer, recipe, report
 
+from neural_sparse.model.pruning import Pruning
+
 RUNS: dict[str, dict[str, Any]] = {
     "run-1": {"seed": 2, "own_words": 2.0, "term_targets": {"bm25": 2.0, "sparse": 1.0, "neighbors": 0.4}},
     "run-2": {"seed": 3, "own_words": 3.0, "term_targets": {"bm25": 3.0, "sparse": 1.0, "neighbors": 0.6}},
@@ -44,6 +46,7 @@ SETTINGS: dict[str, Any] = {
 }
 WEIGHTS = "2,1,1.5,1.5,1,1,1.5,1.5,1.5"  # shares of the batches: PAIRS, then COLLECTIONS
 SAMPLE = "10000,5000,10000,0,0,0,0,0,0"  # examples kept; 0: all
+MAX_RATIO = 0.1  # of a document's heaviest term, below which terms are left out of "mean-pruned"
 IDFS = ("given", "own", "adapted")
 COUNTS = ("once", "counted")
 OPENING_WORDS, LEAST_WORDS, LEAST_SENTENCE = 8, 6, 6
@@ -108,6 +111,7 @@ def judge(
     table: Path,
     max_length: int,
     own_words: float | None = None,
+    pruning: Pruning | None = None,
 ) -> None:
     """Evaluate a model on every collection in all ways, encoding its documents once.
 
@@ -128,6 +132,8 @@ def judge(
             continue
         collection = load_collection(str(data / "collections" / one), "test")
         vectors = encoder.encode_documents(collection.texts)
+        if pruning is not None:
+            vectors = pruning(vectors)
         own = compute_idf_weights(collection.texts, encoder.tokenizer, show_progress=False)
         weights = {"given": given, "own": own, "adapted": adapt_weights(own, given, begun, encoder.tokenizer)}
         for (idf, count), place in places.items():
@@ -176,6 +182,8 @@ def work(data: Path, output: Path, max_length: int) -> None:
     judge(judged, "start-own-words", Path(STUDENT), data, table, max_length, own_words=2.0)
     for name, model in models.items():
         judge(judged, name, model, data, table, max_length)
+    pruning = Pruning(max_ratio=MAX_RATIO)
+    judge(judged, "mean-pruned", models["mean"], data, table, max_length, pruning=pruning)
 
 
 def main() -> None:

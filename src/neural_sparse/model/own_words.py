@@ -118,7 +118,8 @@ class OwnWords(Module):
         """What is added, [batch, vocabulary], for ids and mask [batch, length]; in operators that can be traced."""
         found = self.classes[ids]
         counted = (mask > 0).logical_and(found >= 0).to(torch.float32)
-        none = counted[:, :1] * self._none  # not torch.zeros: a traced file would keep the device of the tracing
+        # Not torch.zeros: a traced file would keep the device of the tracing.
+        none = counted[:, :1] * self._none
         count = none.scatter_add(1, found.clamp(min=0), counted)
         value = self.saturated(count, count.sum(1, keepdim=True))
         return value[:, self.classes.clamp(min=0)] * self.strength
