@@ -166,7 +166,9 @@ def test_bfloat16_is_close_and_kept_apart(prepared: PreparedEnsemble, tmp_path: 
     for (scores, _), (exact, _) in zip(
         quick.teacher_scores(*rows, own), prepared.teacher_scores(*rows, own), strict=True
     ):
-        torch.testing.assert_close(scores, exact, rtol=0.03, atol=0.03)
+        # Of the largest score, for a score near 0 is what is left of terms that rounding lets appear or vanish: .16%
+        # (dense) and .47% (sparse) on a processor with AVX512-BF16.
+        torch.testing.assert_close(scores, exact, rtol=0, atol=0.01 * exact.abs().max().item())
         assert not torch.equal(scores, exact)
     whole = EnsembleTeacher(DENSE, device="cpu", max_length=256, cache_dir=tmp_path)
     whole.prepare(QUERIES[:1], DOCUMENTS[:1])
