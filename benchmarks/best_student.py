@@ -1,4 +1,4 @@
-"""The best 4.4M student we know how to train in an hour on 2 cores, judged on six collections.
+"""The best 4.4M student we know how to train on 2 cores, judged on six collections.
 
     python benchmarks/best_student.py --data ../shared/data           # in outputs/ablation/best
     python benchmarks/best_student.py --data ../shared/data --report  # docs/ablation.md's tables of what is there

@@ -409,6 +409,9 @@ def test_own_words_are_counted_and_their_strengths_trained(recipe: Recipe, tmp_p
         second, own_words=0.0, own_words_learning_rate=0.0, output=str(tmp_path / "off"), num_steps=1
     )
     assert NeuralSparseEncoder(train(off)).own_words is None
+    none = replace(settings, own_words=None, output=str(tmp_path / "none"))
+    with pytest.raises(InputError, match="counts none; set own_words=2"):
+        train(none)
 
 
 def test_the_best_checkpoint_on_the_dev_collection_becomes_the_model(

@@ -125,9 +125,10 @@ def adapt(
     The table is what `evaluate`, `search` and `export` take as --idf.
     """
     from neural_sparse.errors import InputError
-    from neural_sparse.idf import adapt_weights, save_idf_weights
+    from neural_sparse.idf import adapt_weights, idf_weights, save_idf_weights
     from neural_sparse.idf.weights import read_table
     from neural_sparse.model.encoder import NeuralSparseEncoder
+    from neural_sparse.tokens import vocabulary
 
     if output.is_dir():
         raise InputError(f"cannot write {output}: it is a folder")
@@ -137,15 +138,11 @@ def adapt(
             raise InputError(
                 f"{start} does not exist: name the IDF that {model}'s training began at, --start FILE"
             )
-    own, before = read_table(table), read_table(start)
     encoder = NeuralSparseEncoder(model, device="cpu")
-    trained = encoder.idf_table()
-    adapted = adapt_weights(own, trained, before, encoder.tokenizer)
-    changes = sorted(
-        (trained[token] / weight, token)
-        for token, weight in before.items()
-        if weight > 0 and trained.get(token, 0) > 0
-    )
+    trained, before = encoder.idf_table(), idf_weights(start, encoder.tokenizer)
+    adapted = adapt_weights(read_table(table), trained, before, encoder.tokenizer)
+    every = zip(vocabulary(encoder.tokenizer), trained.vector, before.vector, strict=True)
+    changes = sorted((after / weight, token) for token, after, weight in every if weight > 0)
     if not changes or changes[-1][0] - changes[0][0] < 1e-6:
         raise InputError(
             f"the query weights of {model} are those of {start}: they were not trained; use {table} as it is"

@@ -87,6 +87,10 @@ def train(
     )
     if recipe.own_words:
         model.set_own_words(recipe.own_words, _mean_word_count(recipe, model, data))
+    if recipe.own_words_learning_rate and model.own_words is None:
+        raise InputError(
+            f"own_words_learning_rate trains the strength of own words, and {recipe.init} counts none; set own_words=2"
+        )
     cut = 0.0
     with ranks.first_rank_first():
         if not ranks.rank():
