@@ -31,13 +31,15 @@ def main() -> None:
     from neural_sparse.data.training_set import TrainingSet, load_training_set
     from neural_sparse.mining import Mined, Miner, MiningOptions, Sources
     from neural_sparse.teachers import TeacherCache
-    from neural_sparse.teachers.build import precision_of
+    from neural_sparse.teachers.build import TeacherBuilder
 
     full = load_training_set([arguments.collection])
     first = list(dict(zip(reversed(full.queries), reversed(range(len(full))), strict=True)).values())[::-1]
     hidden = [set(full.relevant[row]) for row in first]
     data = TrainingSet([full.queries[row] for row in first], full.documents, full.positives[first])
-    sources = Sources(data, TeacherCache(arguments.teacher_cache), precision_of(None), arguments.max_length)
+    sources = Sources(
+        data, TeacherCache(arguments.teacher_cache), TeacherBuilder(max_length=arguments.max_length)
+    )
     found = [sources.source(text) for text in arguments.source]
     teacher = next((one for one in found if one.name != "bm25"), found[0])
     cases = {

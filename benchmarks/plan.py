@@ -167,7 +167,7 @@ def train(
     from neural_sparse.training.train import train as run
 
     data = load_training_set(recipe.train, None)
-    ensemble = build_ensemble(recipe.teachers, 30.0, recipe.teacher_cache, recipe.bf16)
+    ensemble = build_ensemble(recipe)
     ensemble.teachers[0].encode(list(data.documents[:8]), "document")  # type: ignore[attr-defined]
     started = time.perf_counter()
     ensemble.prepare(data.queries, data.documents, None)

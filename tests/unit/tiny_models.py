@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 # A text corpus small enough to train tokenizers on in milliseconds.
@@ -96,3 +98,47 @@ def make_masked_lm(architecture: str, tokenizer: Any, padding: int = 0, seed: in
     with torch.no_grad():
         model.get_output_embeddings().bias.normal_(std=0.5)
     return model.eval()
+
+
+_OWN_CODE = """
+from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertModel
+
+class OwnConfig(BertConfig):
+    model_type = "own-model"
+
+class OwnModel(BertModel):
+    config_class = OwnConfig
+
+class OwnForMaskedLM(BertForMaskedLM):
+    config_class = OwnConfig
+
+class OwnForSequenceClassification(BertForSequenceClassification):
+    config_class = OwnConfig
+"""
+
+
+def save_with_own_code(kind: str, folder: Path) -> Path:
+    """A tiny random model whose program code is in its folder, so that it loads only where that is trusted."""
+    import torch
+    from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertModel
+
+    models = {
+        "dense": (BertModel, "AutoModel", "OwnModel"),
+        "sparse": (BertForMaskedLM, "AutoModelForMaskedLM", "OwnForMaskedLM"),
+        "cross-encoder": (
+            BertForSequenceClassification,
+            "AutoModelForSequenceClassification",
+            "OwnForSequenceClassification",
+        ),
+    }
+    make, auto, name = models[kind]
+    tokenizer = make_tokenizer("bert")
+    torch.manual_seed(0)
+    make(BertConfig(vocab_size=len(tokenizer), num_labels=1, **SIZE)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    auto_map = {"AutoConfig": "own_code.OwnConfig", auto: f"own_code.{name}"}
+    config |= {"model_type": "own-model", "architectures": [name], "auto_map": auto_map}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "own_code.py").write_text(_OWN_CODE)
+    return folder

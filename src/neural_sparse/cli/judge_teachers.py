@@ -44,6 +44,12 @@ def judge_teachers(
     bf16: bool | None = typer.Option(
         None, help="Encode in bfloat16.", show_default="where the device has it"
     ),
+    trust_remote_code: list[str] = typer.Option(
+        [],
+        "--trust-remote-code",
+        metavar="NAME",
+        help="A model whose own program code may be run; repeatable. Only for a repository you have read.",
+    ),
     output: Path | None = typer.Option(None, "--output", "-o", help="JSON file for the report."),
 ) -> None:
     """Measure teachers, their ensemble and the best weights before training with them.
@@ -57,34 +63,42 @@ def judge_teachers(
 
       neural-sparse judge-teachers -t dense:BAAI/bge-small-en-v1.5=0.7 -t bm25=0.3 -c nfcorpus
     """
+    from dataclasses import replace
+
     from rich.console import Console
 
-    from neural_sparse.config import read_recipe
+    from neural_sparse.config import check_trusted, read_recipe
     from neural_sparse.errors import InputError
     from neural_sparse.evaluation.sources import load_collection
     from neural_sparse.files import write_json
-    from neural_sparse.teachers.build import build_teacher, precision_of
+    from neural_sparse.teachers.build import TeacherBuilder
     from neural_sparse.teachers.cache import TeacherCache
     from neural_sparse.teachers.quality import judge_teachers as judge
 
     if (recipe is None) == (not teacher):
         raise InputError("give either a recipe or --teacher options")
-    cache = Path("outputs/teacher_cache")
+    cache, trusted = Path("outputs/teacher_cache"), tuple(trust_remote_code)
     if recipe is not None:
         # What it trains on does not matter here, and may not be settled yet.
         settings = read_recipe(recipe, ["train=any"])
         configs, cache = list(settings.teachers), Path(settings.teacher_cache)
         bf16 = settings.bf16 if bf16 is None else bf16
+        trusted += settings.trust_remote_code
         if not configs:
             raise InputError(f"{recipe}: names no teachers")
     else:
-        configs = [_parse_teacher(text, max_length) for text in teacher]
+        configs = [_parse_teacher(text) for text in teacher]
+    check_trusted(trust_remote_code, [config.name for config in configs])
+    if max_length is not None:
+        configs = [
+            replace(config, max_length=max_length) if config.has_model else config for config in configs
+        ]
     loaded = load_collection(collection, split)
     console = Console(width=None if Console().is_terminal else 120)
     console.print(f"{loaded.name}: {len(loaded.texts):,} documents, {len(loaded.queries):,} queries")
-    precision = precision_of(bf16)
+    builder = TeacherBuilder((), bf16, trusted)
     report = judge(
-        [build_teacher(config, precision) for config in configs],
+        [builder.teacher(config) for config in configs],
         [config.weight for config in configs],
         loaded,
         TeacherCache(teacher_cache or cache),
@@ -97,7 +111,7 @@ def judge_teachers(
         console.print(f"written to {output}")
 
 
-def _parse_teacher(text: str, max_length: int | None) -> TeacherConfig:
+def _parse_teacher(text: str) -> TeacherConfig:
     """A teacher of "KIND:NAME=WEIGHT"."""
     from neural_sparse.config import TeacherConfig
     from neural_sparse.errors import InputError
@@ -110,7 +124,7 @@ def _parse_teacher(text: str, max_length: int | None) -> TeacherConfig:
     kind, _, name = (named or text).partition(":")
     if value < 0:
         raise InputError(f"--teacher {text}: the weight is negative")
-    return TeacherConfig(kind, name or None, value, max_length)  # type: ignore[arg-type]  # it checks the kind
+    return TeacherConfig(kind, name or None, value)  # type: ignore[arg-type]  # it checks the kind
 
 
 def _print(report: TeacherQuality, console: Console) -> None:

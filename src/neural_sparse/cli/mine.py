@@ -80,6 +80,12 @@ def mine(
     bf16: bool | None = typer.Option(
         None, help="Encode in bfloat16.", show_default="where the device has it"
     ),
+    trust_remote_code: list[str] = typer.Option(
+        [],
+        "--trust-remote-code",
+        metavar="NAME",
+        help="A model whose own program code may be run; repeatable. Only for a repository you have read.",
+    ),
     seed: int = typer.Option(42, help="Of the draw."),
     engine: EngineName = ENGINE,
     address: str | None = ADDRESS,
@@ -96,6 +102,7 @@ def mine(
     """
     from rich.console import Console
 
+    from neural_sparse.config import check_trusted
     from neural_sparse.data.prepared import PreparedSet, is_prepared
     from neural_sparse.data.training_set import load_training_set
     from neural_sparse.errors import InputError
@@ -104,7 +111,7 @@ def mine(
     from neural_sparse.mining.options import MiningOptions
     from neural_sparse.mining.prepared_output import check_free
     from neural_sparse.mining.run import mine_to_file
-    from neural_sparse.teachers.build import precision_of
+    from neural_sparse.teachers.build import TeacherBuilder
     from neural_sparse.teachers.cache import TeacherCache
     from neural_sparse.urls import location
 
@@ -136,6 +143,9 @@ def mine(
     if scores and teacher is None and cross_encoder is None:
         raise InputError("--scores are a teacher's: name one with --teacher or --cross-encoder")
 
+    named = [text.partition(":")[2] for text in (*source, teacher or "")]
+    check_trusted(trust_remote_code, [*named, cross_encoder])
+
     prepared, target, first = None, location(output), location(data[0])
     if (
         not target.suffix
@@ -154,7 +164,8 @@ def mine(
     console = Console()
     console.print(f"{len(loaded):,} examples, {len(loaded.documents):,} documents")
     with chosen_engine(engine, address) as chosen:
-        sources = Sources(loaded, TeacherCache(teacher_cache, engine=chosen), precision_of(bf16), max_length)
+        builder = TeacherBuilder((), bf16, tuple(trust_remote_code), max_length)
+        sources = Sources(loaded, TeacherCache(teacher_cache, engine=chosen), builder)
         miner = Miner(
             loaded,
             [sources.source(text) for text in source],

@@ -160,13 +160,7 @@ def _prepared(
     settings = read_recipe(recipe, [*(overrides or []), *changes])
     if not settings.teachers:
         raise InputError(f"{recipe}: the recipe names no teachers")
-    ensemble = build_ensemble(
-        settings.teachers,
-        settings.scale_constant,
-        settings.teacher_cache,
-        settings.bf16,
-        settings.trust_remote_code,
-    )
+    ensemble = build_ensemble(settings)
     gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     ensemble.cache.devices = tuple(devices.split(",") if devices else gpus)
     examples = load_training_set(settings.train, settings.corpus)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from neural_sparse.config import TeacherConfig
 from neural_sparse.data.training_set import TrainingSet
 from neural_sparse.errors import InputError
 from neural_sparse.mining.sources import (
@@ -19,7 +18,7 @@ from neural_sparse.mining.sources import (
     bm25_source,
 )
 from neural_sparse.teachers.bi_encoder import BiEncoderTeacher
-from neural_sparse.teachers.build import build_teacher
+from neural_sparse.teachers.build import TeacherBuilder
 from neural_sparse.teachers.cache import TeacherCache
 from neural_sparse.teachers.cross_encoder import CrossEncoderTeacher
 
@@ -53,24 +52,18 @@ class Sources:
     Args:
         data: whose queries and documents row numbers count.
         cache: of the teachers' vectors.
-        precision: of the teachers' computation.
-        max_length: tokens that teachers read of a text; the default of recipes if None.
-        max_lengths: the same for single models, by name.
+        teachers: how a named model becomes a teacher; in float32 and with their defaults if None.
     """
 
     def __init__(
         self,
         data: TrainingSet,
         cache: TeacherCache,
-        precision: str = "float32",
-        max_length: int | None = None,
-        max_lengths: Mapping[str, int] | None = None,
+        teachers: TeacherBuilder | None = None,
     ) -> None:
         self.data = data
         self.cache = cache
-        self.precision = precision
-        self.max_length = max_length
-        self.max_lengths = max_lengths or {}
+        self.teachers = teachers or TeacherBuilder(bf16=False)
         self._made: dict[str, Source] = {}
 
     def source(self, text: str) -> Source:
@@ -90,19 +83,14 @@ class Sources:
         kind, name = parse_source(text, (*SOURCE_KINDS, "cross-encoder"))
         if kind != "cross-encoder" or name is None:
             return self.source(text)
-        teacher = cast(
-            CrossEncoderTeacher,
-            build_teacher(TeacherConfig("cross-encoder", name, max_length=self.max_length)),
-        )
+        teacher = cast(CrossEncoderTeacher, self.teachers.named("cross-encoder", name))
         return CrossEncoderScorer(teacher, self.data.queries, self.data.documents, self.cache)
 
     def _bm25(self) -> Source:
         return bm25_source(self.data.queries, self.data.documents)
 
     def _bi_encoder(self, kind: str, name: str) -> Source:
-        length = self.max_lengths.get(name, self.max_length)
-        config = TeacherConfig("dense" if kind == "dense" else "sparse", name, max_length=length)
-        teacher = cast(BiEncoderTeacher, build_teacher(config, self.precision))
+        teacher = cast(BiEncoderTeacher, self.teachers.named("dense" if kind == "dense" else "sparse", name))
         prepared = teacher.prepare(self.data.queries, self.data.documents, None, self.cache)
         identity = {"query": teacher.identity("query"), "document": teacher.identity("document")}
         documents = prepared.document_vectors()

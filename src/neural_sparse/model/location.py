@@ -47,7 +47,15 @@ def _folder_in_package(name: str) -> str | None:
 
 
 def model_not_found(name: str, error: Exception | str) -> InputError:
-    """The error to raise when `name` could not be loaded: what was tried, and every way to point at a model."""
+    """The error to raise when `name` could not be loaded: what was tried, and every way to point at a model.
+
+    Or that it brings code of its own, which may not be run.
+    """
+    if "trust_remote_code" in str(error):
+        return InputError(
+            f"model {name!r} needs program code from its own repository, which is not run unasked; if you trust it, "
+            "load it with trust_remote_code=True"
+        )
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return InputError(
         f"model {name!r} was not found: it is no folder here and no folder of an installed package, "

@@ -206,15 +206,16 @@ def _teaching(recipe: Recipe, documents: list[str], say: Callable[[str], object]
     """FLOP a second over the recipe's bi-encoder teachers, weighted by the time they take."""
     from neural_sparse.errors import InputError
     from neural_sparse.teachers.bi_encoder import BiEncoderTeacher
-    from neural_sparse.teachers.build import build_teacher, precision_of
+    from neural_sparse.teachers.build import TeacherBuilder
 
+    builder = TeacherBuilder.of(recipe)
     done = spent = 0.0
     for config in recipe.teachers:
         if config.kind not in ("dense", "sparse"):
             continue
         say(f"teacher {config.name}")
         try:
-            teacher = build_teacher(config, precision_of(recipe.bf16), recipe.trust_remote_code)
+            teacher = builder.teacher(config)
             shape = shape_of(str(config.name))
             assert isinstance(teacher, BiEncoderTeacher)
             teacher.encode(documents[:8], "document")

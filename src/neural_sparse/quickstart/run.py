@@ -126,7 +126,7 @@ def quickstart(
         start.set_query_weights(idf)
         save_idf_weights(idf, output / "idf.json")
     with stages("Encoding every text with the teachers, once"):
-        ensemble = build_ensemble(recipe.teachers, recipe.scale_constant, recipe.teacher_cache, recipe.bf16)
+        ensemble = build_ensemble(recipe)
         held_out = list(work.collection.queries.values())
         prepared = ensemble.prepare([*work.training.queries, *held_out], work.training.documents)
     with stages("Mining hard negatives"):

@@ -1,11 +1,11 @@
-"""Teachers by their kind and name, as recipes and command lines give them."""
+"""Teachers by their kind and name: the one way from a recipe, or a command line, to a teacher."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from pathlib import Path
+from dataclasses import dataclass
+from functools import cached_property
 
-from neural_sparse.config import TeacherConfig
+from neural_sparse.config import Recipe, TeacherConfig, TeacherKind
 from neural_sparse.model.precision import native_bf16
 from neural_sparse.teachers.bm25 import BM25Teacher
 from neural_sparse.teachers.cross_encoder import CrossEncoderTeacher
@@ -18,46 +18,76 @@ from neural_sparse.teachers.teacher import Teacher
 MAX_LENGTH = 512  # tokens
 
 
-def precision_of(bf16: bool | None) -> str:
-    """A teacher's precision: that of a recipe's `bf16`, where None means what the device multiplies quickest."""
-    if bf16 is None:
-        from sentence_transformers.util import get_device_name
+@dataclass(frozen=True)
+class TeacherBuilder:
+    """Builds a teacher alike wherever it is named: among `teachers`, in `negatives`, as an option of a command.
 
-        bf16 = native_bf16(get_device_name())
-    return "bfloat16" if bf16 else "float32"
+    So what one place has encoded, the others find in the cache.
+
+    Attributes:
+        configs: teachers with settings of their own; of several of one kind and name the first.
+        bf16: the precision of those that do not say; what the device multiplies quickest if None.
+        trust_remote_code: names of the models whose own code may be run.
+        max_length: tokens that those that do not say read of a text; 512 if None.
+    """
+
+    configs: tuple[TeacherConfig, ...] = ()
+    bf16: bool | None = None
+    trust_remote_code: tuple[str, ...] = ()
+    max_length: int | None = None
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> TeacherBuilder:
+        return cls(recipe.teachers, recipe.bf16, recipe.trust_remote_code)
+
+    @cached_property
+    def _precision(self) -> str:
+        bf16 = self.bf16
+        if bf16 is None:
+            from sentence_transformers.util import get_device_name
+
+            bf16 = native_bf16(get_device_name())
+        return "bfloat16" if bf16 else "float32"
+
+    def named(self, kind: TeacherKind, name: str) -> Teacher:
+        """The teacher of this kind and name; nothing is loaded yet."""
+        known = (config for config in self.configs if (config.kind, config.name) == (kind, name))
+        return self.teacher(next(known, None) or TeacherConfig(kind, name))
+
+    def teacher(self, config: TeacherConfig) -> Teacher:
+        """The teacher that `config` describes; nothing is loaded yet."""
+        if config.kind == "bm25" or config.name is None:
+            return BM25Teacher()
+        if config.kind == "precomputed":
+            return PrecomputedTeacher(config.name)
+        max_length = config.max_length or self.max_length or MAX_LENGTH
+        precision = config.precision or self._precision
+        trusted = config.name in self.trust_remote_code
+        if config.kind == "cross-encoder":
+            return CrossEncoderTeacher(
+                config.name,
+                batch_size=config.batch_size,
+                max_length=max_length,
+                precision=precision,
+                trust_remote_code=trusted,
+            )
+        kinds = {"dense": DenseTeacher, "sparse": SparseTeacher}
+        return kinds[config.kind](
+            config.name,
+            query_prompt=config.query_prompt,
+            document_prompt=config.document_prompt,
+            batch_size=config.batch_size,
+            max_length=max_length,
+            precision=precision,
+            trust_remote_code=trusted,
+        )
 
 
-def build_teacher(
-    config: TeacherConfig, precision: str = "float32", trust_remote_code: Collection[str] = ()
-) -> Teacher:
-    """The teacher that `config` names; nothing is loaded yet. `trust_remote_code`: names whose code may be run."""
-    if config.kind == "bm25" or config.name is None:
-        return BM25Teacher()
-    if config.kind == "precomputed":
-        return PrecomputedTeacher(config.name)
-    max_length = config.max_length or MAX_LENGTH
-    trusted = config.name in trust_remote_code
-    if config.kind == "cross-encoder":
-        return CrossEncoderTeacher(config.name, max_length=max_length, trust_remote_code=trusted)
-    kinds = {"dense": DenseTeacher, "sparse": SparseTeacher}
-    return kinds[config.kind](
-        config.name, max_length=max_length, precision=precision, trust_remote_code=trusted
-    )
-
-
-def build_ensemble(
-    teachers: Sequence[TeacherConfig],
-    scale_constant: float,
-    cache_dir: str | Path | None,
-    bf16: bool | None = None,
-    trust_remote_code: Collection[str] = (),
-) -> EnsembleTeacher:
-    """The ensemble a recipe describes; `bf16` and `trust_remote_code` as in a recipe."""
-    precision = precision_of(bf16)
+def build_ensemble(recipe: Recipe) -> EnsembleTeacher:
+    """The ensemble that a recipe describes."""
+    builder = TeacherBuilder.of(recipe)
     return EnsembleTeacher(
-        teachers=[
-            (build_teacher(config, precision, trust_remote_code), config.weight) for config in teachers
-        ],
-        scale_constant=scale_constant,
-        cache_dir=cache_dir,
+        teachers=[(builder.teacher(config), config.weight) for config in recipe.teachers],
+        scale_constant=recipe.scale_constant,
+        cache_dir=recipe.teacher_cache,
     )

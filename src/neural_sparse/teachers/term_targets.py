@@ -6,7 +6,7 @@ teacher adds, and what the documents beside it speak of is known for all its ter
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from neural_sparse.model.pruning import Pruning
 from neural_sparse.model.word_forms import token_classes
 from neural_sparse.teachers.bi_encoder import PreparedVectors
 from neural_sparse.teachers.ensemble import PreparedEnsemble
-from neural_sparse.teachers.weights import model_folder
+from neural_sparse.teachers.weights import loading, model_folder
 from neural_sparse.tokens import tokenize, vocabulary
 
 K1, B = 0.9, 0.4  # as the BM25 teacher's
@@ -87,6 +87,7 @@ def prepare_term_targets(
     max_length: int,
     configs: Sequence[TeacherConfig] = (),
     teachers: PreparedEnsemble | None = None,
+    trust_remote_code: Collection[str] = (),
 ) -> DocumentTerms:
     """Count words and find neighbors; what takes long (the teachers' vectors) is there already.
 
@@ -96,6 +97,7 @@ def prepare_term_targets(
         kept: terms of a document, at most.
         tokenizer, idf, max_length: of the student; texts are cut where it cuts them.
         configs, teachers: the ensemble, prepared for `documents`.
+        trust_remote_code: names of teachers whose own code may be run.
 
     Raises:
         InputError: a sparse teacher of another vocabulary.
@@ -107,7 +109,7 @@ def prepare_term_targets(
         if config.kind not in first:
             first[config.kind] = teacher
             if config.kind == "sparse" and shares.get("sparse"):
-                _check_vocabulary(config, tokenizer)
+                _check_vocabulary(str(config.name), tokenizer, config.name in trust_remote_code)
     return DocumentTerms(
         words,
         _members(classes, words.shape[1]),
@@ -175,11 +177,13 @@ def _unit(dense: PreparedVectors, rows: np.ndarray, device: str) -> torch.Tensor
     return torch.nn.functional.normalize(vectors, dim=1)
 
 
-def _check_vocabulary(config: TeacherConfig, tokenizer: Any) -> None:
-    folder = model_folder(str(config.name))
+def _check_vocabulary(name: str, tokenizer: Any, trusted: bool) -> None:
+    folder = model_folder(name)
     files = [folder / "tokenizer_config.json", *sorted(folder.glob("*/tokenizer_config.json"))]
     place = next((file.parent for file in files if file.is_file()), folder)
-    if vocabulary(AutoTokenizer.from_pretrained(str(place))) != vocabulary(tokenizer):
+    with loading(name):
+        own = AutoTokenizer.from_pretrained(str(place), trust_remote_code=trusted)
+    if vocabulary(own) != vocabulary(tokenizer):
         raise InputError(
-            f"term_targets: the sparse teacher {config.name} has another vocabulary than the student; leave out sparse"
+            f"term_targets: the sparse teacher {name} has another vocabulary than the student; leave out sparse"
         )

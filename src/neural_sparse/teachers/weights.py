@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 import torch
 
+from neural_sparse.config import Precision
 from neural_sparse.errors import InputError
 from neural_sparse.files import read_json, sha256_file
 from neural_sparse.model.location import model_not_found, resolve_model
@@ -51,9 +52,6 @@ def content_hash(folder: Path) -> str:
 def read_config(folder: Path, file: str) -> Any:
     """A JSON file of a model folder, or an empty dict where the model has none."""
     return read_json(folder / file) if (folder / file).is_file() else {}
-
-
-Precision = Literal["float32", "bfloat16"]
 
 
 def checked_precision(precision: str) -> Precision:
@@ -118,6 +116,7 @@ def loading(name: str) -> Iterator[None]:
         if "trust_remote_code" in str(error):
             raise InputError(
                 f"teacher {name!r} needs program code from its own repository, which is not run unasked; "
-                f"if you trust it, pass trust_remote_code=[{name!r}]"
+                f"if you trust it, name it: trust_remote_code={name} in a recipe, --trust-remote-code {name} on the "
+                f"command line, trust_remote_code=[{name!r}] in Python"
             ) from error
         raise InputError(f"teacher {name!r} could not be loaded: {error}") from error

@@ -29,7 +29,7 @@ from neural_sparse.mining.miner import data_digest
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.model.precision import native_bf16
 from neural_sparse.parts import Parts
-from neural_sparse.teachers.build import precision_of
+from neural_sparse.teachers.build import TeacherBuilder
 from neural_sparse.teachers.cache import TeacherCache
 from neural_sparse.training.batches import Collator, Example, Schedule
 from neural_sparse.training.trainer import NeuralSparseTrainer
@@ -111,16 +111,8 @@ class RunNegatives:
         """
         recipe = self.recipe
         if self._sources is None:
-            self._sources = Sources(
-                self.data,
-                TeacherCache(recipe.teacher_cache),
-                precision_of(recipe.bf16),
-                max_lengths={
-                    teacher.name: teacher.max_length
-                    for teacher in recipe.teachers
-                    if teacher.name and teacher.max_length
-                },
-            )
+            cache = TeacherCache(recipe.teacher_cache)
+            self._sources = Sources(self.data, cache, TeacherBuilder.of(recipe))
         named = [self._sources.source(text) for text in recipe.negatives if text != "student"]
         if number or "student" in recipe.negatives:
             if self.model is None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers import TrainerState
 
-from neural_sparse.config import Recipe, recipe_to_dict
+from neural_sparse.config import Recipe, TeacherConfig, recipe_to_dict
 from neural_sparse.errors import InputError
 from neural_sparse.files import read_json, replacing_folder, write_json
 from neural_sparse.model.encoder import NeuralSparseEncoder
@@ -77,6 +77,12 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+def _deciding(teachers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Teachers with all their keys, but for the one that changes no score."""
+    defaults = {field.name: field.default for field in dataclasses.fields(TeacherConfig)}
+    return [defaults | teacher | {"batch_size": None} for teacher in teachers]
+
+
 def finished_model(recipe: Recipe) -> Path | None:
     """The model of a finished run of just this recipe in its output folder, if there is one."""
     model = Path(recipe.output) / "final_model"
@@ -94,6 +100,7 @@ def changes(recipe: Recipe) -> str:
     }
     before = defaults | read_json(Path(recipe.output) / CONFIG_FILE)  # an older version knew fewer keys
     now = recipe_to_dict(recipe)
+    before["teachers"], now["teachers"] = map(_deciding, (before["teachers"], now["teachers"]))
     free = FREE_KEYS | ({"batch_size"} if recipe.auto_batch and before["auto_batch"] else set())
     changed = sorted(key for key in now if key not in free and before[key] != _plain(now[key]))
     return "; ".join(f"{key}: {before[key]!r} -> {_plain(now[key])!r}" for key in changed)

@@ -103,13 +103,7 @@ def train(
     data = negatives.start()
     prepare = None
     if teachers is None and recipe.teachers:
-        ensemble = build_ensemble(
-            recipe.teachers,
-            recipe.scale_constant,
-            recipe.teacher_cache,
-            recipe.bf16,
-            recipe.trust_remote_code,
-        )
+        ensemble = build_ensemble(recipe)
         with ranks.first_rank_first():  # encodes; the others find the vectors in the cache
             teachers = ensemble.prepare(data.queries, data.documents, candidate_pairs(data))
         if not all(teacher.in_batch for teacher in ensemble.teachers):
@@ -125,6 +119,7 @@ def train(
             model.max_length,
             recipe.teachers,
             teachers,
+            recipe.trust_remote_code,
         )
     if recipe.auto_batch:
         recipe = negatives.recipe = settle_batch(recipe, model, weights, data, resume_from is not None)

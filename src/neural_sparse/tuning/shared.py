@@ -80,13 +80,7 @@ class Shared:
 
     def _prepare(self, recipe: Recipe) -> PreparedEnsemble:
         data = self.data(recipe)
-        ensemble = build_ensemble(
-            recipe.teachers,
-            recipe.scale_constant,
-            recipe.teacher_cache,
-            recipe.bf16,
-            recipe.trust_remote_code,
-        )
+        ensemble = build_ensemble(recipe)
         prepared = ensemble.prepare(data.queries, data.documents, candidate_pairs(data))
         self.encoded.update(ensemble.cache.encoded)
         return prepared
@@ -119,7 +113,8 @@ def _data_key(recipe: Recipe) -> dict[str, Any]:
         "any": bool(recipe.num_hard_negatives),
         "bf16": recipe.bf16,
         "margin_teacher": recipe.margin_teacher,
-        "max_lengths": [(teacher.name, teacher.max_length) for teacher in recipe.teachers],
+        # Models that mine are built with the settings they have as teachers.
+        "teachers": [asdict(replace(teacher, weight=1.0, batch_size=None)) for teacher in recipe.teachers],
     }
 
 

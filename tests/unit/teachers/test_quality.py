@@ -203,14 +203,14 @@ def test_bad_input(tmp_path: Path) -> None:
 def test_teachers_of_the_command_line() -> None:
     from neural_sparse.cli.judge_teachers import _parse_teacher
 
-    config = _parse_teacher("dense:BAAI/bge=0.7", 128)
-    assert (config.kind, config.name, config.weight, config.max_length) == ("dense", "BAAI/bge", 0.7, 128)
-    config = _parse_teacher("precomputed:scores=a.jsonl", None)
+    config = _parse_teacher("dense:BAAI/bge=0.7")
+    assert (config.kind, config.name, config.weight) == ("dense", "BAAI/bge", 0.7)
+    config = _parse_teacher("precomputed:scores=a.jsonl")
     assert (config.kind, config.name, config.weight) == ("precomputed", "scores=a.jsonl", 1.0)
-    assert _parse_teacher("bm25=2", None).weight == 2
+    assert _parse_teacher("bm25=2").weight == 2
     for bad in ("bm26", "dense", "dense:a=-1"):
         with pytest.raises(InputError):
-            _parse_teacher(bad, None)
+            _parse_teacher(bad)
 
 
 @pytest.mark.parametrize("sparse", [False, True])

@@ -41,6 +41,18 @@ def data() -> TrainingSet:
     return TrainingSet([text[:12] for text in TEXTS], [text * 9 for text in TEXTS], np.arange(len(TEXTS)))
 
 
+def test_teachers_of_a_version_that_knew_fewer_settings(tmp_path: Path) -> None:
+    teacher = TeacherConfig("dense", "d", max_length=32)
+    recipe = Recipe("m", ("none",), str(tmp_path / "run"), teachers=(teacher,))
+    claim(tmp_path / "run", recipe, overwrite=False)
+    config = read_json(tmp_path / "run" / "training_config.json")
+    config["teachers"] = [{"kind": "dense", "name": "d", "weight": 1.0, "max_length": 32}]
+    write_text(tmp_path / "run" / "training_config.json", json.dumps(config))
+    assert not changes(recipe)
+    assert not changes(replace(recipe, teachers=(replace(teacher, batch_size=4),)))
+    assert "teachers" in changes(replace(recipe, teachers=(replace(teacher, query_prompt="q: "),)))
+
+
 def test_a_run_that_stops_before_its_first_log_line(
     tiny_model: Tiny, dev: Path, data: TrainingSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
