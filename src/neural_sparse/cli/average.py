@@ -15,11 +15,9 @@ def average(
 
     Example: neural-sparse average outputs/*/final_model -o outputs/averaged
     """
-    from neural_sparse.errors import InputError
-    from neural_sparse.files import replacing_folder
+    from neural_sparse.files import check_output_folder, replacing_folder
 
-    if output.exists():
-        raise InputError(f"{output} exists; delete it or choose another output")
+    check_output_folder(output)
     from neural_sparse.model.averaging import average_models
 
     mean = average_models(models)

@@ -72,7 +72,8 @@ def export(
     from rich.console import Console
 
     from neural_sparse.errors import InputError
-    from neural_sparse.opensearch.export import ExportOptions, require_new
+    from neural_sparse.files import check_output_folder
+    from neural_sparse.opensearch.export import ExportOptions
     from neural_sparse.opensearch.formats import VECTOR_FORMATS, write_vectors
 
     if kind == "opensearch":
@@ -83,7 +84,7 @@ def export(
     elif kind in VECTOR_FORMATS:
         from neural_sparse.opensearch.source import vector_source
 
-        require_new(output)
+        check_output_folder(output)
         source = vector_source(model, corpus, idf, max_length, uniform_query_weights)
         about = write_vectors(kind, output, source)
         Console().print(
@@ -150,13 +151,13 @@ def _push(
 ) -> None:
     from rich.console import Console
 
+    from neural_sparse.files import check_output_folder
     from neural_sparse.model.encoder import NeuralSparseEncoder
-    from neural_sparse.opensearch.export import require_new
     from neural_sparse.opensearch.hub import prepare_folder, upload_folder
     from neural_sparse.opensearch.parity import parity_table
 
     if output is not None:
-        require_new(output)
+        check_output_folder(output)
     console = Console(width=None if Console().is_terminal else 160)
     encoder = NeuralSparseEncoder(model, max_length, idf=idf)
     prepared = prepare_folder(encoder, repository, output, evaluation, license_id, uniform_query_weights)
@@ -196,10 +197,11 @@ def export_and_show(
     from rich.console import Console
 
     from neural_sparse.evaluation.sources import load_collection
+    from neural_sparse.files import check_output_folder
     from neural_sparse.model.encoder import NeuralSparseEncoder
-    from neural_sparse.opensearch.export import export_model, require_new
+    from neural_sparse.opensearch.export import export_model
 
-    require_new(output)  # before anything is loaded
+    check_output_folder(output)  # before anything is loaded
     loaded = load_collection(collection, split) if collection else None
     done = export_model(NeuralSparseEncoder(model, max_length, idf=idf), output, loaded, options)
     show_export(done, Console(width=None if Console().is_terminal else 160))

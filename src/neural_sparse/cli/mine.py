@@ -106,10 +106,10 @@ def mine(
     from neural_sparse.data.prepared import PreparedSet, is_prepared
     from neural_sparse.data.training_set import load_training_set
     from neural_sparse.errors import InputError
+    from neural_sparse.files import check_output_folder
     from neural_sparse.mining.build import SOURCE_KINDS, Sources, parse_source
     from neural_sparse.mining.miner import Miner
     from neural_sparse.mining.options import MiningOptions
-    from neural_sparse.mining.prepared_output import check_free
     from neural_sparse.mining.run import mine_to_file
     from neural_sparse.teachers.build import TeacherBuilder
     from neural_sparse.teachers.cache import TeacherCache
@@ -158,7 +158,7 @@ def mine(
             raise InputError(
                 f"{output}: a prepared folder is memory-mapped; write it to a disk, or name a .jsonl"
             )
-        check_free(target)
+        check_output_folder(target)
         prepared = PreparedSet.load(first)
     loaded = load_training_set(data, corpus)
     console = Console()

@@ -23,15 +23,20 @@ def search(
     count_repeats: bool = typer.Option(
         False, "--count-repeats", help="A repeated token of the query weighs as often as it is there."
     ),
+    verify: bool = typer.Option(
+        True, help="Compare every file with its checksum first, which reads all of them; else their sizes."
+    ),
 ) -> None:
     """Search an encoded collection. Needs only the tokenizer and the weight table, no transformer."""
     from rich.console import Console
 
     from neural_sparse.search.encoded import EncodedCollection
 
-    collection = EncodedCollection(folder)
-    collection.count_repeats = count_repeats
     console = Console()
+    if not verify:
+        console.print("[dim]sizes are compared and no checksums: a damaged file may go unnoticed[/dim]")
+    collection = EncodedCollection(folder, verify)
+    collection.count_repeats = count_repeats
     if query:
         _show(collection, " ".join(query), k, why, console)
         return

@@ -22,12 +22,12 @@ from neural_sparse.data.from_documents import generator_sum, load_generator
 from neural_sparse.data.language import check_languages
 from neural_sparse.data.part_making import fill_parts
 from neural_sparse.data.prepare_options import PrepareOptions
-from neural_sparse.data.prepared import MANIFEST, PreparedSet, file_sums, is_prepared
+from neural_sparse.data.prepared import MANIFEST, PreparedSet, is_prepared
 from neural_sparse.data.registry import expand_groups
 from neural_sparse.data.source import Source, find_source
 from neural_sparse.disk import require_space
 from neural_sparse.errors import InputError
-from neural_sparse.files import read_json, write_json
+from neural_sparse.files import check_output_folder, file_sums, read_json, replacing_folder, write_json
 from neural_sparse.parts import Parts
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def prepare(
     for what, given in (("weights", options.weights), ("samples", options.samples or ())):
         if len(given) > 1 and len(given) != len(names):
             raise InputError(f"{len(given)} {what} for {len(names)} sources ({', '.join(names)})")
-    _check_output(output, overwrite)
+    check_output_folder(output, MANIFEST)
     sources = _sampled(
         [
             find_source(name, fields=options.fields, split=options.split, accepted=options.accept_licences)
@@ -91,21 +91,9 @@ def prepare(
                 )
             _check_space(sources, options, work)
             parts = fill_parts(sources, options, settings, tests, work, overwrite, show_progress)
-            try:
-                _assemble(sources, options, settings, parts, work, output, show_progress)
-            except OSError as error:
-                raise InputError(
-                    f"cannot write {output}: {error.strerror or error}; the same command goes on"
-                ) from error
+            _assemble(sources, options, settings, parts, work, output, show_progress)
     shutil.rmtree(work, ignore_errors=True)
     return PreparedSet.load(output)
-
-
-def _check_output(output: Path, overwrite: bool) -> None:
-    if output.is_file():
-        raise InputError(f"{output} is a file; the output is a folder")
-    if output.is_dir() and any(output.iterdir()) and not is_prepared(output):
-        raise InputError(f"{output} exists and holds something else; choose another output")
 
 
 def _sampled(sources: Sequence[Source], options: PrepareOptions) -> list[Source]:
@@ -186,9 +174,6 @@ def _assemble(
     output: Path,
     show_progress: bool,
 ) -> None:
-    folder = work / "assembled"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
     assembly = Assembly(
         [one.files() for one in parts],
         [source.sample for source in sources],
@@ -197,34 +182,34 @@ def _assemble(
         work,
         show_progress,
     )
-    done = assembly.write(folder)
-    if not sum(done.kept) and not done.documents:
-        raise InputError(f"nothing is left: {_why(done.counts)}")
-    for source, kept in zip(sources, done.kept, strict=True):
-        if source.sample is not None and kept < source.sample and source.thin < 1:
-            logger.warning("%s: only %d of the %d examples wanted are left", source.name, kept, source.sample)
-    manifest = {
-        "format": FORMAT,
-        "examples": sum(done.kept),
-        "queries": done.queries,
-        "documents": done.documents,
-        "sources": [
-            {
-                "name": source.name,
-                "licence": source.licence,
-                "weight": settings["weights"][number] if settings["weights"] else None,
-                "examples": done.kept[number],
-                **done.counts[number].to_dict(),
-            }
-            for number, source in enumerate(sources)
-        ],
-        "settings": settings,
-        "files": file_sums(folder, sorted(path.name for path in folder.iterdir())),
-    }
-    write_json(folder / MANIFEST, manifest)
-    if output.exists():
-        shutil.rmtree(output)
-    folder.replace(output)
+    with replacing_folder(output, "make room, and the same command goes on") as folder:
+        done = assembly.write(folder)
+        if not sum(done.kept) and not done.documents:
+            raise InputError(f"nothing is left: {_why(done.counts)}")
+        for source, kept in zip(sources, done.kept, strict=True):
+            if source.sample is not None and kept < source.sample and source.thin < 1:
+                logger.warning(
+                    "%s: only %d of the %d examples wanted are left", source.name, kept, source.sample
+                )
+        manifest = {
+            "format": FORMAT,
+            "examples": sum(done.kept),
+            "queries": done.queries,
+            "documents": done.documents,
+            "sources": [
+                {
+                    "name": source.name,
+                    "licence": source.licence,
+                    "weight": settings["weights"][number] if settings["weights"] else None,
+                    "examples": done.kept[number],
+                    **done.counts[number].to_dict(),
+                }
+                for number, source in enumerate(sources)
+            ],
+            "settings": settings,
+            "files": file_sums(folder, sorted(path.name for path in folder.iterdir())),
+        }
+        write_json(folder / MANIFEST, manifest)
 
 
 def _why(counts: Sequence[Counts]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,11 @@ from neural_sparse.data.arrow_texts import ArrowTexts
 from neural_sparse.data.assembly import DOCUMENTS, EXAMPLES, QUERIES
 from neural_sparse.data.row_lists import RowLists
 from neural_sparse.errors import InputError
-from neural_sparse.files import read_json, sha256_file
+from neural_sparse.files import check_sums, read_json, reading_folder
 from neural_sparse.urls import Location
 
 MANIFEST = "manifest.json"
+ADVICE = "prepare the data again"
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,14 @@ class PreparedSet:
         Raises:
             InputError: no prepared folder, or one that is incomplete.
         """
-        folder = Path(folder)
+        return reading_folder(folder, lambda: cls._load(Path(folder)))
+
+    @classmethod
+    def _load(cls, folder: Path) -> PreparedSet:
         if not is_prepared(folder):
             raise InputError(f"{folder}: no prepared data; make them with `neural-sparse data prepare`")
         manifest = read_json(folder / MANIFEST)
-        for name, known in manifest["files"].items():
-            path = folder / name
-            if not path.is_file() or path.stat().st_size != known["bytes"]:
-                raise InputError(f"{path}: missing or cut short; prepare the data again")
+        check_sums(folder, manifest["files"], False, ADVICE)
         examples = pa.ipc.open_file(pa.memory_map(str(folder / EXAMPLES))).get_batch(0)
         return cls(
             folder,
@@ -80,22 +80,12 @@ class PreparedSet:
         Raises:
             InputError: a file is not what was written.
         """
-        for name, known in self.manifest["files"].items():
-            if sha256_file(self.folder / name) != known["sha256"]:
-                raise InputError(f"{self.folder / name} is damaged; prepare the data again")
+        check_sums(self.folder, self.manifest["files"], True, ADVICE)
 
 
 def is_prepared(folder: Location) -> bool:
     """Whether a folder holds prepared data."""
     return (folder / MANIFEST).is_file() and (folder / EXAMPLES).is_file()
-
-
-def file_sums(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Size and checksum of files."""
-    return {
-        name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)}
-        for name in names
-    }
 
 
 def _lists(column: pa.Array) -> RowLists:

@@ -11,20 +11,10 @@ from typing import Any
 import numpy as np
 
 from neural_sparse.data.assembly import DOCUMENTS, EXAMPLES, QUERIES, write_examples
-from neural_sparse.data.prepared import MANIFEST, PreparedSet, file_sums
+from neural_sparse.data.prepared import MANIFEST, PreparedSet
 from neural_sparse.data.row_lists import RowLists
-from neural_sparse.errors import InputError
-from neural_sparse.files import replacing_folder, write_json
+from neural_sparse.files import file_sums, replacing_folder, write_json
 from neural_sparse.mining.mined import Mined
-
-
-def check_free(output: Path) -> None:
-    """
-    Raises:
-        InputError: there is something already.
-    """
-    if output.exists():
-        raise InputError(f"{output} exists; delete it or choose another output")
 
 
 def write_prepared(

@@ -11,9 +11,10 @@ from tqdm.auto import tqdm
 from neural_sparse.data.prepared import PreparedSet
 from neural_sparse.disk import require_space
 from neural_sparse.errors import InputError
+from neural_sparse.files import check_output_folder
 from neural_sparse.mining.mined import Mined, write_jsonl
 from neural_sparse.mining.miner import Miner
-from neural_sparse.mining.prepared_output import check_free, write_prepared
+from neural_sparse.mining.prepared_output import write_prepared
 from neural_sparse.parts import Parts
 from neural_sparse.urls import Location, Url, location, work_folder, written_to
 from neural_sparse.workers import Advance, Engine, Work, in_workers
@@ -57,7 +58,7 @@ def mine_to_file(
             raise InputError(
                 f"{output}: a prepared folder is memory-mapped; write it to a disk, or name a .jsonl"
             )
-        check_free(output)
+        check_output_folder(output)
     elif output.is_dir():
         raise InputError(f"{output} is a folder; the output is one JSONL file")
     _require_space(miner, work.parent, prepared is not None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from neural_sparse.errors import InputError
+from neural_sparse.files import follow_umask, reading_folder, replacing_folder
 from neural_sparse.idf import IdfWeights, idf_weights
 from neural_sparse.model.activation import SPLADE_POOLING_NAMES, Activation, activate, check_activation
 from neural_sparse.model.encoding import encode_documents
@@ -87,7 +89,9 @@ class NeuralSparseEncoder(SparseEncoder):
         if activation is not None:
             check_activation(activation)
         location = resolve_model(str(model_name))
-        query, transformer, pooling, words = _load_modules(location, trust_remote_code, revision)
+        query, transformer, pooling, words = reading_folder(
+            location, lambda: _load_modules(location, trust_remote_code, revision)
+        )
         mlm: Any = transformer.model
         tokenizer: Any = transformer.tokenizer
         fit_vocabulary(mlm, tokenizer)
@@ -286,7 +290,33 @@ class NeuralSparseEncoder(SparseEncoder):
         ids = input_ids[attention_mask.bool()]
         return self._with_own_words(self._weights(hidden, offsets), ids, offsets)
 
-    # --- encoding ----------------------------------------------------------------------------------
+    # --- saving and encoding ----------------------------------------------------------------------------------
+
+    def save(self, path: str | Path, *args: Any, **kwargs: Any) -> None:
+        """As sentence-transformers saves, but a model that is there stays until the new one stands.
+
+        Other files in its folder are kept. Permissions follow the folder's own: sentence-transformers leaves the
+        weights to their owner alone.
+
+        Raises:
+            InputError: the folder cannot be replaced, or written.
+        """
+        target = Path(path)
+        if not (
+            target / "modules.json"
+        ).is_file():  # written near the end: without it there is no model to lose
+            super().save(str(path), *args, **kwargs)
+            follow_umask(target)
+            return
+        with replacing_folder(target) as folder:
+            super().save(str(folder), *args, **kwargs)
+            for kept in target.iterdir():
+                if (folder / kept.name).exists():
+                    continue
+                if kept.is_dir():
+                    shutil.copytree(kept, folder / kept.name)
+                else:
+                    shutil.copy2(kept, folder / kept.name)
 
     def encode_documents(
         self,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neural_sparse.errors import InputError
-from neural_sparse.files import replacing_folder, write_json, write_text
+from neural_sparse.files import check_output_folder, replacing_folder, write_json, write_text
 from neural_sparse.opensearch.archive import save_torchscript
 from neural_sparse.opensearch.deployment import Deployment
 from neural_sparse.opensearch.guards import (
@@ -100,7 +100,7 @@ def export_model(
             export differs from the model by more than 1e-4. Nothing is left behind.
     """
     options = options or ExportOptions()
-    output = require_new(output)
+    output = check_output_folder(output)
     name = served_name(options.name or model.name)
     check_vocabulary(model)
     names = server_names(model.tokenizer)
@@ -244,14 +244,6 @@ class _Work:
         if rankings is not None:
             checks += rankings.compare("ONNX against torch", rankings.encoded_by(documents.output))
         return checks
-
-
-def require_new(output: str | Path) -> Path:
-    """Raises InputError where `output` is a file, or a folder that holds something."""
-    output = Path(output)
-    if output.is_file() or (output.is_dir() and any(output.iterdir())):
-        raise InputError(f"{output} exists; choose another --output, or delete it")
-    return output
 
 
 def served_name(name: str) -> str:

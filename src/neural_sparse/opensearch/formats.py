@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from neural_sparse.errors import InputError
-from neural_sparse.files import replacing_folder, write_json
+from neural_sparse.files import check_output_folder, replacing_folder, write_json
 from neural_sparse.opensearch.bulk_files import write_rank_features
-from neural_sparse.opensearch.export import MANIFEST, require_new
+from neural_sparse.opensearch.export import MANIFEST
 from neural_sparse.opensearch.impacts import Scales, write_anserini, write_common_index
 from neural_sparse.opensearch.source import VectorSource
 
@@ -36,7 +36,7 @@ def write_vectors(
     """
     if kind not in _WRITERS:
         raise InputError(f"unknown format {kind!r}: choose from {', '.join(VECTOR_FORMATS)}")
-    output = require_new(output)
+    output = check_output_folder(output)
     scales = scales or Scales()
     with replacing_folder(output) as folder:
         about = {"format": kind, **_WRITERS[kind](folder, source, scales)}

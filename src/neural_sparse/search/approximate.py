@@ -55,6 +55,7 @@ class SeismicRetriever:
                 "approximate search needs pyseismic-lsr: pip install 'neural-sparse[seismic]'"
             ) from error
         self.exact = exact
+        self._doc_ids = exact.doc_ids  # of what this index holds, whatever is added to the exact one later
         self.encode_queries = encode_queries
         self.query_cut = query_cut
         self.heap_factor = heap_factor
@@ -76,7 +77,7 @@ class SeismicRetriever:
 
     @property
     def doc_ids(self) -> Sequence[str]:
-        return self.exact.doc_ids
+        return self._doc_ids
 
     def search_texts(self, texts: Sequence[str], k: int) -> Hits:
         return self.search(self.encode_queries(texts), k)
@@ -90,7 +91,8 @@ class SeismicRetriever:
         if k < 1:
             raise InputError(f"k must be at least 1, got {k}")
         queries = self.exact.checked_queries(queries)
-        hits = Hits(np.full((queries.shape[0], k), -1, np.int32), np.zeros((queries.shape[0], k), np.float32))
+        shape = queries.shape[0], k
+        hits = Hits(np.full(shape, -1, np.int32), np.zeros(shape, np.float32), self.doc_ids)
         asked = np.flatnonzero(np.diff(queries.indptr))
         if not len(asked):
             return hits

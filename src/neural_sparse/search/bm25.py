@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from neural_sparse.errors import InputError
-from neural_sparse.files import read_json, write_json
+from neural_sparse.files import read_json, reading_folder
 from neural_sparse.search.hits import Hits
 from neural_sparse.search.index import SparseIndex
 from neural_sparse.search.postings import Postings
@@ -98,24 +98,25 @@ class BM25Index:
 
     def save(self, folder: str | Path) -> None:
         """Write the index and its settings to a folder."""
-        self.index.save(folder)
         words = self.words
-        write_json(
-            Path(folder) / SETTINGS,
-            {
-                "k1": self.k1,
-                "b": self.b,
-                "stemmer": words.stemmer,
-                "stopwords": words.stopwords,
-                "pattern": words.pattern,
-                "vocabulary": list(words.vocabulary),
-            },
-        )
+        settings = {
+            "k1": self.k1,
+            "b": self.b,
+            "stemmer": words.stemmer,
+            "stopwords": words.stopwords,
+            "pattern": words.pattern,
+            "vocabulary": list(words.vocabulary),
+        }
+        self.index.save(folder, {SETTINGS: settings})
 
     @classmethod
     def load(cls, folder: str | Path, verify: bool = True) -> BM25Index:
         """As SparseIndex.load."""
-        file = Path(folder) / SETTINGS
+        return reading_folder(folder, lambda: cls._load(Path(folder), verify))
+
+    @classmethod
+    def _load(cls, folder: Path, verify: bool) -> BM25Index:
+        file = folder / SETTINGS
         settings = read_json(file)
         try:
             words = Words(

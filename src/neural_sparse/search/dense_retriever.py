@@ -57,7 +57,8 @@ class DenseRetriever:
             raise InputError(
                 f"the queries have {queries.shape[1]} dimensions and the documents {self.vectors.shape[1]}"
             )
-        hits = Hits(np.full((len(queries), k), -1, np.int32), np.zeros((len(queries), k), np.float32))
+        shape = len(queries), k
+        hits = Hits(np.full(shape, -1, np.int32), np.zeros(shape, np.float32), self.doc_ids)
         depth = min(k + MARGIN, len(self.vectors))
         # As many queries at a time as keep a block of scores at 64 MB.
         step = max(1, (1 << 24) // max(1, min(self.block, len(self.vectors))))

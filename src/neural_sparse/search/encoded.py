@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +12,27 @@ import numpy as np
 import scipy.sparse as sp
 
 from neural_sparse.errors import InputError
-from neural_sparse.files import read_json, replacing_folder, write_json
+from neural_sparse.files import (
+    check_output_folder,
+    check_sums,
+    file_sums,
+    read_json,
+    reading_folder,
+    replacing_folder,
+    write_json,
+)
 from neural_sparse.idf import idf_weights, save_idf_weights
 from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.search.hits import Hits
 from neural_sparse.search.index import SparseIndex
+from neural_sparse.search.storage import MANIFEST as INDEX_MANIFEST
 from neural_sparse.search.vocabulary import vocabulary_fingerprint
 from neural_sparse.urls import Location, Url, location
 
 if TYPE_CHECKING:
     from neural_sparse.model.encoder import NeuralSparseEncoder
+
+logger = logging.getLogger(__name__)
 
 MANIFEST = "encoded.json"
 
@@ -56,38 +68,55 @@ class EncodedCollection:
         count_repeats: a query's token weighs as often as it is there; False, unless set.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, verify: bool = True) -> None:
         """
+        Args:
+            verify: Compare every file with its checksum, which reads all of them once; else their sizes.
+
         Raises:
-            InputError: no such folder, or one that `encode` did not write to its end.
+            InputError: no such folder, one that `encode` did not write to its end, or a file that is missing,
+                truncated or altered.
         """
+        reading_folder(folder, lambda: self._read(Path(folder), verify))
+
+    def _read(self, folder: Path, verify: bool) -> None:
         from transformers import PreTrainedTokenizerFast
 
-        folder = Path(folder)
         if not (folder / MANIFEST).is_file():
             raise InputError(
                 f"{folder}: no encoded collection (lacks {MANIFEST}); make one with `neural-sparse encode`"
             )
         self.about: dict[str, Any] = read_json(folder / MANIFEST)
-        self.index = SparseIndex.load(folder / "index")
+        if "files" in self.about:
+            check_sums(folder, self.about["files"], verify, "copy it again, or encode the corpus again")
+        else:
+            logger.warning(
+                "%s: written by an earlier version, without checksums of its texts and tokenizer", folder
+            )
+        self.index = SparseIndex.load(folder / "index", verify)
         self.tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
         self._weights = idf_weights(folder / "idf.json", self.tokenizer).vector
         self.count_repeats = False
         self._texts = _mapped(folder / "texts.bin")
         self._offsets = np.load(folder / "text_offsets.npy", mmap_mode="r", allow_pickle=False)
+        if len(self._offsets) != len(self.index) + 1 or self._offsets[-1] != len(self._texts):
+            raise InputError(f"{folder}: its texts are not those of its index; encode the corpus again")
 
     @staticmethod
     def check_replaceable(folder: str | Location) -> None:
         """
         Raises:
-            InputError: there is something at `folder` that is not an encoded collection.
+            InputError: it cannot be written, or there is something that is not an encoded collection.
         """
         folder = location(folder)
-        if folder.is_file():
-            raise InputError(f"{folder} is a file; the output is a folder")
-        held = folder.files() if isinstance(folder, Url) else folder.exists() and any(folder.iterdir())
-        if held and not (folder / MANIFEST).is_file():
-            raise InputError(f"{folder} exists and holds something else; choose an empty folder")
+        if not isinstance(folder, Url):
+            check_output_folder(folder, MANIFEST)
+        elif folder.is_file():
+            raise InputError(f"{folder} is a file, and the output is a folder")
+        elif folder.files() and not (folder / MANIFEST).is_file():
+            raise InputError(
+                f"{folder} exists and holds something else (no {MANIFEST}); choose another output"
+            )
 
     @staticmethod
     def write(
@@ -112,6 +141,7 @@ class EncodedCollection:
             model.tokenizer.save_pretrained(temporary)
             save_idf_weights(model.idf_table(), temporary / "idf.json")
             _write_texts(temporary, texts)
+            written = [path.name for path in sorted(temporary.iterdir()) if path.is_file()]
             write_json(
                 temporary / MANIFEST,
                 {
@@ -120,6 +150,7 @@ class EncodedCollection:
                     "documents": len(doc_ids),
                     "nonzero_terms": int(index.posting_lengths.sum()) / len(doc_ids),
                     "index_bytes": index.nbytes,
+                    "files": file_sums(temporary, [*written, f"index/{INDEX_MANIFEST}"]),
                     **about,
                 },
             )

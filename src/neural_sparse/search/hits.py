@@ -17,10 +17,21 @@ class Hits(NamedTuple):
     Attributes:
         docs: int32 [queries, k], document rows; -1 where fewer than k documents matched.
         scores: float32 [queries, k]; 0 where `docs` is -1.
+        doc_ids: One id per document row, as when it was searched: later changes of an index leave them alone. None
+            where documents are known by their rows.
     """
 
     docs: NDArray[np.int32]
     scores: NDArray[np.float32]
+    doc_ids: Sequence[str] | None = None
+
+    def ids(self) -> list[list[str]]:
+        """Document ids of each query's hits, best first."""
+        names = self.doc_ids
+        return [
+            [str(doc) if names is None else names[doc] for doc in row.tolist() if doc >= 0]
+            for row in self.docs
+        ]
 
 
 class Retriever(Protocol):

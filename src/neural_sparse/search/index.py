@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +31,34 @@ NO_FILTER = np.zeros(0, np.bool_)
 class SparseIndex:
     """An inverted index over vectors with non-negative weights, searched exactly.
 
+    It may be searched while another thread adds or deletes: a search sees the documents of one moment, and its
+    hits keep their ids.
+
     Attributes:
-        postings: The arrays.
-        doc_ids: One id per document row.
+        postings: The arrays, as they are now.
+        doc_ids: One id per document row, as they are now.
         vocabulary: Fingerprint of the vocabulary (vocabulary_fingerprint), or None where it was not given.
     """
 
     def __init__(self, postings: Postings, doc_ids: Iterable[str], vocabulary: str | None = None) -> None:
-        self.postings = postings
-        self.doc_ids = doc_ids if isinstance(doc_ids, DocumentIds) else DocumentIds.of(doc_ids)
+        ids = doc_ids if isinstance(doc_ids, DocumentIds) else DocumentIds.of(doc_ids)
+        if len(ids) != postings.n_docs:
+            raise InputError(f"{len(ids):,} document ids for {postings.n_docs:,} document vectors")
+        self._snapshot = _Snapshot(postings, ids)
+        self._changing = threading.Lock()
         self.vocabulary = vocabulary
-        if len(self.doc_ids) != postings.n_docs:
-            raise InputError(f"{len(self.doc_ids):,} document ids for {postings.n_docs:,} document vectors")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """In another process: without the lock, which cannot go there."""
+        return _restored, (self._snapshot, self.vocabulary)
+
+    @property
+    def postings(self) -> Postings:
+        return self._snapshot.postings
+
+    @property
+    def doc_ids(self) -> DocumentIds:
+        return self._snapshot.doc_ids
 
     @classmethod
     def build(
@@ -75,27 +93,41 @@ class SparseIndex:
         index = cls(postings, doc_ids, vocabulary)
         return index.quantized() if bits == 8 else index
 
-    def save(self, folder: str | Path) -> None:
-        """Write the index to a folder, replacing an index that is there."""
-        storage.save(folder, self.postings, self.doc_ids, self.vocabulary)
+    def save(self, folder: str | Path, beside: Mapping[str, Any] | None = None) -> None:
+        """Write the index to a folder, replacing an index that is there.
+
+        Args:
+            beside: {file name: JSON value} of what else belongs to the index.
+        """
+        now = self._snapshot
+        now.check()
+        storage.save(folder, now.postings, now.doc_ids, self.vocabulary, beside)
 
     @classmethod
     def load(cls, folder: str | Path, verify: bool = True) -> SparseIndex:
         """Map an index from disk.
 
         Args:
-            verify: Compare every file with its checksum, which reads the index once.
+            verify: Compare every file with its checksum and look at every posting list, which reads the index
+                once. Else sizes are compared, and a posting list is looked at when it is first used.
 
         Raises:
             InputError: no index, of another format, or a file that is missing, truncated or altered.
         """
-        return cls(*storage.load(folder, verify))
+        postings, doc_ids, vocabulary = storage.load(folder, verify)
+        index = cls(postings, doc_ids, vocabulary)
+        index._snapshot = _Snapshot(postings, doc_ids, np.zeros(postings.vocab_size, np.bool_))
+        if verify:
+            index._snapshot.check()
+        return index
 
     def quantized(self) -> SparseIndex:
         """The index with impacts of 8 bits: 5 bytes a posting, not 8; scores and vectors are rounded."""
-        if self.bits == 8:
+        now = self._snapshot
+        if now.postings.impacts.itemsize == 1:
             return self
-        return SparseIndex(quantized(self.postings), self.doc_ids, self.vocabulary)
+        now.check()
+        return SparseIndex(quantized(now.postings), now.doc_ids, self.vocabulary)
 
     def add(self, vectors: sp.csr_matrix, doc_ids: Iterable[str]) -> None:
         """Append documents; afterwards the index equals one built from all of them at once.
@@ -113,7 +145,10 @@ class SparseIndex:
         ids = DocumentIds.of(doc_ids)
         if len(ids) != new.n_docs:
             raise InputError(f"{len(ids):,} document ids for {new.n_docs:,} document vectors")
-        self.doc_ids, self.postings = DocumentIds.join([self.doc_ids, ids]), join([self.postings, new])
+        with self._changing:
+            now = self._snapshot
+            now.check()
+            self._snapshot = _Snapshot(join([now.postings, new]), DocumentIds.join([now.doc_ids, ids]))
 
     def delete(self, doc_ids: Iterable[str]) -> None:
         """Remove documents; the remaining ones are numbered anew, as in an index built without those removed.
@@ -123,9 +158,12 @@ class SparseIndex:
         Raises:
             InputError: an id that is not there.
         """
-        kept = np.ones(len(self), np.bool_)
-        kept[self.doc_ids.rows(doc_ids)] = False
-        self.doc_ids, self.postings = self.doc_ids.keep(kept), keep_documents(self.postings, kept)
+        with self._changing:
+            now = self._snapshot
+            now.check()
+            kept = np.ones(now.postings.n_docs, np.bool_)
+            kept[now.doc_ids.rows(doc_ids)] = False
+            self._snapshot = _Snapshot(keep_documents(now.postings, kept), now.doc_ids.keep(kept))
 
     @property
     def bits(self) -> int:
@@ -142,7 +180,8 @@ class SparseIndex:
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays, document ids included."""
-        return self.postings.nbytes + self.doc_ids.nbytes
+        now = self._snapshot
+        return now.postings.nbytes + now.doc_ids.nbytes
 
     @property
     def posting_lengths(self) -> NDArray[np.int64]:
@@ -155,7 +194,11 @@ class SparseIndex:
         Raises:
             IndexError: a row the index does not have.
         """
-        return self.postings.to_csr() if rows is None else self.postings.rows(rows)
+        now = self._snapshot
+        if rows is not None:
+            return now.postings.rows(rows)
+        now.check()
+        return now.postings.to_csr()
 
     def search(
         self,
@@ -180,16 +223,18 @@ class SparseIndex:
         """
         if k < 1:
             raise InputError(f"k must be at least 1, got {k}")
-        index = self.postings
+        now = self._snapshot
+        index = now.postings
         queries = self.checked_queries(queries, vocabulary)
+        now.check(queries.indices)
         n_queries = queries.shape[0]
-        hits = Hits(np.full((n_queries, k), -1, np.int32), np.zeros((n_queries, k), np.float32))
+        hits = Hits(np.full((n_queries, k), -1, np.int32), np.zeros((n_queries, k), np.float32), now.doc_ids)
         arguments = (
             queries.indptr.astype(np.int64),
             queries.indices.astype(np.int32, copy=False),
             queries.data.astype(np.float64) * index.scale,
         )
-        allowed = self._allowed(only, without)
+        allowed = _allowed(now.doc_ids, only, without)
         depth = max(1, min(k, index.n_docs))
 
         def work(first: int, last: int) -> None:
@@ -220,8 +265,8 @@ class SparseIndex:
         return hits
 
     def ids(self, hits: Hits) -> list[list[str]]:
-        """Document ids of each query's hits, best first."""
-        return [[self.doc_ids[doc] for doc in row.tolist() if doc >= 0] for row in hits.docs]
+        """Document ids of each query's hits, best first: `hits.ids()`."""
+        return (hits if hits.doc_ids is not None else hits._replace(doc_ids=self.doc_ids)).ids()
 
     def checked_queries(self, queries: sp.csr_matrix, vocabulary: str | None = None) -> sp.csr_matrix:
         """Canonical float32 queries. Raises InputError as `search` does."""
@@ -234,15 +279,50 @@ class SparseIndex:
         check_vocabulary(self.vocabulary, vocabulary)
         return queries
 
-    def _allowed(self, only: Iterable[str] | None, without: Iterable[str] | None) -> NDArray[np.bool_]:
-        if only is None and without is None:
-            return NO_FILTER
-        allowed = np.full(len(self), only is None)
-        if only is not None:
-            allowed[self.doc_ids.rows(only)] = True
-        if without is not None:
-            allowed[self.doc_ids.rows(without)] = False
-        return allowed
+
+@dataclass(frozen=True)
+class _Snapshot:
+    """The documents of one moment.
+
+    Attributes:
+        checked: bool [vocabulary], posting lists that have been looked at; None: they were made here.
+    """
+
+    postings: Postings
+    doc_ids: DocumentIds
+    checked: NDArray[np.bool_] | None = None
+
+    def check(self, terms: NDArray[np.integer] | None = None) -> None:
+        """Look, once, at the posting lists of all or of some terms.
+
+        Raises:
+            InputError: one of them is damaged.
+        """
+        if self.checked is None:
+            return
+        wanted = np.flatnonzero(~self.checked) if terms is None else np.unique(terms[~self.checked[terms]])
+        if len(wanted):
+            self.postings.check(wanted)
+            self.checked[wanted] = True
+
+
+def _restored(snapshot: _Snapshot, vocabulary: str | None) -> SparseIndex:
+    index = SparseIndex(snapshot.postings, snapshot.doc_ids, vocabulary)
+    index._snapshot = snapshot
+    return index
+
+
+def _allowed(
+    doc_ids: DocumentIds, only: Iterable[str] | None, without: Iterable[str] | None
+) -> NDArray[np.bool_]:
+    if only is None and without is None:
+        return NO_FILTER
+    allowed = np.full(len(doc_ids), only is None)
+    if only is not None:
+        allowed[doc_ids.rows(only)] = True
+    if without is not None:
+        allowed[doc_ids.rows(without)] = False
+    return allowed
 
 
 def available_cores() -> int:

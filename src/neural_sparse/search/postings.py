@@ -47,6 +47,17 @@ class Postings:
     def nbytes(self) -> int:
         return self.offsets.nbytes + self.docs.nbytes + self.impacts.nbytes
 
+    def check(self, terms: NDArray[np.int64] | None = None) -> None:
+        """Look at the posting lists of all or of some terms: the kernels rely on them, and check nothing.
+
+        Raises:
+            InputError: documents that are not ascending, or are none of this index.
+        """
+        wanted = np.arange(self.vocab_size) if terms is None else np.asarray(terms, np.int64)
+        bad = _unsound(self.offsets, self.docs, self.n_docs, wanted)
+        if bad >= 0:
+            raise InputError(f"the postings of term {bad} are damaged; copy or build the index again")
+
     def to_csr(self) -> sp.csr_matrix:
         """Document vectors, float32 [documents, vocabulary]."""
         impacts = self.impacts if self.impacts.dtype == np.float32 else self.impacts * np.float32(self.scale)
@@ -119,6 +130,22 @@ def invert(shards: Iterable[sp.csr_matrix]) -> Postings:
         _scatter(indptr, indices, shard.data, base, heads, docs, impacts)
         base += shard.shape[0]
     return Postings(offsets, docs, impacts, n_docs)
+
+
+@compiled
+def _unsound(
+    offsets: NDArray[np.int64], docs: NDArray[np.int32], n_docs: int, terms: NDArray[np.int64]
+) -> int:
+    """The first of the terms whose documents are not strictly ascending in [0, n_docs), or -1."""
+    for term in terms:
+        before = -1
+        wrong = 0
+        for i in range(offsets[term], offsets[term + 1]):
+            wrong += docs[i] <= before
+            before = docs[i]
+        if wrong or before >= n_docs:
+            return term
+    return -1
 
 
 @compiled

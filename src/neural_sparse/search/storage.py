@@ -6,6 +6,7 @@ in memory the posting lists that are used.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neural_sparse.errors import InputError
-from neural_sparse.files import read_json, replacing_folder, sha256_file, write_json
+from neural_sparse.files import (
+    check_output_folder,
+    check_sums,
+    file_sums,
+    read_json,
+    reading_folder,
+    replacing_folder,
+    write_json,
+)
 from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.search.postings import Postings
 
@@ -22,14 +31,22 @@ MANIFEST = "index.json"
 ARRAYS = ("offsets", "docs", "impacts", "id_text", "id_offsets")
 
 
-def save(folder: str | Path, postings: Postings, doc_ids: DocumentIds, vocabulary: str | None) -> None:
+def save(
+    folder: str | Path,
+    postings: Postings,
+    doc_ids: DocumentIds,
+    vocabulary: str | None,
+    beside: Mapping[str, Any] | None = None,
+) -> None:
     """Write the index; an existing folder is replaced when everything is on disk.
+
+    Args:
+        beside: {file name: JSON value} of what else belongs to the index.
 
     Raises:
         InputError: the folder exists and is no index, or cannot be written.
     """
-    folder = Path(folder)
-    check_replaceable(folder)
+    folder = check_output_folder(folder, MANIFEST)
     arrays: dict[str, NDArray[Any]] = {
         "offsets": postings.offsets,
         "docs": postings.docs,
@@ -40,23 +57,24 @@ def save(folder: str | Path, postings: Postings, doc_ids: DocumentIds, vocabular
     with replacing_folder(folder) as temporary:
         for name, array in arrays.items():
             np.save(temporary / f"{name}.npy", array, allow_pickle=False)
-        write_manifest(temporary, postings.n_docs, postings.vocab_size, postings.scale, vocabulary)
+        for name, value in (beside or {}).items():
+            write_json(temporary / name, value)
+        write_manifest(
+            temporary, postings.n_docs, postings.vocab_size, postings.scale, vocabulary, tuple(beside or ())
+        )
 
 
-def check_replaceable(folder: Path) -> None:
-    """Raises InputError where writing an index to `folder` would delete something else."""
-    if not folder.exists() or (folder / MANIFEST).is_file():
-        return
-    if not folder.is_dir() or any(folder.iterdir()):
-        raise InputError(f"{folder} exists and is no index; give another folder")
-
-
-def write_manifest(folder: Path, n_docs: int, vocab_size: int, scale: float, vocabulary: str | None) -> None:
-    """Write index.json beside the finished arrays; it names their sizes and checksums."""
-    files = {}
-    for name in ARRAYS:
-        file = folder / f"{name}.npy"
-        files[name] = {"bytes": file.stat().st_size, "sha256": sha256_file(file)}
+def write_manifest(
+    folder: Path,
+    n_docs: int,
+    vocab_size: int,
+    scale: float,
+    vocabulary: str | None,
+    beside: Sequence[str] = (),
+) -> None:
+    """Write index.json beside the finished arrays and other files; it names their sizes and checksums."""
+    sums = file_sums(folder, [*map(_file, ARRAYS), *beside])
+    files = {name.removesuffix(".npy"): known for name, known in sums.items()}
     write_json(
         folder / MANIFEST,
         {
@@ -71,7 +89,7 @@ def write_manifest(folder: Path, n_docs: int, vocab_size: int, scale: float, voc
 
 
 def load(folder: str | Path, verify: bool) -> tuple[Postings, DocumentIds, str | None]:
-    """Map an index from disk.
+    """Map an index from disk; its posting lists are the caller's to check (`Postings.check`).
 
     Args:
         verify: Compare every file with its checksum (reads the index once). Sizes are always compared.
@@ -79,7 +97,10 @@ def load(folder: str | Path, verify: bool) -> tuple[Postings, DocumentIds, str |
     Raises:
         InputError: no index, of another format, or a file that is missing, truncated or altered.
     """
-    folder = Path(folder)
+    return reading_folder(folder, lambda: _load(Path(folder), verify))
+
+
+def _load(folder: Path, verify: bool) -> tuple[Postings, DocumentIds, str | None]:
     if not (folder / MANIFEST).is_file():
         raise InputError(f"{folder}: no index here (it lacks {MANIFEST})")
     manifest = read_json(folder / MANIFEST)
@@ -89,7 +110,9 @@ def load(folder: str | Path, verify: bool) -> tuple[Postings, DocumentIds, str |
             f"{folder / MANIFEST}: expected format {FORMAT!r}, found {found!r}; build the index anew"
         )
     try:
-        arrays = {name: _map(folder / f"{name}.npy", manifest["files"][name], verify) for name in ARRAYS}
+        sums = {_file(name): manifest["files"][name] for name in (*ARRAYS, *manifest["files"])}
+        check_sums(folder, sums, verify, "copy or build the index again")
+        arrays = {name: _map(folder / _file(name)) for name in ARRAYS}
         n_docs, width = int(manifest["documents"]), int(manifest["vocabulary_size"])
         scale, vocabulary = float(manifest["scale"]), manifest["vocabulary"]
     except (KeyError, TypeError) as error:
@@ -106,24 +129,18 @@ def load(folder: str | Path, verify: bool) -> tuple[Postings, DocumentIds, str |
         and impacts.dtype in (np.float32, np.uint8)
         and len(docs) == len(impacts)
         and id_text.dtype == np.uint8
-        and (not verify or not len(docs) or (docs.min() >= 0 and docs.max() < n_docs))
     )
     if not sound:
         raise InputError(f"{folder}: the arrays contradict each other; build the index anew")
     return Postings(offsets, docs, impacts, n_docs, scale), DocumentIds(id_text, id_offsets), vocabulary
 
 
-def _map(file: Path, expected: dict[str, Any], verify: bool) -> NDArray[Any]:
-    if not file.is_file():
-        raise InputError(f"{file} is missing; copy or build the index again")
-    size = file.stat().st_size
-    if size != expected["bytes"]:
-        kind = "truncated" if size < expected["bytes"] else "too long"
-        raise InputError(
-            f"{file} is {kind}: {size:,} bytes, expected {expected['bytes']:,}; copy or build the index again"
-        )
-    if verify and sha256_file(file) != expected["sha256"]:
-        raise InputError(f"{file} is damaged (its checksum differs); copy or build the index again")
+def _file(name: str) -> str:
+    """Of a file as the manifest names it: arrays without their suffix."""
+    return f"{name}.npy" if name in ARRAYS else name
+
+
+def _map(file: Path) -> NDArray[Any]:
     try:
         # An ndarray over the map: numba and numpy are slower on the memmap class itself.
         mapped = np.load(file, mmap_mode="r", allow_pickle=False)

@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from neural_sparse.errors import InputError
-from neural_sparse.files import replacing_folder
+from neural_sparse.files import check_output_folder, replacing_folder
 from neural_sparse.search import storage
 from neural_sparse.search.changes import append_terms, impact_step, to_steps
 from neural_sparse.search.doc_ids import DocumentIds
@@ -41,8 +41,7 @@ def build_on_disk(
     Raises:
         InputError: as SparseIndex.build; the folder exists and is no index, or cannot be written.
     """
-    folder = Path(folder)
-    storage.check_replaceable(folder)
+    folder = check_output_folder(folder, storage.MANIFEST)
     budget = max(1, memory // BYTES_PER_POSTING)
     with replacing_folder(folder) as temporary:
         ids = iter(doc_ids)

@@ -14,7 +14,7 @@ from transformers import TrainerState
 
 from neural_sparse.config import Recipe, TeacherConfig, recipe_to_dict
 from neural_sparse.errors import InputError
-from neural_sparse.files import read_json, replacing_folder, write_json
+from neural_sparse.files import check_output_folder, read_json, replacing_folder, write_json
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.training.dev import KEY
 from neural_sparse.training.plots import plot_losses
@@ -26,7 +26,9 @@ logger = logging.getLogger(__name__)
 DEV_KEYS = (f"eval_{KEY}", "eval_flops", "eval_terms")
 CONFIG_FILE = "training_config.json"
 METRICS_FILE = "metrics.json"
-EARLIER_MODEL = "earlier_model"  # final_model of a finished run that goes on with another recipe
+EARLIER_MODEL = (
+    "earlier_model"  # final_model of a finished run that goes on with another recipe, or starts anew
+)
 # Keys that may differ between a run and its resumption: they change no weight.
 FREE_KEYS = frozenset({"output", "teacher_cache", "logging_steps", "save_steps", "save_total_limit"})
 
@@ -35,9 +37,11 @@ def claim(output: Path, recipe: Recipe, overwrite: bool, resume_anyway: bool = F
     """Make `output` this run's folder; returns the checkpoint to go on from.
 
     Raises:
-        InputError: it holds a finished run, or one of another recipe (unless one of the last two is set).
+        InputError: it holds a finished run, or one of another recipe (unless one of the last two is set); the model
+            could not be written there.
     """
     config = output / CONFIG_FILE
+    check_output_folder(output / "final_model", "modules.json")
     if config.is_file() and not overwrite:
         changed = changes(recipe)
         if changed and not resume_anyway:
@@ -59,7 +63,8 @@ def claim(output: Path, recipe: Recipe, overwrite: bool, resume_anyway: bool = F
             logger.info("going on from %s", saved[-1])
             return saved[-1]
     if overwrite:
-        for old in (output / "final_model", output / NEGATIVES_FOLDER, *output.glob("checkpoint-*")):
+        _set_aside(output)  # until the new model stands, and after it: days may have gone into it
+        for old in (output / NEGATIVES_FOLDER, *output.glob("checkpoint-*")):
             shutil.rmtree(old, ignore_errors=True)
         (output / METRICS_FILE).unlink(missing_ok=True)
     write_json(config, recipe_to_dict(recipe))

@@ -105,7 +105,7 @@ class TestErrors:
         corpus.write_text('{"_id": "1", "text": "a new list"}\n')
         for output, message in [
             (tmp_path, "holds something else"),
-            (corpus, "is a file; the output is a folder"),
+            (corpus, "is a file, and the output is a folder"),
         ]:
             assert message in error(run("encode", tiny_model("bert"), "--corpus", corpus, "--output", output))
         assert "cannot write" in error(

@@ -406,7 +406,9 @@ class TestOutput:
         path = make("a.jsonl", many(5))
         with monkeypatch.context() as patch:
             patch.setattr(module, "write_json", _no_space)
-            with pytest.raises(InputError, match="No space left on device; the same command goes on"):
+            with pytest.raises(
+                InputError, match="No space left on device; make room, and the same command goes on"
+            ):
                 run(tmp_path, path)
         assert len(run(tmp_path, path)) == 5
 
@@ -424,7 +426,7 @@ class TestOutput:
         with pytest.raises(InputError, match=r"documents.arrow is damaged"):
             data.verify()
         file.write_bytes(content[:-8])
-        with pytest.raises(InputError, match=r"documents.arrow: missing or cut short"):
+        with pytest.raises(InputError, match=r"documents.arrow is truncated"):
             PreparedSet.load(tmp_path / "out")
 
     def test_every_example_is_counted(self, tmp_path: Path, make: Make) -> None:

@@ -69,6 +69,6 @@ def test_as_the_jsonl_file(folder: Path, with_scores: bool) -> None:
 def test_what_is_there_is_kept(folder: Path) -> None:
     data = load_training_set([folder])
     miner = Miner(data, [bm25_source(data.queries, data.documents)], MiningOptions(num_negatives=4))
-    with pytest.raises(InputError, match="data exists; delete it or choose another output"):
+    with pytest.raises(InputError, match="data exists; choose another output"):
         mine_to_file(miner, folder, prepared=PreparedSet.load(folder))
     assert len(load_training_set([folder])) == len(data)

@@ -435,3 +435,34 @@ def test_a_router_whose_query_side_is_a_transformer(
     np.testing.assert_allclose(
         ours.encode_documents(texts).toarray()[:, others], plain_documents(plain, texts)[:, others], atol=1e-5
     )
+
+
+def test_a_saved_model_stays_until_the_new_one_stands(
+    tiny_model: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "model"
+    model = NeuralSparseEncoder(tiny_model("bert"))
+    model.save_pretrained(str(folder))
+    (folder / "notes.txt").write_text("mine")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    weights = model.state_dict()
+    with torch.no_grad():
+        model.query_weights.mul_(2)
+    with monkeypatch.context() as patched:
+        patched.setattr(type(model.transformer), "save", _full_disk)
+        with pytest.raises(InputError, match="No space left on device"):
+            model.save_pretrained(str(folder))
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    model.save_pretrained(str(folder))
+    again = NeuralSparseEncoder(folder)
+    assert torch.equal(again.query_weights, model.query_weights)
+    assert again.state_dict().keys() == weights.keys()
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert {path.stat().st_mode & 0o777 for path in folder.rglob("*") if path.is_file()} == {
+        folder.stat().st_mode & 0o666
+    }
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def _full_disk(*args: object, **kwargs: object) -> None:
+    raise OSError(28, "No space left on device")

@@ -156,7 +156,7 @@ def test_a_folder_that_holds_something_is_left_alone(
     doc_only_model: NeuralSparseEncoder, tmp_path: Path
 ) -> None:
     (tmp_path / "mine.txt").write_text("kept")
-    with pytest.raises(InputError, match="exists; choose another --output"):
+    with pytest.raises(InputError, match="exists; choose another output"):
         export_model(doc_only_model, tmp_path)
     assert (tmp_path / "mine.txt").read_text() == "kept"
     (tmp_path / "empty").mkdir()

@@ -103,7 +103,7 @@ def test_bad_settings_are_refused(tmp_path: Path) -> None:
     BM25Index.build(TEXTS, IDS).save(tmp_path / "one")
     BM25Index.build(["other words"], ["a"]).save(tmp_path / "two")
     (tmp_path / "two" / "bm25.json").write_bytes((tmp_path / "one" / "bm25.json").read_bytes())
-    with pytest.raises(InputError, match="not the vocabulary of the index"):
+    with pytest.raises(InputError, match=r"bm25.json is (too long|truncated|damaged)"):
         BM25Index.load(tmp_path / "two")
 
 

@@ -163,3 +163,43 @@ def test_an_empty_corpus(model: str, tmp_path: Path) -> None:
     (tmp_path / "corpus.jsonl").write_text("\n")
     with pytest.raises(InputError, match="empty"):
         encode(model, tmp_path / "corpus.jsonl", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["texts.bin", "text_offsets.npy", "idf.json", "tokenizer.json", "index/index.json", "index/docs.npy"],
+)
+def test_damage_anywhere_is_found(model: str, corpus: Path, tmp_path: Path, file: str) -> None:
+    encode(model, corpus, tmp_path / "out")
+    damaged = tmp_path / "out" / file
+    content = bytearray(damaged.read_bytes())
+    content[-3] ^= 1
+    damaged.write_bytes(content)
+    with pytest.raises(InputError, match=f"{damaged.name} is damaged"):
+        EncodedCollection(tmp_path / "out")
+    damaged.write_bytes(content[:-1])
+    with pytest.raises(InputError, match=f"{damaged.name} is truncated"):
+        EncodedCollection(tmp_path / "out", verify=False)
+    damaged.unlink()
+    with pytest.raises(InputError, match=f"{damaged.name} is missing"):
+        EncodedCollection(tmp_path / "out", verify=False)
+
+
+def test_without_verification_sizes_are_compared(model: str, corpus: Path, tmp_path: Path) -> None:
+    encode(model, corpus, tmp_path / "out")
+    texts = tmp_path / "out" / "texts.bin"
+    content = bytearray(texts.read_bytes())
+    content[0] = ord("#")
+    texts.write_bytes(content)
+    assert EncodedCollection(tmp_path / "out", verify=False).text(0).startswith("#")
+
+
+def test_a_folder_of_an_earlier_version_is_read(
+    model: str, corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    encode(model, corpus, tmp_path / "out")
+    manifest = json.loads((tmp_path / "out" / "encoded.json").read_text())
+    del manifest["files"]
+    (tmp_path / "out" / "encoded.json").write_text(json.dumps(manifest))
+    EncodedCollection(tmp_path / "out")
+    assert "without checksums" in caplog.text

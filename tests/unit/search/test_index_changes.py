@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import scipy.sparse as sp
 from search_reference import assert_same, ids_of, plain_search, random_vectors
 
 from neural_sparse.errors import InputError
+from neural_sparse.files import read_json, sha256_file, write_json
 from neural_sparse.search import SparseIndex
 from neural_sparse.search.streaming import BYTES_PER_POSTING
 
@@ -64,7 +66,7 @@ def test_a_failed_stream_leaves_the_old_index(tmp_path: Path) -> None:
     assert len(SparseIndex.load(tmp_path / "index")) == 20
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
     (tmp_path / "mine").write_text("precious")
-    with pytest.raises(InputError, match="exists and is no index"):
+    with pytest.raises(InputError, match="it is a file"):
         SparseIndex.build(docs, ids_of(20), folder=tmp_path / "mine")
 
 
@@ -134,3 +136,75 @@ def test_eight_bits_round_to_a_255th_of_the_greatest_weight(tmp_path: Path) -> N
     kept.delete(["doc-5"])
     left = np.arange(400) != 5
     np.testing.assert_array_equal(kept.vectors().toarray(), vectors.toarray()[left])
+
+
+def test_hits_keep_their_ids_when_documents_go(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    docs, queries = random_vectors(rng, 50, 8, 0.5), random_vectors(rng, 5, 8, 0.6)
+    index = SparseIndex.build(docs, ids_of(50))
+    before = index.search(queries, 10)
+    expected = [[f"doc-{row}" for row in rows if row >= 0] for rows in before.docs.tolist()]
+    index.delete(ids_of(30))
+    assert before.ids() == index.ids(before) == expected
+    assert index.search(queries, 10).ids() != expected
+
+
+def test_a_search_sees_the_documents_of_one_moment() -> None:
+    """Generation g holds documents "g-0" ... "g-9", all found by one term; others are added and deleted meanwhile."""
+    width, size = 40, 10
+    query = sp.csr_matrix(np.ones((1, width), np.float32))
+
+    def generation(number: int) -> tuple[sp.csr_matrix, list[str]]:
+        docs = sp.csr_matrix((np.ones(size), ([*range(size)], [number % width] * size)), (size, width))
+        return docs, [f"{number}-{row}" for row in range(size)]
+
+    index = SparseIndex.build(*generation(0))
+
+    def change() -> None:
+        for number in range(1, 300):
+            index.add(*generation(number))
+            index.delete(generation(number - 1)[1])
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    while changing.is_alive():
+        (found,) = index.search(query, 3 * size).ids()
+        generations = {int(name.partition("-")[0]) for name in found}
+        assert len(found) == len(set(found)) == size * len(generations)
+        assert len(generations) == 1 or max(generations) - min(generations) == 1
+    changing.join()
+    assert index.search(query, 3 * size).ids() == [generation(299)[1]]
+
+
+@pytest.mark.parametrize("damage", [-1, 500, "order"])
+def test_damaged_postings_are_found_before_they_are_used(tmp_path: Path, damage: int | str) -> None:
+    rng = np.random.default_rng(3)
+    docs = random_vectors(rng, 500, 4, 0.5)
+    SparseIndex.build(docs, ids_of(500)).save(tmp_path / "index")
+    file = tmp_path / "index" / "docs.npy"
+    postings = np.load(file)
+    start, end = np.searchsorted(np.arange(len(postings)), np.cumsum(np.diff(docs.tocsc().indptr))[1:3])
+    if damage == "order":
+        postings[start : start + 2] = postings[start : start + 2][::-1]
+    else:
+        postings[end - 1 if damage == 500 else start] = damage
+    np.save(file, postings)
+    manifest = read_json(tmp_path / "index" / "index.json")
+    manifest["files"]["docs"]["sha256"] = sha256_file(file)  # as a faulty writer would
+    write_json(tmp_path / "index" / "index.json", manifest)
+    with pytest.raises(InputError, match="the postings of term 2 are damaged"):
+        SparseIndex.load(tmp_path / "index")
+    for use in (
+        lambda index: index.search(sp.csr_matrix(np.ones((1, 4), np.float32))),
+        lambda index: index.vectors(),
+        lambda index: index.delete(["doc-0"]),
+        lambda index: index.add(docs, [f"new-{row}" for row in range(500)]),
+        lambda index: index.quantized(),
+        lambda index: index.save(tmp_path / "copy"),
+    ):
+        index = SparseIndex.load(tmp_path / "index", verify=False)
+        assert index.search(sp.csr_matrix(np.eye(1, 4, dtype=np.float32))).ids()[
+            0
+        ]  # another term's are sound
+        with pytest.raises(InputError, match="the postings of term 2 are damaged"):
+            use(index)

@@ -222,6 +222,6 @@ def test_what_is_no_index_is_refused(tmp_path: Path) -> None:
         SparseIndex.load(tmp_path / "index")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "precious.txt").write_text("x")
-    with pytest.raises(InputError, match="exists and is no index"):
+    with pytest.raises(InputError, match="holds something else"):
         index.save(tmp_path / "mine")
     assert (tmp_path / "mine" / "precious.txt").exists()
