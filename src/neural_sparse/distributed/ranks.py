@@ -65,6 +65,16 @@ def device() -> str | None:
     return f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
 
 
+def unused_devices() -> str | None:
+    """That GPUs are visible which this run leaves idle, and how to use them all; None if there are none."""
+    if world_size() > 1 or not torch.cuda.is_available() or (count := torch.cuda.device_count()) < 2:
+        return None
+    return (
+        f"{count} GPUs are visible, this process uses cuda:0; "
+        f"`torchrun --nproc-per-node {count} -m neural_sparse train ...` trains on all of them"
+    )
+
+
 @contextmanager
 def first_rank_first() -> Iterator[None]:
     """Rank 0 runs the body alone, then the others: they find what it has written."""

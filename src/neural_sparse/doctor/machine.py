@@ -55,6 +55,7 @@ def machine_findings(folder: Path = Path(), compile_too: bool = True) -> list[Fi
             )
             findings.append(found)
             findings.append(rules.memory("GPU memory", *torch.cuda.mem_get_info(number)))
+        findings += rules.several_devices(torch.cuda.device_count())
     else:
         driver = shutil.which("nvidia-smi") is not None or Path("/proc/driver/nvidia/version").exists()
         findings.append(rules.device("Apple GPU" if mps else None, cores=cores, driver=driver))

@@ -81,6 +81,14 @@ def device(
     return ok("device", found)
 
 
+def several_devices(count: int) -> list[Finding]:
+    """How training uses all of several GPUs; nothing to say of one."""
+    if count < 2:
+        return []
+    how = f"torchrun --nproc-per-node {count} -m neural_sparse train ... uses all; `encode` and `teach` do so anyway"
+    return [ok("devices", f"{count} GPUs, of which a training process uses one", how)]
+
+
 def runs_on(capability: tuple[int, int], built_for: Sequence[str]) -> bool:
     """Machine code runs on its own and later minor versions, intermediate code (compute_) on all later ones."""
     for target in built_for:

@@ -117,7 +117,9 @@ def figure_rows(recipe: Recipe, work: Workload, rates: Rates, hardware: Hardware
         rows.append(
             ["step overhead", f"{hardware.step_seconds:g} s", "assumed", "launching kernels, waiting"]
         )
-    if hardware.all_devices > 1:
+    if (count := hardware.all_devices) > 1:
+        how = f"training: torchrun --nproc-per-node {hardware.devices}; a process uses one"
+        rows.append(["devices", f"{count}", "assumed", how])
         rows.append(["exchange", f"{hardware.exchange_gb_s:g} GB/s", "assumed", "of gradients, per device"])
     if not rates.of_this_machine:
         rows.append(

@@ -42,6 +42,18 @@ def dev_evaluator(recipe: Recipe) -> DevEvaluator | None:
     return DevEvaluator(sample(collection, recipe.dev_queries, recipe.dev_documents, recipe.seed))
 
 
+class OneDeviceArguments(SparseEncoderTrainingArguments):
+    """Of several visible GPUs a process uses one.
+
+    With more the trainer would wrap the model in DataParallel, which cuts tensors into equal pieces along their first
+    dimension: packed documents and their offsets as well.
+    """
+
+    @property
+    def n_gpu(self) -> int:
+        return min(super().n_gpu, 1)
+
+
 def build_trainer(
     recipe: Recipe,
     model: NeuralSparseEncoder,
@@ -80,7 +92,7 @@ def build_trainer(
     own_rates = {QUERY_WEIGHTS: recipe.query_learning_rate} if recipe.train_query_weights else {}
     if model.own_words is not None and recipe.own_words_learning_rate:
         own_rates[OWN_WORDS] = recipe.own_words_learning_rate
-    args = SparseEncoderTrainingArguments(
+    args = OneDeviceArguments(
         output_dir=recipe.output,
         max_steps=recipe.num_steps,
         per_device_train_batch_size=recipe.batch_size,

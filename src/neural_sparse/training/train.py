@@ -71,6 +71,8 @@ def train(
     ranks.join()
     ranks.check_same(recipe_to_dict(recipe), "recipe")
     check_auto_batch(recipe)
+    if idle := ranks.unused_devices():
+        logger.warning("%s", idle)
     with ranks.first_rank_first():
         resume_from = None if ranks.rank() else claim(output, recipe, overwrite, resume_anyway)
     resume_from = ranks.from_first_rank(resume_from)
