@@ -11,7 +11,14 @@ from typing import Any
 
 from neural_sparse.errors import InputError
 from neural_sparse.evaluation.evaluation import Evaluation
-from neural_sparse.evaluation.significance import Comparison, compare_macro, compare_scores, holm
+from neural_sparse.evaluation.significance import (
+    RESAMPLES,
+    SAMPLES,
+    Comparison,
+    compare_macro,
+    compare_scores,
+    holm,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -61,16 +68,19 @@ class Pair:
 
     Attributes:
         collections: collection -> comparison.
-        adjusted: collection -> p-value after Holm's correction over the collections.
         macro: over all collections, each weighing the same.
+        adjusted: collection -> p-value after Holm's correction over all that the report compares: every pair, measure,
+            collection and mean.
+        macro_adjusted: the same of `macro`.
     """
 
     a: str
     b: str
     measure: str
     collections: dict[str, Comparison]
-    adjusted: dict[str, float]
     macro: Comparison
+    adjusted: dict[str, float] = field(default_factory=dict)
+    macro_adjusted: float = 1.0
 
     def verdict(self, collection: str) -> int:
         """1 where b is significantly better (p after Holm below `LEVEL`), -1 where worse, else 0."""
@@ -79,7 +89,7 @@ class Pair:
         return 1 if self.collections[collection].difference > 0 else -1
 
     def macro_verdict(self) -> int:
-        if self.macro.p_value >= LEVEL:
+        if self.macro_adjusted >= LEVEL:
             return 0
         return 1 if self.macro.difference > 0 else -1
 
@@ -105,6 +115,7 @@ class Report:
         collections: those every system was evaluated on, in the first system's order.
         measures: those every system has; the first leads.
         pairs: by (measure, pair of systems), a before b in the order given.
+        tests: how many comparisons p-values are corrected for.
         gains, losses: (a, b) -> the queries on which b gains or loses most by the first measure.
     """
 
@@ -112,6 +123,7 @@ class Report:
     collections: list[str]
     measures: list[str]
     pairs: list[Pair]
+    tests: int = 0
     gains: dict[tuple[str, str], list[Difference]] = field(default_factory=dict)
     losses: dict[tuple[str, str], list[Difference]] = field(default_factory=dict)
 
@@ -135,6 +147,7 @@ class Report:
             "collections": self.collections,
             "measures": self.measures,
             "level": LEVEL,
+            "tests": self.tests,
             "systems": [
                 {
                     "name": system.name,
@@ -148,7 +161,11 @@ class Report:
                     "a": pair.a,
                     "b": pair.b,
                     "measure": pair.measure,
-                    "mean": {**pair.macro.to_dict(), "verdict": pair.macro_verdict()},
+                    "mean": {
+                        **pair.macro.to_dict(),
+                        "p_holm": pair.macro_adjusted,
+                        "verdict": pair.macro_verdict(),
+                    },
                     "collections": {
                         name: {
                             **comparison.to_dict(),
@@ -166,13 +183,23 @@ class Report:
 
 
 def compare_systems(
-    systems: Sequence[System], measures: Sequence[str] | None = None, shown: int = 5, seed: int = 0
+    systems: Sequence[System],
+    measures: Sequence[str] | None = None,
+    shown: int = 5,
+    seed: int = 0,
+    *,
+    samples: int = SAMPLES,
+    resamples: int = RESAMPLES,
 ) -> Report:
     """Compare systems pairwise on the collections they share; the first is the baseline.
+
+    P-values are corrected over everything that is compared, so that a report of systems that are equally good has a
+    mark anywhere with a probability below `LEVEL`.
 
     Args:
         measures: those to compare by, the leading one first; all that the systems share if None.
         shown: how many of the largest gains and losses to keep for each pair.
+        samples, resamples: of each randomisation test and bootstrap.
 
     Raises:
         InputError: fewer than one system, two of one name, no collection or measure in common.
@@ -205,22 +232,39 @@ def compare_systems(
     report = Report(list(systems), collections, measures, [])
     pairs = list(itertools.combinations(systems, 2)) if len(systems) <= ALL_PAIRS_UP_TO else []
     for a, b in pairs or [(first, other) for other in others]:
-        report.pairs += [_pair(a, b, collections, measure, seed) for measure in measures]
+        for measure in measures:
+            values = [
+                (a.evaluations[name].per_query[measure], b.evaluations[name].per_query[measure])
+                for name in collections
+            ]
+            compared = {
+                name: compare_scores(*both, samples, resamples, seed)
+                for name, both in zip(collections, values, strict=True)
+            }
+            macro = compare_macro(values, samples, resamples, seed)
+            report.pairs.append(Pair(a.name, b.name, measure, compared, macro))
         changes = _differences(a, b, collections, measures[0])
         report.gains[a.name, b.name] = [change for change in changes[:shown] if change.b > change.a]
         report.losses[a.name, b.name] = [change for change in changes[::-1][:shown] if change.b < change.a]
+    _correct(report)
     return report
 
 
-def _pair(a: System, b: System, collections: Sequence[str], measure: str, seed: int) -> Pair:
-    values = {
-        name: (a.evaluations[name].per_query[measure], b.evaluations[name].per_query[measure])
-        for name in collections
+def _correct(report: Report) -> None:
+    """Adjust the p-values of all pairs, for everything that is compared together."""
+    found: dict[tuple[int, str | None], float] = {
+        (number, name): comparison.p_value
+        for number, pair in enumerate(report.pairs)
+        for name, comparison in pair.collections.items()
     }
-    compared = {name: compare_scores(*both, seed=seed) for name, both in values.items()}
-    adjusted = holm({name: comparison.p_value for name, comparison in compared.items()})
-    macro = compare_macro(list(values.values()), seed=seed)
-    return Pair(a.name, b.name, measure, compared, adjusted, macro)
+    several = len(report.collections) > 1  # else the mean is the collection
+    if several:
+        found |= {(number, None): pair.macro.p_value for number, pair in enumerate(report.pairs)}
+    adjusted = holm(found)
+    report.tests = len(found)
+    for number, pair in enumerate(report.pairs):
+        pair.adjusted = {name: adjusted[number, name] for name in report.collections}
+        pair.macro_adjusted = adjusted[number, None if several else report.collections[0]]
 
 
 def _differences(a: System, b: System, collections: Sequence[str], measure: str) -> list[Difference]:

@@ -105,7 +105,7 @@ def comparisons(pairs: Iterable[Pair]) -> tuple[list[str], Rows]:
             (name, one, pair.adjusted[name], pair.verdict(name)) for name, one in pair.collections.items()
         ]
         if len(entries) > 1:
-            entries.append(("mean", pair.macro, pair.macro.p_value, pair.macro_verdict()))
+            entries.append(("mean", pair.macro, pair.macro_adjusted, pair.macro_verdict()))
         for name, one, adjusted, verdict in entries:
             rows.append(
                 [
@@ -127,7 +127,8 @@ def legend(report: Report) -> str:
         return ""
     return (
         f"▲ ▼ significantly better or worse than {report.systems[0].name}: paired randomisation test, "
-        f"p < {LEVEL} after Holm's correction over the collections."
+        f"p < {LEVEL} after Holm's correction over all {report.tests} comparisons of this report (pairs of systems, "
+        "measures, collections and their mean)."
     )
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from neural_sparse.errors import InputError
 logger = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float64]
+Key = TypeVar("Key", bound=Hashable)
 
 SAMPLES = 100_000
 RESAMPLES = 10_000
@@ -103,12 +104,14 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Holm's step-down adjustment: compare the result with the level wanted for all tests together.
+def holm(p_values: Mapping[Key, float]) -> dict[Key, float]:
+    """Holm's step-down adjustment (1979): compare the result with the level wanted for all tests together.
+
+    The chance of any wrong mark is then below that level, however the tests depend on one another.
 
     The i-th smallest of m p-values is multiplied by m - i + 1, never below an earlier one, never above 1.
     """
-    adjusted: dict[str, float] = {}
+    adjusted: dict[Key, float] = {}
     largest = 0.0
     for place, (name, p_value) in enumerate(sorted(p_values.items(), key=lambda item: item[1])):
         largest = max(largest, min(1.0, (len(p_values) - place) * p_value))

@@ -5,11 +5,12 @@ import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from neural_sparse.errors import InputError
-from neural_sparse.evaluation.compare import System, compare_systems
+from neural_sparse.evaluation.compare import Report, System, compare_systems
 from neural_sparse.evaluation.cost import Cost
 from neural_sparse.evaluation.evaluation import Evaluation
 from neural_sparse.evaluation.html_page import html_page
@@ -22,6 +23,7 @@ from neural_sparse.evaluation.report import (
     relevance,
     write_report,
 )
+from neural_sparse.evaluation.significance import holm
 
 NASTY = "<script>alert('x')</script> | \n pipe"
 
@@ -69,13 +71,58 @@ def test_significance_is_marked_where_it_is(systems: list[System]) -> None:
     pair = report.pair("base", "better")
     assert pair.collections["one"].difference == pytest.approx(0.3)
     assert pair.collections["one"].p_value == pytest.approx(2 / 2**12)
-    assert pair.adjusted["one"] == pytest.approx(4 / 2**12)  # Holm over two collections
+    assert report.tests == 3 * 2 * (2 + 1)  # pairs, measures, collections and their mean
+    assert pair.adjusted["one"] == pytest.approx(
+        16 * 2 / 2**12
+    )  # four that are as small: 18 tests, 16 from the third
+    assert pair.macro_adjusted == report.to_dict()["comparisons"][0]["mean"]["p_holm"]
     assert (pair.verdict("one"), pair.verdict("two"), pair.macro_verdict()) == (1, 0, 1)
     assert report.pair("better", "foreign").verdict("one") == -1
     assert len(report.pairs) == 3 * 2  # every pair by both measures
     heading, rows = by_collection(report)
     assert heading == ["nDCG@10", "one", "two", "mean"]
     assert [row[1].strip() for row in rows] == ["0.1000", "0.4000\u00a0▲", "0.1000"]
+
+
+def _simulated(rng: np.random.Generator, better: float) -> list[System]:
+    """Five systems on two collections of 40 queries by two measures that agree; the last is better by so much."""
+    names = ["one", "two"]
+    difficulty = {name: rng.beta(1, 1, 40) for name in names}
+    systems = []
+    for number in range(5):
+        scores = {
+            name: np.clip(difficulty[name] + rng.normal(better * (number == 4), 0.2, 40), 0, 1)
+            for name in names
+        }
+        systems.append(
+            System.of(*(evaluation(f"system {number}", name, list(scores[name])) for name in names))
+        )
+    return systems
+
+
+def _has_mark(report: Report) -> bool:
+    return any(pair.macro_verdict() or any(map(pair.verdict, report.collections)) for pair in report.pairs)
+
+
+@pytest.mark.integration  # for it takes seconds
+def test_equal_systems_are_seldom_marked() -> None:
+    """The family-wise error rate: of reports of five equal systems at most 5 in 100 hold any mark."""
+    marked = marked_before = 0
+    for number in range(80):
+        systems = _simulated(np.random.default_rng(number), better=0.0)
+        report = compare_systems(systems, shown=0, seed=number, samples=5000, resamples=10)
+        marked += _has_mark(report)
+        for pair in report.pairs:  # corrected over collections alone
+            pair.adjusted = holm({name: one.p_value for name, one in pair.collections.items()})
+            pair.macro_adjusted = pair.macro.p_value
+        marked_before += _has_mark(report)
+    assert marked <= 8  # binomial(80, .05): more with a probability of 2%
+    assert marked_before > 24
+
+
+def test_a_better_system_is_marked() -> None:
+    report = compare_systems(_simulated(np.random.default_rng(0), better=0.25), samples=5000, resamples=10)
+    assert all(report.pair(f"system {number}", "system 4").macro_verdict() == 1 for number in range(4))
 
 
 def test_gains_and_losses_carry_texts_and_terms(systems: list[System]) -> None:
