@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from neural_sparse.distributed import ranks
+from neural_sparse.losses.precision import in_float32
 
 
+@in_float32
 def flops_loss(
     vectors: Tensor, token_weights: Tensor | None = None, l0_threshold: int | None = None
 ) -> Tensor:

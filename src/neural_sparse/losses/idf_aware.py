@@ -13,6 +13,7 @@ from neural_sparse.distributed import ranks
 from neural_sparse.errors import InputError
 from neural_sparse.idf import DEFAULT_IDF, IdfWeights, idf_weights
 from neural_sparse.losses.flops import document_frequency_weights, flops_loss, quadratic_ramp
+from neural_sparse.losses.precision import in_float32
 from neural_sparse.losses.ranking import NEEDS_TEACHER, RANKING_LOSSES
 from neural_sparse.losses.scores import idf_scores
 from neural_sparse.losses.terms import term_loss
@@ -100,6 +101,7 @@ class IDFAwareLoss(nn.Module):
     def current_lambda(self) -> float:
         return self.lambda_flops * self.lambda_factor * quadratic_ramp(self.step, self.ramp_steps)
 
+    @in_float32
     def forward(
         self,
         query_ids: Tensor,
@@ -112,7 +114,7 @@ class IDFAwareLoss(nn.Module):
         query_weights: Tensor | None = None,
         terms: tuple[Tensor, Tensor, Tensor] | None = None,
     ) -> dict[str, Tensor]:
-        """Named components.
+        """Named components, in float32 whatever surrounds the call.
 
         Args:
             query_ids, query_mask: [queries, tokens], without special tokens.
@@ -133,7 +135,7 @@ class IDFAwareLoss(nn.Module):
             (where they were given), scalars; and "scores".
         """
         weights = self.idf if query_weights is None else query_weights * (self.idf > 0)
-        scores = ranks.all_columns(idf_scores(query_ids, query_mask, weights, documents.float()))
+        scores = ranks.all_columns(idf_scores(query_ids, query_mask, weights, documents))
         if known is None:
             known = torch.ones_like(scores, dtype=torch.bool)
         if positive is None:
@@ -145,11 +147,11 @@ class IDFAwareLoss(nn.Module):
             if name == "info_nce" and also_relevant is not None:
                 judged = judged.masked_fill(also_relevant, -torch.inf)
             ranking = ranking + weight * RANKING_LOSSES[name](judged, teacher_scores, known, positive)
-        flops = flops_loss(documents.float(), self.flops_weights, self.l0_threshold)
+        flops = flops_loss(documents, self.flops_weights, self.l0_threshold)
         loss = ranking + self.current_lambda * flops
         parts = {"ranking": ranking, "flops": flops, "scores": scores.detach()}
         if terms is not None:
-            parts["terms"] = term_loss(documents.float(), *terms, self.idf)
+            parts["terms"] = term_loss(documents, *terms, self.idf)
             loss = loss + self.term_weight * parts["terms"]
         return {"loss": loss} | parts
 

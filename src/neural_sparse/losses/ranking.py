@@ -7,10 +7,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from neural_sparse.losses.precision import in_float32
+
 # (student [queries, passages], teacher or None, known, positive) -> scalar
 RankingLoss = Callable[[Tensor, Tensor | None, Tensor, Tensor], Tensor]
 
 
+@in_float32
 def kl_divergence(student: Tensor, teacher: Tensor | None, known: Tensor, positive: Tensor) -> Tensor:
     """KL(softmax(teacher) || softmax(student)), mean over queries (arXiv 2411.04403, section 4.2).
 
@@ -29,6 +32,7 @@ def kl_divergence(student: Tensor, teacher: Tensor | None, known: Tensor, positi
     return _mean_over_queries((target.exp() * gap).masked_fill(~known, 0.0).sum(1), known.any(1))
 
 
+@in_float32
 def margin_mse(student: Tensor, teacher: Tensor | None, known: Tensor, positive: Tensor) -> Tensor:
     """Squared difference of student and teacher margins, positive minus other (arXiv 2010.02666).
 
@@ -45,6 +49,7 @@ def margin_mse(student: Tensor, teacher: Tensor | None, known: Tensor, positive:
     return squares.sum() / others.sum().clamp(min=1)
 
 
+@in_float32
 def info_nce(student: Tensor, teacher: Tensor | None, known: Tensor, positive: Tensor) -> Tensor:
     """Cross-entropy of the query's own positive among all passages of the batch (arXiv 1807.03748).
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from neural_sparse.losses.precision import in_float32
 
+
+@in_float32
 def idf_scores(query_ids: Tensor, query_mask: Tensor, idf: Tensor, documents: Tensor) -> Tensor:
     """s(q, d) = sum_t idf(t) q_t d_t, q_t = 1 if t is in the query (arXiv 2411.04403, equation 5).
 
@@ -19,7 +22,7 @@ def idf_scores(query_ids: Tensor, query_mask: Tensor, idf: Tensor, documents: Te
         documents: weights [documents, vocabulary].
 
     Returns:
-        Scores [queries, documents], in the dtype of `documents`.
+        Scores [queries, documents], float32, or float64 for such documents.
     """
     mask = query_mask.bool()
     columns, place = torch.unique(query_ids[mask], return_inverse=True)

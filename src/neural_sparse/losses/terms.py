@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from neural_sparse.distributed import ranks
+from neural_sparse.losses.precision import in_float32
 
 
+@in_float32
 def term_loss(vectors: Tensor, rows: Tensor, columns: Tensor, values: Tensor, weights: Tensor) -> Tensor:
     """Mean over documents of |w (v - T)|^2 / |w T|^2: 0 if the vectors are the targets, 1 if they are empty.
 

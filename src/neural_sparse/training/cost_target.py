@@ -17,6 +17,7 @@ from neural_sparse.distributed import ranks
 from neural_sparse.evaluation.cost import term_share
 from neural_sparse.files import read_json, write_json
 from neural_sparse.losses.idf_aware import IDFAwareLoss
+from neural_sparse.losses.precision import in_float32
 from neural_sparse.model.encoder import NeuralSparseEncoder
 
 FILE = "cost_target.json"  # in a checkpoint
@@ -120,6 +121,7 @@ class CostTarget(TrainerCallback):
             ratio = float(self._sums(without_dropout())[0] / now[0].clamp(min=1e-9))
             self.ratio = ratio if self.with_dropout is None else (self.ratio + ratio) / 2
 
+    @in_float32
     def _sums(self, documents: Tensor) -> Tensor:
         """Summed multiplications of an average query with each document, and documents, over all ranks: [2]."""
         with torch.no_grad():

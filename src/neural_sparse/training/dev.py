@@ -48,16 +48,19 @@ class DevEvaluator(BaseEvaluator):
 
     Args:
         collection: see `sample`.
+        bf16: mixed precision; where the device has it if None.
     """
 
-    def __init__(self, collection: Collection) -> None:
+    def __init__(self, collection: Collection, bf16: bool | None = None) -> None:
         super().__init__()
         self.collection = collection
+        self.bf16 = bf16
         self.primary_metric = KEY
 
     def __call__(self, model: Any, *args: Any, **kwargs: Any) -> dict[str, float]:
         encoder: NeuralSparseEncoder = getattr(model, "module", model)
-        documents = encoder.encode_documents(self.collection.texts, bf16=native_bf16(encoder.device))
+        bf16 = native_bf16(encoder.device) if self.bf16 is None else self.bf16
+        documents = encoder.encode_documents(self.collection.texts, bf16=bf16)
         queries = encoder.encode_queries(list(self.collection.queries.values()))
         hits = SparseIndex.build(documents, self.collection.doc_ids).search(
             queries, min(100, len(self.collection.doc_ids))

@@ -39,7 +39,8 @@ def dev_evaluator(recipe: Recipe) -> DevEvaluator | None:
     if recipe.dev is None:
         return None
     collection = load_collection(recipe.dev, recipe.dev_split)
-    return DevEvaluator(sample(collection, recipe.dev_queries, recipe.dev_documents, recipe.seed))
+    chosen = sample(collection, recipe.dev_queries, recipe.dev_documents, recipe.seed)
+    return DevEvaluator(chosen, recipe.bf16)
 
 
 class OneDeviceArguments(SparseEncoderTrainingArguments):

@@ -59,7 +59,7 @@ def train_step(
     model.train()
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
         documents = model(ids, mask)
-        parts = loss_fn(query_ids, query_mask, documents, targets, known)
+    parts = loss_fn(query_ids, query_mask, documents, targets, known)
     loss = parts["loss"]
     if not torch.isfinite(loss):
         raise InputError("the loss is not finite; try a smaller learning rate or a longer warm-up")

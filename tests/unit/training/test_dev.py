@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from neural_sparse import NeuralSparseEncoder
+from neural_sparse.config import Recipe
 from neural_sparse.data.collection import Collection
 from neural_sparse.evaluation.systems import evaluate_encoder
 from neural_sparse.training.dev import KEY, DevEvaluator, sample
+from neural_sparse.training.setup import dev_evaluator
 
 
 @pytest.fixture
@@ -49,3 +52,25 @@ def test_figures_are_those_of_an_evaluation(collection: Collection, tiny_model: 
     )  # bfloat16 where there is hardware for it
     assert figures["flops"] == pytest.approx(expected["FLOPS"], rel=0.02)
     assert 0 < figures[KEY] <= 1
+
+
+def test_a_run_without_bfloat16_is_judged_without_it(
+    collection: Collection, tiny_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("neural_sparse.training.dev.native_bf16", lambda device: True)
+    monkeypatch.setattr("neural_sparse.training.setup.load_collection", lambda name, split: collection)
+    model = NeuralSparseEncoder(tiny_model("bert"), 24)
+    asked = []
+    encode = NeuralSparseEncoder.encode_documents
+
+    def noting(self: NeuralSparseEncoder, texts: list[str], *, bf16: bool) -> object:
+        asked.append(bf16)
+        return encode(self, texts, bf16=bf16)
+
+    monkeypatch.setattr(NeuralSparseEncoder, "encode_documents", noting)
+    recipe = Recipe("m", ("t",), ranking={"info_nce": 1.0}, dev="tiny")
+    for bf16 in (None, False):
+        evaluator = dev_evaluator(replace(recipe, bf16=bf16))
+        assert evaluator is not None
+        evaluator(model)
+    assert asked == [True, False]

@@ -104,3 +104,25 @@ def test_a_loss_that_is_not_finite_updates_nothing(model: NeuralSparseEncoder, t
         train_step(BATCH, model, loss_fn, torch.optim.AdamW(model.parameters()))
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     assert loss_fn.step == 0
+
+
+def test_losses_are_those_of_float32_whatever_surrounds_the_step(
+    model: NeuralSparseEncoder, texts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step inside an autocast region, as a GPU's is: the documents are bfloat16's, what is made of them is not."""
+    loss_fn = loss_for(model, texts, ranking={"kl": 1.0, "info_nce": 1.0})
+    loss_fn.step = 2
+    seen: dict[str, Any] = {}
+    forward = IDFAwareLoss.forward
+
+    def noting(self: IDFAwareLoss, *args: Any) -> dict[str, torch.Tensor]:
+        seen["args"], seen["parts"] = args, forward(self, *args)
+        return seen["parts"]
+
+    monkeypatch.setattr(IDFAwareLoss, "forward", noting)
+    with torch.autocast("cpu", torch.bfloat16):
+        train_step(BATCH, model, loss_fn, torch.optim.SGD(model.parameters(), 0.0), teacher=FixedTeacher())  # type: ignore[arg-type]
+    loss_fn.step = 2
+    expected = forward(loss_fn, *seen["args"])
+    for name, part in expected.items():
+        assert torch.equal(seen["parts"][name], part), name
