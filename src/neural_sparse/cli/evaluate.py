@@ -83,6 +83,7 @@ def evaluate(
     from neural_sparse.errors import InputError
     from neural_sparse.evaluation import evaluate_bm25, evaluate_external_run, read_run
     from neural_sparse.evaluation.compare import System, compare_systems
+    from neural_sparse.evaluation.latency import Stopwatch
     from neural_sparse.evaluation.measures import parse_measures
     from neural_sparse.evaluation.report import print_report, write_report
     from neural_sparse.evaluation.sources import expand_names, load_collection
@@ -111,6 +112,7 @@ def evaluate(
         if any(loaded.name == other.collection for other in results):
             raise InputError(f"two collections are called {loaded.name}; rename one of the folders")
         console.print(f"{loaded.name}: {len(loaded.texts):,} documents, {len(loaded.queries):,} queries")
+        stopwatch = Stopwatch()
         remarks, checked = _checks(loaded, system, training)
         for remark in remarks:
             console.print(f"  note: {remark}", style="yellow", markup=False)
@@ -120,22 +122,39 @@ def evaluate(
             )
         elif system is None:
             result = evaluate_bm25(
-                loaded, k, measure, name=shown_name, ignore_identical_ids=ignore_identical_ids
+                loaded,
+                k,
+                measure,
+                name=shown_name,
+                stopwatch=stopwatch,
+                ignore_identical_ids=ignore_identical_ids,
             )
         else:
             from neural_sparse.evaluation import evaluate_encoder
 
             result = evaluate_encoder(
-                system, loaded, k, measure, name=shown_name, ignore_identical_ids=ignore_identical_ids
+                system,
+                loaded,
+                k,
+                measure,
+                name=shown_name,
+                stopwatch=stopwatch,
+                ignore_identical_ids=ignore_identical_ids,
             )
         result.details |= {"source": one, "split": split, "checks": checked, "model": str(model or run)}
         results.append(result)
         if bm25 and not is_bm25:
             baselines.append(
                 evaluate_bm25(
-                    loaded, k, measure, name=baseline_name, ignore_identical_ids=ignore_identical_ids
+                    loaded,
+                    k,
+                    measure,
+                    name=baseline_name,
+                    stopwatch=stopwatch,
+                    ignore_identical_ids=ignore_identical_ids,
                 )
             )
+        stopwatch.measure()
         if output is not None:
             folder = loaded.name.replace("/", "-")  # names of ir_datasets
             result.save(output / folder if len(names) > 1 else output)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from neural_sparse.errors import InputError
 from neural_sparse.evaluation.contributions import explain_run
 from neural_sparse.evaluation.cost import Cost
 from neural_sparse.evaluation.evaluation import Evaluation
-from neural_sparse.evaluation.latency import Latency, measure_latency
+from neural_sparse.evaluation.latency import QUERIES, Stopwatch, measure_latency
 from neural_sparse.evaluation.measures import DEFAULT_MEASURES, Run, evaluate_run
 from neural_sparse.evaluation.own_documents import queries_are_documents, without_identical_ids
 from neural_sparse.evaluation.runs import run_from_hits, unknown_documents
@@ -31,13 +32,15 @@ def evaluate_retriever(
     *,
     name: str | None = None,
     cost: Cost | None = None,
-    latency_queries: int = 200,
+    latency_queries: int = QUERIES,
     latency_k: int = 10,
+    stopwatch: Stopwatch | None = None,
     ignore_identical_ids: bool | None = None,
 ) -> Evaluation:
-    """Retrieve the top k for every judged query, score the run, and time up to `latency_queries` searches.
+    """Retrieve the top k for every judged query, score the run, and time searches of up to `latency_queries`.
 
     Args:
+        stopwatch: times this retriever later, in turn with others: call its `measure`. `latency` is None until then.
         ignore_identical_ids: leave out a document whose id is the query's, as BEIR does. None does so only
             where `queries_are_documents` finds that the queries were taken from the corpus, as in ArguAna:
             in other collections equal ids are chance.
@@ -64,15 +67,20 @@ def evaluate_retriever(
         run |= run_from_hits(hits, query_ids[start : start + _BATCH], retriever.doc_ids)
     if ignore_identical_ids:
         run = without_identical_ids(run, k)
-    return _evaluation(
+    result = _evaluation(
         name or type(retriever).__name__,
         collection,
         run,
         measures,
         cost=cost,
-        latency=measure_latency(retriever, texts, k=min(latency_k, len(held)), most=latency_queries),
         details={"k": k, "ignore_identical_ids": ignore_identical_ids, "documents": len(held)},
     )
+    latency_k = min(latency_k, len(held))
+    if stopwatch is None:
+        result.latency = measure_latency(retriever, texts, latency_k, latency_queries)
+    else:
+        stopwatch.add(retriever, texts, latency_k, partial(setattr, result, "latency"))
+    return result
 
 
 def evaluate_external_run(
@@ -105,7 +113,6 @@ def _evaluation(
     *,
     details: dict[str, Any],
     cost: Cost | None = None,
-    latency: Latency | None = None,
 ) -> Evaluation:
     scores = evaluate_run(run, collection.qrels, measures)
     details |= {
@@ -121,8 +128,7 @@ def _evaluation(
         scores.per_query,
         run,
         cost,
-        latency,
-        hole_rate,
-        details,
-        explain_run(run, collection),
+        hole_rate=hole_rate,
+        details=details,
+        explanations=explain_run(run, collection),
     )

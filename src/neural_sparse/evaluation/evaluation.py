@@ -56,13 +56,7 @@ class Evaluation:
             if self.cost.index_bytes is not None:
                 figures["index_bytes"] = self.cost.index_bytes
         if self.latency is not None:
-            figures |= {
-                "latency_mean_ms": self.latency.mean,
-                "latency_p50_ms": self.latency.p50,
-                "latency_p95_ms": self.latency.p95,
-                "latency_p99_ms": self.latency.p99,
-                "queries_per_second": self.latency.throughput,
-            }
+            figures |= self.latency.figures()
         if "documents_per_second" in self.details:
             figures["documents_per_second"] = self.details["documents_per_second"]
         if self.hole_rate is not None:

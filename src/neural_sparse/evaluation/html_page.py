@@ -17,6 +17,7 @@ from neural_sparse.evaluation.report import (
     cost_ratios,
     legend,
     relevance,
+    timing_note,
 )
 
 _STYLE = """
@@ -66,6 +67,8 @@ def html_page(report: Report, title: str = "Comparison") -> str:
     heading, rows = cost(report)
     if rows:
         parts += ["<h2>Cost</h2>", _table(heading, rows)]
+        if note := timing_note(report):
+            parts.append(f'<p class="small soft">{_text(note)}</p>')
     heading, rows = cost_ratios(report)
     if rows:
         baseline = _text(report.systems[0].name)

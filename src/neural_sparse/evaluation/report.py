@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +23,8 @@ COST_COLUMNS = {
     "query_terms": ("terms / query", "{:.1f}"),
     "saturation": ("saturation", "{:.0%}"),
     "index_bytes": ("index MB", "{:.1f}"),
-    "latency_p50_ms": ("p50 ms", "{:.2f}"),
-    "latency_p99_ms": ("p99 ms", "{:.2f}"),
+    "latency_p50_ms": ("p50 ms in-process", "{:.2f}"),
+    "latency_p99_ms": ("p99 ms in-process", "{:.2f}"),
     "queries_per_second": ("queries / s", "{:,.0f}"),
     "documents_per_second": ("docs / s", "{:,.0f}"),
 }
@@ -50,7 +50,7 @@ def cost(report: Report) -> tuple[list[str], Rows]:
     means = {system.name: report.macro(system) for system in report.systems}
     columns = [key for key in COST_COLUMNS if any(key in values for values in means.values())]
     rows = [
-        [name, *(_cell(key, values.get(key)) for key in columns)]
+        [name, *(_cell(key, values) for key in columns)]
         for name, values in means.items()
         if any(key in values for key in columns)
     ]
@@ -70,6 +70,17 @@ def cost_ratios(report: Report) -> tuple[list[str], Rows]:
         for system, values in zip(report.systems[1:], others, strict=True)
     ]
     return ["system", *(COST_COLUMNS[key][0] for key in keys)], rows if keys else []
+
+
+def timing_note(report: Report) -> str:
+    """What the times are of; nothing where there are none."""
+    if not any("latency_p50_ms" in report.macro(system) for system in report.systems):
+        return ""
+    return (
+        "Times are of one query at a time in this process, without network or server (95% interval over queries). BM25 "
+        "is exhaustive here, as the sparse index is: it reads every posting of the query's words, which engines that "
+        "skip do not."
+    )
 
 
 def by_collection(report: Report, measure: str | None = None) -> tuple[list[str], Rows]:
@@ -143,6 +154,7 @@ def markdown(report: Report, title: str = "Comparison") -> str:
     heading, rows = cost(report)
     if rows:
         parts += ["## Cost\n", _table(heading, rows)]
+        parts += [f"{timing_note(report)}\n"] if timing_note(report) else []
     heading, rows = cost_ratios(report)
     if rows:
         parts += [f"As a multiple of {report.systems[0].name}:\n", _table(heading, rows)]
@@ -173,6 +185,8 @@ def print_report(report: Report, console: Console) -> None:
     heading, rows = cost(report)
     if rows:
         show("Cost", heading, rows)
+        if note := timing_note(report):
+            console.print(note, style="dim", markup=False)
     heading, rows = cost_ratios(report)
     if rows:
         show(f"Cost as a multiple of {report.systems[0].name}", heading, rows)
@@ -194,10 +208,15 @@ def write_report(report: Report, folder: str | Path, title: str = "Comparison") 
     write_text(folder / "report.html", html_page(report, title))
 
 
-def _cell(key: str, value: float | None) -> str:
-    if value is None:
+def _cell(key: str, values: Mapping[str, float]) -> str:
+    if key not in values:
         return NONE
-    return COST_COLUMNS[key][1].format(value / 1e6 if key == "index_bytes" else value)
+    form = COST_COLUMNS[key][1]
+    text = form.format(values[key] / 1e6 if key == "index_bytes" else values[key])
+    stem = key.removesuffix("_ms")
+    if f"{stem}_low_ms" in values:
+        text += f" ({form.format(values[f'{stem}_low_ms'])}–{form.format(values[f'{stem}_high_ms'])})"
+    return text
 
 
 def _p(value: float) -> str:

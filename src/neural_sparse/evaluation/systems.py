@@ -13,6 +13,7 @@ from neural_sparse.evaluation.contributions import Vectors, explain_run
 from neural_sparse.evaluation.cost import measure_cost
 from neural_sparse.evaluation.evaluate import evaluate_retriever
 from neural_sparse.evaluation.evaluation import Evaluation
+from neural_sparse.evaluation.latency import QUERIES, Stopwatch
 from neural_sparse.evaluation.measures import DEFAULT_MEASURES
 from neural_sparse.evaluation.plain_encoder import PlainEncoder
 
@@ -39,13 +40,15 @@ def evaluate_encoder(
     name: str = "model",
     doc_vectors: csr_matrix | None = None,
     show_progress: bool = True,
-    latency_queries: int = 200,
+    latency_queries: int = QUERIES,
+    stopwatch: Stopwatch | None = None,
     ignore_identical_ids: bool | None = None,
 ) -> Evaluation:
     """Encode the collection, index it, retrieve, and score relevance, cost and speed.
 
     Args:
         doc_vectors: [documents, vocabulary], where the documents are encoded already.
+        latency_queries, stopwatch, ignore_identical_ids: as `evaluate_retriever`.
 
     Raises:
         InputError: as `evaluate_retriever`.
@@ -70,6 +73,7 @@ def evaluate_encoder(
         measures=measures,
         name=name,
         latency_queries=latency_queries,
+        stopwatch=stopwatch,
         ignore_identical_ids=ignore_identical_ids,
     )
     result.details |= speed
@@ -83,7 +87,8 @@ def evaluate_bm25(
     *,
     index: BM25Index | None = None,
     name: str = "BM25",
-    latency_queries: int = 200,
+    latency_queries: int = QUERIES,
+    stopwatch: Stopwatch | None = None,
     ignore_identical_ids: bool | None = None,
 ) -> Evaluation:
     """BM25 (k1 .9, b .4, English stemmer and stop words unless `index` says otherwise) on a collection.
@@ -106,6 +111,7 @@ def evaluate_bm25(
         measures=measures,
         name=name,
         latency_queries=latency_queries,
+        stopwatch=stopwatch,
         ignore_identical_ids=ignore_identical_ids,
     )
 
@@ -161,6 +167,7 @@ def _evaluate_vectors(
     measures: Sequence[str],
     name: str,
     latency_queries: int,
+    stopwatch: Stopwatch | None,
     ignore_identical_ids: bool | None,
 ) -> Evaluation:
     result = evaluate_retriever(
@@ -171,6 +178,7 @@ def _evaluate_vectors(
         name=name,
         cost=measure_cost(query_vectors, doc_vectors, vocabulary, index_bytes),
         latency_queries=latency_queries,
+        stopwatch=stopwatch,
         ignore_identical_ids=ignore_identical_ids,
     )
     vectors = Vectors(query_vectors, doc_vectors, vocabulary)
