@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 
 from neural_sparse.data.training_set import TrainingSet
 from neural_sparse.distributed import ranks
@@ -105,12 +106,27 @@ def _turns(shares: np.ndarray, batches: int, seed: int) -> tuple[np.ndarray, np.
     return source, number
 
 
+class Batches(Sampler[range]):
+    """The positions of each whole batch, in order; those a resumed run skips cost next to nothing."""
+
+    def __init__(self, length: int, batch_size: int) -> None:
+        self.length = length
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return self.length // self.batch_size
+
+    def __iter__(self) -> Iterator[range]:
+        for batch in range(len(self)):
+            yield range(batch * self.batch_size, (batch + 1) * self.batch_size)
+
+
 class Collator:
     """Turns examples into tensors: packed documents, queries, targets.
 
     Args:
         data: where the texts are.
-        tokenizer: the student's.
+        tokenizer: the student's; a copy is used, for the student may tokenize at the same time in another thread.
         max_length: tokens per document.
         teachers: None for losses that need no teacher.
         terms: what terms the documents should have; None where no loss asks.
@@ -125,7 +141,7 @@ class Collator:
         terms: TermTargets | None = None,
     ) -> None:
         self.data = data
-        self.tokenizer = tokenizer
+        self.tokenizer = copy.deepcopy(tokenizer)
         self.max_length = max_length
         self.teachers = teachers
         self.terms = terms

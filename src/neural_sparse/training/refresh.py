@@ -31,13 +31,13 @@ from neural_sparse.model.precision import native_bf16
 from neural_sparse.parts import Parts
 from neural_sparse.teachers.build import TeacherBuilder
 from neural_sparse.teachers.cache import TeacherCache
-from neural_sparse.training.batches import Collator, Example, Schedule
+from neural_sparse.training.batches import Example, Schedule
 from neural_sparse.training.trainer import NeuralSparseTrainer
 
 logger = logging.getLogger(__name__)
 
 FOLDER = "negatives"  # in the run's folder
-_LAG = 1  # steps: the next batch may be on its way while negatives are mined
+_LAG = 1  # steps: the next batch is made while negatives are mined
 
 
 class RunNegatives:
@@ -152,7 +152,7 @@ def refresh_during(
     recipe = negatives.recipe
     per_step = recipe.batch_size * recipe.gradient_accumulation_steps
     trainer.schedule = RefreshedSchedule(trainer.schedule, negatives, per_step)  # type: ignore[assignment]
-    trainer.add_callback(RefreshNegatives(negatives, trainer.data_collator, prepare))  # type: ignore[arg-type]
+    trainer.add_callback(RefreshNegatives(negatives, trainer, prepare))
 
 
 class RefreshedSchedule(Dataset[Example]):
@@ -184,18 +184,19 @@ class RefreshNegatives(TrainerCallback):
 
     Args:
         negatives: of the run.
-        collator: its teachers are prepared again where they score single pairs.
+        trainer: makes batches ahead, up to the first step whose negatives are not there yet; its collator's teachers
+            are prepared again where they score single pairs.
         prepare: teachers that know the pairs of these data sets; None where they know every pair.
     """
 
     def __init__(
         self,
         negatives: RunNegatives,
-        collator: Collator,
+        trainer: NeuralSparseTrainer,
         prepare: Callable[[Sequence[TrainingSet]], Any] | None,
     ) -> None:
         self._negatives = negatives
-        self._collator = collator
+        self._trainer = trainer
         self._prepare = prepare
 
     def on_train_begin(
@@ -203,6 +204,7 @@ class RefreshNegatives(TrainerCallback):
     ) -> None:
         if state.global_step:
             self._teach(state.global_step)
+        self._read(state.global_step)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -211,6 +213,16 @@ class RefreshNegatives(TrainerCallback):
         if every and state.global_step % every == 0 and state.global_step < state.max_steps:
             self._negatives.make(state.global_step // every)
             self._teach(state.global_step)
+            self._read(state.global_step)
+
+    def _read(self, step: int) -> None:
+        """Let the batches be made whose negatives are there at this step."""
+        every = self._negatives.every
+        if every:
+            number = step // every
+            # Here, and not in the thread that makes batches: opening the folder of negatives tidies it.
+            self._negatives.rows(number)
+            self._trainer.read_until((number + 1) * every + _LAG)
 
     def _teach(self, step: int) -> None:
         """Let the teachers know the pairs of this step and of the next."""
@@ -220,7 +232,7 @@ class RefreshNegatives(TrainerCallback):
                 replace(self._negatives.data, negatives=self._negatives.rows(number)) for number in numbers
             ]
             with ranks.first_rank_first(), _dropout_unmoved():
-                self._collator.teachers = self._prepare(sets)
+                self._trainer.collator.teachers = self._prepare(sets)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from neural_sparse.distributed import ranks
 from neural_sparse.errors import InputError
 from neural_sparse.files import write_text
 from neural_sparse.losses.idf_aware import IDFAwareLoss
-from neural_sparse.training.batches import Collator, Schedule
+from neural_sparse.training.batches import Batches, Collator, Schedule
 from neural_sparse.training.cost_target import CostTarget
 from neural_sparse.training.monitor import CollapseGuard, DimensionMonitor, teacher_agreement
+from neural_sparse.training.prefetch import Prefetch
 
 QUERY_WEIGHTS = r"sub_modules\.query\.0\.weight$"  # name of the query table's parameter
 OWN_WORDS = r"sub_modules\.document\.2\.strength$"  # and of the strengths of own words
@@ -118,6 +120,9 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
         **kwargs: Any,
     ) -> None:
         self.schedule = schedule
+        self.collator = collator
+        self.batches: Prefetch[dict[str, Any]] | None = None  # those of the run, while it trains
+        self._readable: int | None = None
         self.collapse = CollapseGuard(len(loss.idf), loss.ramp_steps)
         super().__init__(loss=Objective(kwargs["model"], loss), data_collator=collator, **kwargs)  # type: ignore[arg-type]
         self.add_callback(StepClock(loss))
@@ -137,12 +142,38 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
         # Not divided among the ranks: each sees the whole batch, and the collator gives it its documents.
         return DataLoader(
             self.schedule,
-            batch_size=self.args.per_device_train_batch_size,
-            shuffle=False,
+            batch_sampler=Batches(len(self.schedule), self.args.per_device_train_batch_size),  # type: ignore[arg-type]
             collate_fn=self.data_collator,
-            num_workers=self.args.dataloader_num_workers,
-            drop_last=True,
         )
+
+    def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> Any:
+        if self.batches is None:
+            made = map(_pinned, epoch_iterator) if device.type == "cuda" else epoch_iterator
+            self._first_step = self.state.global_step
+            self.batches = Prefetch(made, max(2, num_batches), self._batches_until(self._readable))
+        return super().get_batch_samples(self.batches, num_batches, device)
+
+    def read_until(self, step: int) -> None:
+        """Let batches of the steps before `step` be made, and no others yet; without it, all may be made."""
+        self._readable = step
+        if self.batches is not None:
+            self.batches.allow(self._batches_until(step))
+
+    def _batches_until(self, step: int | None) -> int | None:
+        """As `Prefetch` counts them, from the step at which this run began or went on."""
+        return None if step is None else (step - self._first_step) * self.args.gradient_accumulation_steps
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            if self.batches is not None:
+                self.batches.close()
+                self.batches = None
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        # The parent's copies would wait for all that the device has been given to do.
+        return _map_tensors(inputs, lambda tensor: tensor.to(self.args.device, non_blocking=True))
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         # A query weight that no batch has touched is the token's IDF, and stays so.
@@ -201,6 +232,21 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
             if self.cost is not None:
                 self.cost.save(folder)
             write_text(folder / COMPLETE, "")
+
+
+def _map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A batch with all its tensors changed."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, dict):
+        return {name: _map_tensors(part, change) for name, part in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_map_tensors(part, change) for part in value)
+    return value
+
+
+def _pinned(batch: dict[str, Any]) -> dict[str, Any]:
+    return _map_tensors(batch, Tensor.pin_memory)
 
 
 def checkpoints(output: str | Path) -> list[Path]:

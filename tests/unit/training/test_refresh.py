@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tiny_models import TEXTS
 
 from neural_sparse.config import Recipe, TeacherConfig
@@ -19,12 +20,14 @@ from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.teachers import EnsembleTeacher
 from neural_sparse.teachers.pairs import PreparedPairs
 from neural_sparse.training.batches import Schedule
+from neural_sparse.training.prefetch import Prefetch
 from neural_sparse.training.refresh import (
     RefreshedSchedule,
     RefreshNegatives,
     RunNegatives,
 )
 from neural_sparse.training.train import train
+from neural_sparse.training.trainer import NeuralSparseTrainer
 
 pytestmark = pytest.mark.integration  # trains
 
@@ -259,3 +262,93 @@ def test_pair_teachers_know_the_new_pairs(
         known = {tuple(pair) for pair in asked[number].tolist()}
         for example, rows in enumerate(negatives.rows(number)):
             assert {(example, row) for row in rows.tolist()} <= known
+
+
+class Direct(Iterator[Any]):
+    """Each batch is made when it is asked for."""
+
+    def __init__(self, items: Iterator[Any], depth: int, limit: int | None = None) -> None:
+        self.items = items
+
+    def __next__(self) -> Any:
+        return next(self.items)
+
+    def allow(self, limit: int | None) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Patient(Prefetch[Any]):
+    """All that may be made ahead is made before a batch is taken, as if training were very slow."""
+
+    def __next__(self) -> Any:
+        with self._changed:
+            self._changed.wait_for(
+                lambda: len(self._ready) >= self._depth or not self._is_allowed() or self._end
+            )
+        return super().__next__()
+
+
+def test_batches_made_ahead_are_those_made_when_asked_for(
+    data: TrainingSet, tiny_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refreshed after every second step, with a teacher of pairs; killed and resumed; whatever is quicker."""
+    seen: list[dict[str, Any]] = []
+    stop_after = 0
+    prepare = NeuralSparseTrainer._prepare_inputs
+
+    def noting(self: NeuralSparseTrainer, inputs: dict[str, Any]) -> dict[str, Any]:
+        if self.state.global_step == stop_after > 0:
+            raise Stop
+        seen.append(inputs)
+        return prepare(self, inputs)
+
+    monkeypatch.setattr(NeuralSparseTrainer, "_prepare_inputs", noting)
+
+    class Pairs:
+        name, in_batch = "pairs", False
+
+        def prepare(self, queries: Any, documents: Any, pairs: np.ndarray, cache: Any) -> PreparedPairs:
+            scores = np.cos(pairs @ [1, 100]).astype(np.float32)
+            return PreparedPairs("pairs", first_rows(queries), first_rows(documents), pairs, scores)
+
+    monkeypatch.setattr(
+        "neural_sparse.training.train.build_ensemble",
+        lambda *arguments: EnsembleTeacher(teachers=[(Pairs(), 1.0)]),
+    )
+
+    def batches(kind: type, accumulation: int, stop: int = 0) -> list[dict[str, Any]]:
+        nonlocal stop_after
+        monkeypatch.setattr("neural_sparse.training.trainer.Prefetch", kind)
+        settings = recipe(
+            tmp_path / f"{kind.__name__}-{accumulation}",
+            tiny_model("bert"),
+            refresh_negatives_steps=2,
+            gradient_accumulation_steps=accumulation,
+            ranking={"kl": 1.0},
+            teachers=(TeacherConfig("cross-encoder", "pairs"),),
+            num_steps=7,
+            save_steps=2,
+        )
+        seen.clear()
+        if stop:
+            stop_after = stop
+            with pytest.raises(Stop):
+                train(settings, data=data)
+            stop_after = 0
+        train(settings, data=data)
+        return list(seen)
+
+    for accumulation, kinds in ((1, {Prefetch: 0, Patient: 5}), (2, {Patient: 5})):
+        expected = batches(Direct, accumulation)
+        assert len(expected) == 7 * accumulation
+        for kind, stop in kinds.items():
+            found = batches(kind, accumulation, stop)
+            if stop:  # steps 0 to 4, then again from step 4 on
+                assert len(found) == 8 * accumulation
+                found = found[: 4 * accumulation] + found[5 * accumulation :]
+            assert len(found) == len(expected)
+            for one, other in zip(expected, found, strict=True):
+                assert one.keys() == other.keys()
+                for name in one:
+                    assert torch.equal(one[name], other[name]), name
