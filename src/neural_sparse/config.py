@@ -115,7 +115,8 @@ class Recipe:
             controlled from the end of the ramp on, starting at lambda_flops.
         flops_ramp_steps: optimiser steps of the ramp; a third of num_steps if None.
         l0_threshold: press only documents with more non-zero terms.
-        frequency_weighted_flops: press frequent tokens harder.
+        frequency_weighted_flops: press frequent tokens harder, by the share of documents that hold them as the IDF
+            table has it; tokens that were not counted in any document as rare ones.
         train_query_weights: let the query weights move from IDF (Li-LSR); still a table, still no inference.
         query_learning_rate: of the query weights, if they are trained.
         temperature: the student's scores are divided by it in the ranking losses. A start whose scores are far

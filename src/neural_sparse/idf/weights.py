@@ -24,11 +24,15 @@ class IdfWeights(dict[str, float]):
 
     Attributes:
         vector: float32 [vocabulary], the query weight of each id: the table's value, 0 for special tokens.
+        default_idf: weight of tokens that occur in no document, which the formula gives no token that occurs.
     """
 
-    def __init__(self, table: Mapping[str, float], vector: np.ndarray) -> None:
+    def __init__(
+        self, table: Mapping[str, float], vector: np.ndarray, default_idf: float = DEFAULT_IDF
+    ) -> None:
         super().__init__(table)
         self.vector = vector
+        self.default_idf = default_idf
 
 
 def compute_idf_weights(
@@ -79,7 +83,7 @@ def weights_of(
         raise InputError(f"cannot compute IDF: none of the {documents} documents has a token")
     idf = idf_from_counts(counts, documents)
     idf[counts == 0] = default_idf
-    return idf_weights(dict(zip(vocabulary(tokenizer), idf.tolist(), strict=True)), tokenizer)
+    return idf_weights(dict(zip(vocabulary(tokenizer), idf.tolist(), strict=True)), tokenizer, default_idf)
 
 
 def adapt_weights(
@@ -155,7 +159,7 @@ def idf_weights(
             vector[ids[token]] = weight
     full = dict(zip(names, vector.tolist(), strict=True))
     vector[tokenizer.all_special_ids] = 0.0
-    return IdfWeights(full, vector.astype(np.float32))
+    return IdfWeights(full, vector.astype(np.float32), default_idf)
 
 
 def _check_weight(token: str, weight: Any, source: str) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from neural_sparse.distributed import ranks
+from neural_sparse.idf import DEFAULT_IDF
 from neural_sparse.losses.precision import in_float32
 
 
@@ -42,10 +43,16 @@ def quadratic_ramp(step: int, ramp_steps: int) -> float:
 FREQUENT_PRESSURE = 10.0
 
 
-def document_frequency_weights(idf: Tensor) -> Tensor:
+def document_frequency_weights(idf: Tensor, default_idf: float = DEFAULT_IDF) -> Tensor:
     """Per-token FLOPS weights [vocabulary] that press frequent tokens harder: 1 + 10 * df / N.
 
-    df / N is e^-idf up to half a document, so a rare token weighs 1 and one that is everywhere 11: what a
-    query pays for it is the length of its postings (the thought behind DF-FLOPS, arXiv 2505.15070).
+    A rare token weighs 1 and one that is everywhere 11: what a query pays for it is the length of its postings (the
+    thought behind DF-FLOPS, arXiv 2505.15070).
+
+    Args:
+        idf: [vocabulary], ln((N + 1) / (df + 0.5)), from which df / N is read to within half a document.
+        default_idf: of tokens that no document holds, which the formula gives no token that occurs. They weigh 1, as
+            do tokens of IDF 0 (special ones), which no query pays for.
     """
-    return 1 + FREQUENT_PRESSURE * torch.exp(-idf)
+    counted = (idf > 0) & (idf != default_idf)
+    return 1 + FREQUENT_PRESSURE * torch.where(counted, torch.exp(-idf), 0.0)

@@ -30,7 +30,7 @@ class IDFAwareLoss(nn.Module):
             {token: weight} together with its `tokenizer`.
         vocab_size: columns of the document vectors.
         lambda_flops: weight of FLOPS once the ramp is over.
-        default_idf: weight of tokens a plain table lacks.
+        default_idf: weight of tokens that occur in no document (in what `compute_idf_weights` returned, its own).
         ranking: a name out of "kl", "margin_mse", "info_nce", or weights of several: {"kl": 1, "info_nce": 0.1}.
         ramp_steps: optimiser steps over which lambda grows quadratically from 0.
         l0_threshold: press only documents with more non-zero terms (arXiv 2504.14839).
@@ -68,6 +68,8 @@ class IDFAwareLoss(nn.Module):
     ) -> None:
         super().__init__()
         vector = _vector(idf_weights, default_idf, tokenizer)
+        if isinstance(idf_weights, IdfWeights):
+            default_idf = idf_weights.default_idf
         if len(vector) != vocab_size:
             raise InputError(f"the IDF table has {len(vector):,} tokens, the vocabulary {vocab_size:,}")
         weights = {ranking: 1.0} if isinstance(ranking, str) else dict(ranking)
@@ -81,7 +83,8 @@ class IDFAwareLoss(nn.Module):
             raise InputError(f"temperature must be positive, not {temperature}")
         self.flops_weights: Tensor | None
         self.register_buffer(
-            "flops_weights", document_frequency_weights(vector) if frequency_weighted_flops else None
+            "flops_weights",
+            document_frequency_weights(vector, default_idf) if frequency_weighted_flops else None,
         )
         if not idf_in_matching:
             vector = (vector > 0).float()

@@ -20,7 +20,7 @@ from neural_sparse.distributed import ranks
 from neural_sparse.doctor.run_record import Run
 from neural_sparse.doctor.run_rules import learning_rate, ramp
 from neural_sparse.errors import InputError
-from neural_sparse.idf import IdfWeights, compute_idf_weights, idf_weights, save_idf_weights
+from neural_sparse.idf import DEFAULT_IDF, IdfWeights, compute_idf_weights, idf_weights, save_idf_weights
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.model.own_words import mean_word_count
 from neural_sparse.teachers.build import build_ensemble
@@ -99,7 +99,8 @@ def train(
             _say_what_is_unwise(recipe)
             cut = _say_what_is_cut(model, data)
             save_idf_weights(idf or _idf(recipe, model, data), output / "idf.json")
-    weights = idf_weights(output / "idf.json", model.tokenizer)
+    unseen = DEFAULT_IDF if idf is None else idf.default_idf
+    weights = idf_weights(output / "idf.json", model.tokenizer, unseen)
     model.set_query_weights(weights)
     negatives = RunNegatives(recipe, data, model)
     data = negatives.start()

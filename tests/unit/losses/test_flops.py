@@ -58,3 +58,11 @@ def test_frequency_weights_follow_document_frequency() -> None:
     """e^-idf is the share of documents that hold the token: 3 of 4, 1 of 4, about none."""
     idf = torch.tensor([4 / 3, 4.0, 1e9]).log()
     torch.testing.assert_close(document_frequency_weights(idf), torch.tensor([8.5, 3.5, 1.0]))
+
+
+def test_tokens_that_no_document_holds_are_pressed_as_rare_ones() -> None:
+    """They weigh 1.0 in queries, which is not the IDF of a token in e^-1 of the documents."""
+    weights = document_frequency_weights(torch.tensor([1.0, 0.0, 1.0 + 1e-6, 0.25]))
+    torch.testing.assert_close(weights, torch.tensor([1.0, 1.0, 4.679, 8.788]), atol=1e-3, rtol=0)
+    weights = document_frequency_weights(torch.tensor([1.0, 0.25]), default_idf=0.25)
+    torch.testing.assert_close(weights, torch.tensor([4.679, 1.0]), atol=1e-3, rtol=0)

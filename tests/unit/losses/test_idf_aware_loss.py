@@ -11,6 +11,7 @@ from tiny_models import make_tokenizer
 from torch import Tensor
 
 from neural_sparse import IDFAwareLoss, InputError, compute_idf_weights
+from neural_sparse.idf import document_frequencies
 from neural_sparse.losses.flops import flops_loss
 from neural_sparse.losses.ranking import RANKING_LOSSES
 from neural_sparse.losses.scores import idf_scores
@@ -149,7 +150,24 @@ def test_frequent_tokens_can_be_pressed_harder() -> None:
     weighted = IDFAwareLoss(IDF, 20, 0.1, frequency_weighted_flops=True)(**given)["flops"]
     (even,), (tilted,) = (torch.autograd.grad(part, documents) for part in (plain, weighted))
     share = tilted[0] / even[0]
-    assert (share.diff() < 0).all()  # IDF rises along the vocabulary here
+    assert (share.diff()[1:] < 0).all()  # IDF rises along the vocabulary here, from 0 of a special token
+    assert share[0] == 1
+
+
+@pytest.mark.parametrize("default", [None, 0.25])
+def test_pressure_follows_the_documents_that_were_counted(
+    default: float | None, bert_tokenizer: Any, texts: list[str]
+) -> None:
+    given = {} if default is None else {"default_idf": default}
+    table = compute_idf_weights(texts, bert_tokenizer, show_progress=False, **given)
+    loss = IDFAwareLoss(table, len(table), 0.1, frequency_weighted_flops=True)
+    found = loss.flops_weights
+    assert found is not None
+    counts = document_frequencies(texts, bert_tokenizer, show_progress=False).counts
+    assert 10 < (counts == 0).sum() < len(counts) - 10
+    expected = np.where(counts > 0, 1 + 10 * (counts + 0.5) / (len(texts) + 1), 1)
+    expected[bert_tokenizer.all_special_ids] = 1
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5)
 
 
 class TestTables:
