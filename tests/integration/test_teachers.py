@@ -307,15 +307,22 @@ def test_an_ensemble_of_every_kind(reranker: Path) -> None:
     assert known.all()
     raw = prepared.teacher_scores([0, 1], np.arange(6), own)
     for row in range(2):
-        for column in range(6):
-            total = weights = 0.0
-            for (scores, knows), weight in zip(raw, ensemble.weights, strict=True):
-                listed = scores[row][knows[row]]
-                span = float(listed.max() - listed.min())
-                if knows[row, column]:
-                    weights += weight
-                    total += weight * float(scores[row, column] - listed.min()) / span if span else 0.0
-            assert target[row, column].item() == pytest.approx(30 * total / weights, rel=1e-4, abs=1e-4)
+        complete, shares, listed = [], [], own[row]
+        for (scores, knows), weight in zip(raw, ensemble.weights, strict=True):
+            if (known := scores[row][knows[row]].double()).max() > known.min():
+                normalised = (scores[row].double().numpy() - known.min().item()) / np.ptp(known.numpy())
+                if knows[row].all():
+                    complete.append(normalised)
+                    shares.append(weight)
+                else:
+                    cross = normalised[listed], weight
+        others = np.average(complete, axis=0, weights=shares)
+        low, high = (
+            np.average([f(one[listed]) for one in complete], weights=shares) for f in (np.min, np.max)
+        )
+        expected, total = others.copy(), sum(shares) + cross[1]
+        expected[listed] = (sum(shares) * others[listed] + cross[1] * (low + (high - low) * cross[0])) / total
+        np.testing.assert_allclose(target[row], 30 * expected, rtol=1e-4, atol=1e-4)
     assert ensemble.score(QUERIES[:2], [DOCUMENTS[:3], DOCUMENTS[3:6]]).isfinite().all()
 
 

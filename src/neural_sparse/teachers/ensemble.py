@@ -15,48 +15,11 @@ from neural_sparse.errors import InputError
 from neural_sparse.teachers.cache import TeacherCache
 from neural_sparse.teachers.cross_encoder import CrossEncoderTeacher
 from neural_sparse.teachers.dense import DenseTeacher
+from neural_sparse.teachers.equations import Combination
 from neural_sparse.teachers.sparse import SparseTeacher
 from neural_sparse.teachers.teacher import PreparedTeacher, Teacher
 
 logger = logging.getLogger(__name__)
-
-# Equal documents get equal scores only up to rounding; normalising that rounding would invent a ranking.
-_RELATIVE_ROUNDING = 1e-6
-
-
-def min_max(scores: Tensor, known: Tensor | None = None) -> Tensor:
-    """Equation 8: each row of `scores` [B, M] mapped onto [0, 1] by its smallest and largest known entry.
-
-    A row whose known entries are all equal becomes zeros. Entries that are not `known` [B, M] neither count
-    nor matter (they may be NaN); they come back as 0.
-    """
-    known = torch.ones_like(scores, dtype=torch.bool) if known is None else known
-    low = scores.masked_fill(~known, torch.inf).amin(-1, keepdim=True)
-    high = scores.masked_fill(~known, -torch.inf).amax(-1, keepdim=True)
-    span = high - low
-    constant = ~(span > _RELATIVE_ROUNDING * torch.maximum(low.abs(), high.abs()))
-    normalised = (scores - low) / span.masked_fill(constant, 1)
-    return normalised.masked_fill(constant | ~known, 0)
-
-
-def combine(teachers: Sequence[tuple[Tensor, Tensor, float]], scale: float) -> tuple[Tensor, Tensor]:
-    """Equation 9: scale * the weighted mean of the teachers' normalised scores.
-
-    Args:
-        teachers: Per teacher its scores in [0, 1] [B, M], which of them it knows [B, M], and its weight.
-            The weights of an entry are divided by their sum over the teachers that know it.
-        scale: The constant S.
-
-    Returns:
-        Scores in [0, S] [B, M] (0 where no teacher knows), and the entries that some teacher knows [B, M].
-    """
-    total = sum(
-        (weight * known * scores.masked_fill(~known, 0) for scores, known, weight in teachers),
-        start=torch.zeros(()),
-    )
-    weights = sum((weight * known for _, known, weight in teachers), start=torch.zeros(()))
-    known_by_any = weights > 0
-    return scale * total / weights.masked_fill(~known_by_any, 1), known_by_any
 
 
 class PreparedEnsemble:
@@ -94,18 +57,13 @@ class PreparedEnsemble:
             query_rows: int64 [B].
             doc_rows: int64 [M], the documents of the whole batch.
             own: bool [B, M], each query's own candidates. Teachers that score pairs (cross-encoder,
-                precomputed) know only these, and are normalised over them; the others score all M.
+                precomputed) know only these, and are placed among the scores of the others, which know all M.
 
         Returns:
             Scores in [0, S], float32 [B, M], and which of them any teacher knows, bool [B, M].
         """
         self._warn_about_short_lists(np.asarray(own, dtype=np.bool_))
-        raw = self.teacher_scores(query_rows, doc_rows, own)
-        normalised = [
-            (min_max(scores, known), known, weight)
-            for (scores, known), weight in zip(raw, self.weights, strict=True)
-        ]
-        return combine(normalised, self.scale)
+        return Combination(self.teacher_scores(query_rows, doc_rows, own)).at(self.weights, self.scale)
 
     def _warn_about_short_lists(self, own: NDArray[np.bool_]) -> None:
         if self._warned or any(teacher.in_batch for teacher in self.teachers):
@@ -227,16 +185,12 @@ class EnsembleTeacher:
         if not in_batch:
             own = total[None, :] // len(lists[0]) == np.arange(len(queries))[:, None]
         prepared = self.prepare(queries, flat, pairs=np.argwhere(own))
-        normalised = []
-        for (scores, known), weight in zip(
-            prepared.teacher_scores(np.arange(len(queries)), total, own), self.weights, strict=True
-        ):
-            known = known & torch.from_numpy(own)
-            normalised.append((min_max(scores, known), known, weight))
+        raw = prepared.teacher_scores(np.arange(len(queries)), total, own)
+        listed = [(scores, known & torch.from_numpy(own)) for scores, known in raw]
         if own.sum(1).min() < 3 and not self._warned:
             self._warned = True
             logger.warning(_SHORT_LIST, own.sum(1).min())
-        target, known = combine(normalised, self.scale)
+        target, known = Combination(listed).at(self.weights, self.scale)
         target = target.masked_fill(~known, torch.nan)
         if not in_batch:
             target = target[torch.from_numpy(own)].reshape(len(queries), -1)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from neural_sparse.teachers.ensemble import combine, min_max
+from neural_sparse.teachers.equations import Combination
 
 Values = NDArray[np.float64]
 Scores = NDArray[np.float32]
@@ -53,20 +53,18 @@ class Mixture:
     """
 
     def __init__(self, teachers: Sequence[Scores]) -> None:
-        self._teachers = []
-        for scores in map(torch.from_numpy, teachers):
-            known = ~torch.isnan(scores)
-            self._teachers.append((min_max(scores, known), known))
+        raw = [torch.from_numpy(scores) for scores in teachers]
+        self._known = [~scores.isnan() for scores in raw]
+        self._combination = Combination(list(zip(raw, self._known, strict=True)))
 
     def at(self, weights: Sequence[float]) -> Scores:
-        """[queries, candidates]; NaN where no teacher of a positive weight knows the score."""
-        mixed, known = combine(
-            [
-                (scores, known, weight)
-                for (scores, known), weight in zip(self._teachers, weights, strict=True)
-            ],
-            1.0,
-        )
+        """[queries, candidates]; NaN where no teacher of a positive weight knows the score.
+
+        Of a query whose candidates no teacher tells apart, those that are known are equal.
+        """
+        mixed, known = self._combination.at(weights)
+        asked = torch.stack([there for there, weight in zip(self._known, weights, strict=True) if weight > 0])
+        known = known | (asked.any(0) & ~known.any(1, keepdim=True))
         return mixed.masked_fill(~known, torch.nan).numpy()
 
 

@@ -53,8 +53,9 @@ def test_in_batch_and_pair_teachers_together(tmp_path: Path) -> None:
     # columns: aaaaaaaaa, a, aaa; own candidates of q: a, aaa; of qq: aaaaaaaaa
     own = np.array([[False, True, True], [True, False, False]])
     target, known = prepared.scores(torch.tensor([0, 1]), torch.tensor([3, 0, 1]), own)
-    # lengths: 9, 1, 3 -> 1, 0, .25 for both queries. pairs: q: a 4, aaa 2 -> 1, 0; qq: one candidate -> 0
-    torch.testing.assert_close(target, torch.tensor([[10.0, 5.0, 1.25], [5.0, 0.0, 2.5]]))
+    # lengths: 9, 1, 3 -> 1, 0, .25 for both queries. pairs: q: a 4, aaa 2 -> .25, 0, as the lengths' 0 and .25;
+    # qq: of one candidate nothing is known
+    torch.testing.assert_close(target, torch.tensor([[10.0, 1.25, 1.25], [10.0, 0.0, 2.5]]))
     assert known.all()
     assert target.dtype == torch.float32
 
