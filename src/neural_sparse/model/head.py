@@ -24,8 +24,8 @@ def pooled_logits(hidden: Tensor, offsets: Tensor, weight: Tensor, bias: Tensor 
     hidden: [tokens, width], packed (no padding); offsets: int64 [texts + 1], text i owns the rows
     offsets[i]:offsets[i + 1]; weight: [vocabulary, width]; bias: [vocabulary] or None.
     Returns float32 [texts, vocabulary] (float64 for float64 input). A text without tokens gives zeros; NaN
-    anywhere in a column reaches the output. Differentiable in hidden, weight and bias; where tokens tie, the
-    first gets the gradient. Under autocast the products run in its dtype and accumulate in float32.
+    anywhere in a column reaches the output. Differentiable in hidden, weight and bias; where computed
+    scores tie, the first token gets the gradient. Under autocast the products run in its dtype and accumulate in float32.
     """
     dtype = torch.promote_types(hidden.dtype, weight.dtype)
     device = hidden.device.type
