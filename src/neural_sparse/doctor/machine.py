@@ -59,7 +59,8 @@ def machine_findings(folder: Path = Path(), compile_too: bool = True) -> list[Fi
     else:
         driver = shutil.which("nvidia-smi") is not None or Path("/proc/driver/nvidia/version").exists()
         findings.append(rules.device("Apple GPU" if mps else None, cores=cores, driver=driver))
-    findings.append(rules.bf16(native_bf16(kind), accelerator=kind == "cuda"))
+    devices = [f"cuda:{number}" for number in range(torch.cuda.device_count())] if cuda else [kind]
+    findings.append(rules.bf16(all(map(native_bf16, devices)), accelerator=cuda))
     if compile_too:
         findings.append(rules.compilation(try_compile(kind)))
     findings.append(rules.memory("memory", *_memory()))

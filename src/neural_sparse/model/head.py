@@ -25,7 +25,8 @@ def pooled_logits(hidden: Tensor, offsets: Tensor, weight: Tensor, bias: Tensor 
     offsets[i]:offsets[i + 1]; weight: [vocabulary, width]; bias: [vocabulary] or None.
     Returns float32 [texts, vocabulary] (float64 for float64 input). A text without tokens gives zeros; NaN
     anywhere in a column reaches the output. Differentiable in hidden, weight and bias; where computed
-    scores tie, the first token gets the gradient. Under autocast the products run in its dtype and accumulate in float32.
+    scores tie, the first token gets the gradient. Under autocast the products run in its dtype and accumulate
+    in float32.
     """
     dtype = torch.promote_types(hidden.dtype, weight.dtype)
     device = hidden.device.type

@@ -1,8 +1,9 @@
 """The fused head on CPU: torch multiplies one cache-sized block of scores, numba reduces it while it is hot.
 
-Each thread owns whole blocks of the vocabulary, so nothing is shared. The width of blocks, which follows from
-the number of threads, may change the rounding of products, and nothing else does. The reduction also notes the winning token of each (text, dimension), which costs a few
-per cent of the product; the backward pass then needs no scores at all, however many dimensions are active.
+Each thread owns whole blocks of the vocabulary, so nothing is shared; of the result, only the rounding of products
+may depend on the number of threads, by the width of the blocks. The reduction also notes the winning token of each
+(text, dimension), which costs a few per cent of the product; the backward pass then needs no scores at all, however
+many dimensions are active.
 """
 
 import functools

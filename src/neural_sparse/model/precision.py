@@ -4,10 +4,32 @@ from __future__ import annotations
 
 import torch
 
+NATIVE = (8, 0)  # compute capability; every ROCm architecture that torch runs on is above it
+
 
 def native_bf16(device: torch.device | str) -> bool:
-    """Whether the device multiplies bfloat16 matrices in hardware, several times faster than float32."""
-    kind = torch.device(device).type
-    if kind == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return kind == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16"))
+    """Whether the device multiplies bfloat16 matrices in hardware, several times faster than float32.
+
+    NVIDIA from compute capability 8.0 (Ampere) on, AMD's, and processors with AMX. Others (V100, T4, Apple's
+    GPUs, processors without AMX) compute in float32, which is never wrong.
+    """
+    device = torch.device(device)
+    if device.type == "cuda":
+        # torch.cuda.is_bf16_supported() counts devices that emulate bfloat16, more slowly than float32, and asks the
+        # current device.
+        return torch.cuda.is_available() and torch.cuda.get_device_capability(device) >= NATIVE
+    return device.type == "cpu" and _amx()
+
+
+def wanted_bf16(wanted: bool | None, device: torch.device | str) -> bool:
+    """A recipe's `bf16`: what it says, or where the device has it if None."""
+    return native_bf16(device) if wanted is None else wanted
+
+
+def _amx() -> bool:
+    if hasattr(torch.cpu, "get_capabilities"):
+        return bool(torch.cpu.get_capabilities().get("amx_bf16"))
+    asked = getattr(
+        torch.cpu, "_is_amx_tile_supported", None
+    )  # torch 2.6: all with tiles multiply bfloat16 in them
+    return asked is not None and bool(asked())

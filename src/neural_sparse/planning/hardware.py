@@ -168,7 +168,7 @@ def this_machine(folder: str | Path = ".") -> Hardware:
         known = {
             "devices": torch.cuda.device_count(),
             "device_memory_gb": about.total_memory / 1e9,
-            "tflops": next((peak for part, peak in _PEAKS if part in about.name), 100.0),
+            "tflops": next((peak for part, peak in _PEAKS if part in about.name), _peak_unknown(0)),
             "step_seconds": 0.05,
             "batch_seconds": 0.01,
         }
@@ -180,6 +180,13 @@ def this_machine(folder: str | Path = ".") -> Hardware:
         source="read from this machine; its cores taken to be as fast as those measured unless --measure times them",
         **known,
     )
+
+
+def _peak_unknown(device: int) -> float:
+    """Without bfloat16 the products are in float32: T4 8, V100 16 by the vendor's data sheets."""
+    from neural_sparse.model.precision import native_bf16
+
+    return 100.0 if native_bf16(f"cuda:{device}") else 10.0
 
 
 _PEAKS = (("GB10", 125.0), ("H100", 989.0), ("H200", 989.0), ("A100", 312.0))

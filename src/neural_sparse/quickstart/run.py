@@ -23,7 +23,7 @@ from neural_sparse.files import write_json, write_text
 from neural_sparse.idf import compute_idf_weights, save_idf_weights
 from neural_sparse.mining.candidates import hard_negatives
 from neural_sparse.model.encoder import NeuralSparseEncoder
-from neural_sparse.model.precision import native_bf16
+from neural_sparse.model.precision import wanted_bf16
 from neural_sparse.quickstart.data import QuickstartData, quickstart_data
 from neural_sparse.quickstart.explained_search import (
     ExplainedHit,
@@ -136,7 +136,7 @@ def quickstart(
         model_folder = finished_model(recipe) or train(recipe, data=work.training, teachers=prepared)
     with stages("Evaluating every system on the held-out queries"):
         student = NeuralSparseEncoder(model_folder)
-        bf16 = native_bf16(student.device)
+        bf16 = wanted_bf16(recipe.bf16, student.device)
         vectors = student.encode_documents(work.collection.texts, show_progress=True, bf16=bf16)
         start_vectors = start.encode_documents(work.collection.texts, show_progress=True, bf16=bf16)
         evaluations = [

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from neural_sparse.config import Recipe, TeacherConfig, TeacherKind
-from neural_sparse.model.precision import native_bf16
+from neural_sparse.model.precision import wanted_bf16
 from neural_sparse.teachers.bm25 import BM25Teacher
 from neural_sparse.teachers.cross_encoder import CrossEncoderTeacher
 from neural_sparse.teachers.dense import DenseTeacher
@@ -42,12 +42,9 @@ class TeacherBuilder:
 
     @cached_property
     def _precision(self) -> str:
-        bf16 = self.bf16
-        if bf16 is None:
-            from sentence_transformers.util import get_device_name
+        from sentence_transformers.util import get_device_name
 
-            bf16 = native_bf16(get_device_name())
-        return "bfloat16" if bf16 else "float32"
+        return "bfloat16" if wanted_bf16(self.bf16, get_device_name()) else "float32"
 
     def named(self, kind: TeacherKind, name: str) -> Teacher:
         """The teacher of this kind and name; nothing is loaded yet."""

@@ -12,7 +12,7 @@ from neural_sparse.evaluation.cost import measure_cost
 from neural_sparse.evaluation.measures import evaluate_run
 from neural_sparse.evaluation.runs import run_from_hits
 from neural_sparse.model.encoder import NeuralSparseEncoder
-from neural_sparse.model.precision import native_bf16
+from neural_sparse.model.precision import wanted_bf16
 from neural_sparse.search import SparseIndex
 
 MEASURE = "nDCG@10"
@@ -59,8 +59,9 @@ class DevEvaluator(BaseEvaluator):
 
     def __call__(self, model: Any, *args: Any, **kwargs: Any) -> dict[str, float]:
         encoder: NeuralSparseEncoder = getattr(model, "module", model)
-        bf16 = native_bf16(encoder.device) if self.bf16 is None else self.bf16
-        documents = encoder.encode_documents(self.collection.texts, bf16=bf16)
+        documents = encoder.encode_documents(
+            self.collection.texts, bf16=wanted_bf16(self.bf16, encoder.device)
+        )
         queries = encoder.encode_queries(list(self.collection.queries.values()))
         hits = SparseIndex.build(documents, self.collection.doc_ids).search(
             queries, min(100, len(self.collection.doc_ids))

@@ -27,7 +27,7 @@ from neural_sparse.errors import InputError
 from neural_sparse.mining import Mined, Miner, MiningOptions, Sources, student_source
 from neural_sparse.mining.miner import data_digest
 from neural_sparse.model.encoder import NeuralSparseEncoder
-from neural_sparse.model.precision import native_bf16
+from neural_sparse.model.precision import wanted_bf16
 from neural_sparse.parts import Parts
 from neural_sparse.teachers.build import TeacherBuilder
 from neural_sparse.teachers.cache import TeacherCache
@@ -117,7 +117,7 @@ class RunNegatives:
         if number or "student" in recipe.negatives:
             if self.model is None:
                 raise InputError("negatives that the student finds are mined when training starts")
-            bf16 = native_bf16(self.model.device) if recipe.bf16 is None else recipe.bf16
+            bf16 = wanted_bf16(recipe.bf16, self.model.device)
             named.append(student_source(self.model, self.data, {"number": number}, bf16))
         margins = recipe.negatives_absolute_margin, recipe.negatives_relative_margin
         compares = any(margin is not None for margin in margins) and recipe.margin_teacher

@@ -18,7 +18,7 @@ from neural_sparse.evaluation.sources import load_collection
 from neural_sparse.idf import IdfWeights
 from neural_sparse.losses.idf_aware import IDFAwareLoss
 from neural_sparse.model.encoder import NeuralSparseEncoder
-from neural_sparse.model.precision import native_bf16
+from neural_sparse.model.precision import wanted_bf16
 from neural_sparse.teachers.ensemble import PreparedEnsemble
 from neural_sparse.training.batches import Collator, Schedule, TermTargets
 from neural_sparse.training.cost_target import CostTarget, query_share
@@ -81,9 +81,6 @@ def build_trainer(
         temperature=recipe.temperature,
         term_weight=recipe.term_weight,
     )
-    bf16 = recipe.bf16
-    if bf16 is None:
-        bf16 = native_bf16(model.device)
     if "tensorboard" in recipe.report_to:
         os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(Path(recipe.output) / "tensorboard"))
     save_steps = recipe.eval_steps or recipe.save_steps or max(1, recipe.num_steps // 10)
@@ -104,7 +101,7 @@ def build_trainer(
         warmup_steps=recipe.warmup_steps,
         max_grad_norm=recipe.max_grad_norm,
         lr_scheduler_type="linear",
-        bf16=bf16,
+        bf16=wanted_bf16(recipe.bf16, model.device),
         use_cpu=model.device.type == "cpu",
         seed=recipe.seed,
         save_strategy="steps",

@@ -9,6 +9,7 @@ import torch
 
 from neural_sparse.errors import InputError
 from neural_sparse.losses.idf_aware import IDFAwareLoss
+from neural_sparse.model.precision import native_bf16
 from neural_sparse.teachers.ensemble import EnsembleTeacher
 from neural_sparse.tokens import tokenize
 from neural_sparse.training.batches import pad
@@ -25,6 +26,8 @@ def train_step(
     max_grad_norm: float = 1.0,
 ) -> dict[str, float]:
     """Forward, backward and one optimiser step; `neural_sparse.train` does this and everything around it.
+
+    In bfloat16 on a GPU that multiplies it, in float32 elsewhere.
 
     Args:
         batch: "queries", B texts, and "documents", B lists of as many texts each, the relevant one first
@@ -57,7 +60,8 @@ def train_step(
         known = ~targets.isnan()
         targets = targets.nan_to_num()
     model.train()
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+    half = device.type == "cuda" and native_bf16(device)
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
         documents = model(ids, mask)
     parts = loss_fn(query_ids, query_mask, documents, targets, known)
     loss = parts["loss"]
