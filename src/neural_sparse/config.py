@@ -140,6 +140,8 @@ class Recipe:
         refresh_negatives_steps: mine anew, with the student among the sources, every so many optimiser
             steps; the documents are encoded each time. Never if None.
         learning_rate, weight_decay, warmup_steps, max_grad_norm: AdamW with a linear schedule.
+        collapse_guard: stop a run whose documents become empty or dense, or stay dense although FLOPS outweighs the
+            rest of the loss; False lets it go on.
         bf16: mixed precision; where the device has it if None.
         gradient_checkpointing: less memory, more time.
         cache_tokens: tokens the transformer takes at once; the backward pass runs it again piece by piece
@@ -199,6 +201,7 @@ class Recipe:
     weight_decay: float = 0.01
     warmup_steps: int = 2000
     max_grad_norm: float = 1.0
+    collapse_guard: bool = True
     bf16: bool | None = None
     gradient_checkpointing: bool = False
     cache_tokens: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 
 import torch
@@ -10,9 +11,13 @@ from torch import Tensor
 from neural_sparse.distributed import ranks
 from neural_sparse.errors import InputError
 
+logger = logging.getLogger(__name__)
+
 MOST_FREQUENT = 10  # dimensions whose saturation is watched
 WINDOW = 10  # steps that are averaged before anything is concluded
-PATIENCE = 100  # steps after the ramp in which a dense model must grow sparser
+PATIENCE = 100  # steps after the ramp in which a dense model must grow sparser, at least
+TRAVEL = 2e-3  # sum of their learning rates, at least
+WORTH = 1.0  # of ranking, in nats: even a query whose ranking loss has gone would lose about so much without documents
 EMPTY = 0.5  # terms per document
 DENSE = 0.25  # share of the vocabulary
 
@@ -74,6 +79,17 @@ class CollapseGuard:
 
     All is counted in optimiser steps, whatever the accumulation.
 
+    Documents that are dense from the start stop a run only if they cannot be meant so: if lambda * FLOPS outweighs
+    the rest of the loss. FLOPS is homogeneous of degree two, so making all weights smaller by a share x lowers the
+    loss by 2 x lambda * FLOPS; once that is more than ranking is worth as a whole (its loss, or about one nat, what
+    a query loses with documents that say nothing), staying dense is no compromise of the two: the weights do not
+    move. Under a smaller lambda it is one, which pre-training wants: 1e-7 times the FLOPS of dense documents (26,000
+    with 105,879 tokens of weight 0.5) is .003 of a loss of about 1. That is told, once.
+
+    AdamW moves a parameter by about the learning rate per step, so weights are given the time to move: `PATIENCE`
+    steps, and more where their learning rates add up to less than `TRAVEL`, as 100 steps of 2e-5 do. That moves a
+    logit, the product with a normalised hidden state of 128 to 768 dimensions, by about .2 to 1.2.
+
     Args:
         vocab_size: dimensions.
         ramp_steps: steps until lambda has its full weight.
@@ -82,46 +98,55 @@ class CollapseGuard:
     def __init__(self, vocab_size: int, ramp_steps: int) -> None:
         self.vocab_size = vocab_size
         self.ramp_steps = ramp_steps
-        self._means: deque[float] = deque(maxlen=PATIENCE)  # mean of the window that ended at each step
+        # Step, learning rates added up to it, mean of the window that ended there; the first is what the last is
+        # compared with, once it is far enough behind.
+        self._past: deque[tuple[int, float, float]] = deque()
         self._window: deque[float] = deque(maxlen=WINDOW)
+        self._outweighed: deque[bool] = deque(maxlen=WINDOW)
         # The sparsest so far, not the start: a run may thin from a dense start and diverge afterwards.
         self._sparsest = 0.0
+        self._travelled = 0.0
         self._step: int | None = None
         self._parts = 0  # micro-batches of the step
+        self._told = False
 
-    def check(self, step: int, terms: float, settings: str) -> None:
+    def check(
+        self, step: int, terms: float, settings: str, flops: float, rest: float, learning_rate: float
+    ) -> None:
         """
         Args:
             step: optimiser steps so far; micro-batches of one step have the same.
             terms: non-zero terms per document in this micro-batch.
             settings: the keys that decide it, for the message.
+            flops: lambda * FLOPS of this micro-batch.
+            rest: its loss without that.
+            learning_rate: of this step.
 
         Raises:
             InputError: a collapse, with the keys to change.
         """
+        outweighed = flops > max(rest, WORTH)
         further = step == self._step
         if further:
             self._parts += 1
             self._window[-1] += (terms - self._window[-1]) / self._parts
+            self._outweighed[-1] &= outweighed
         else:
             self._step, self._parts = step, 1
+            self._travelled += learning_rate
             self._window.append(terms)
+            self._outweighed.append(outweighed)
         if len(self._window) == 1:  # not yet trained: a run may become dense before the first window is full
             self._sparsest = self._window[0]
         if len(self._window) < WINDOW:
             return
         mean = sum(self._window) / WINDOW
-        before = self._means[0] if len(self._means) == PATIENCE else None
-        if further and self._means:
-            self._means[-1] = mean
-        else:
-            self._means.append(mean)
-        dense = DENSE * self.vocab_size
         if mean < EMPTY:
             raise InputError(
                 f"step {step}: documents have become empty ({mean:.2g} terms each): the FLOPS penalty has outweighed "
                 f"everything else. Make lambda_flops or learning_rate smaller, or flops_ramp_steps longer ({settings})"
             )
+        dense = DENSE * self.vocab_size
         if mean > max(dense, 2 * self._sparsest):
             raise InputError(
                 f"step {step}: documents have become dense ({self._sparsest:,.0f} terms each at their sparsest, now "
@@ -129,10 +154,38 @@ class CollapseGuard:
                 f"Make learning_rate smaller or warmup_steps longer ({settings})"
             )
         self._sparsest = min(self._sparsest, mean)
-        settled = step > self.ramp_steps + PATIENCE + WINDOW
-        if settled and before is not None and mean > dense and mean > 0.9 * before:
+        before = self._before(step, mean)
+        if before is None or mean <= dense or mean <= 0.9 * before[1]:
+            return
+        if before[0] <= self.ramp_steps + WINDOW:  # lambda had not its full weight yet
+            return
+        found = (
+            f"step {step}: documents stay dense ({mean:,.0f} terms each of {self.vocab_size:,}, {before[1]:,.0f} "
+            f"{step - before[0]} steps ago)"
+        )
+        if all(self._outweighed):
             raise InputError(
-                f"step {step}: documents stay dense ({mean:,.0f} terms each of {self.vocab_size:,}, {before:,.0f} "
-                f"{PATIENCE} steps ago) although the FLOPS penalty has its full weight. Make lambda_flops "
-                f"larger ({settings})"
+                f"{found} although FLOPS is {flops:.3g} of a loss of {flops + rest:.3g}: they do not move. Make "
+                f"learning_rate or max_grad_norm larger ({settings})"
             )
+        if not self._told and not ranks.rank():
+            logger.warning(
+                "%s: with lambda_flops FLOPS is %.2g of a loss of %.3g. That is meant so in pre-training; fine-tuning "
+                "needs a larger lambda_flops (%s)",
+                *(found, flops, flops + rest, settings),
+            )
+            self._told = True
+
+    def _before(self, step: int, mean: float) -> tuple[int, float] | None:
+        """Step and mean of the last window far enough behind this one, which is added; None before there is one."""
+        if self._past and self._past[-1][0] == step:
+            self._past.pop()
+        self._past.append((step, self._travelled, mean))
+
+        def far(past: tuple[int, float, float]) -> bool:
+            return step - past[0] >= PATIENCE and self._travelled - past[1] >= TRAVEL
+
+        while len(self._past) > 1 and far(self._past[1]):
+            self._past.popleft()
+        first = self._past[0]
+        return (first[0], first[2]) if far(first) else None

@@ -30,7 +30,9 @@ EARLIER_MODEL = (
     "earlier_model"  # final_model of a finished run that goes on with another recipe, or starts anew
 )
 # Keys that may differ between a run and its resumption: they change no weight.
-FREE_KEYS = frozenset({"output", "teacher_cache", "logging_steps", "save_steps", "save_total_limit"})
+FREE_KEYS = frozenset(
+    {"output", "teacher_cache", "logging_steps", "save_steps", "save_total_limit", "collapse_guard"}
+)
 
 
 def claim(output: Path, recipe: Recipe, overwrite: bool, resume_anyway: bool = False) -> Path | None:

@@ -138,6 +138,7 @@ def build_trainer(
         schedule=schedule,
         collator=collator,
         cost=cost,
+        collapse_guard=recipe.collapse_guard,
         callbacks=callbacks,
         evaluator=evaluator,
     )

@@ -117,13 +117,14 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
         schedule: Schedule,
         collator: Collator,
         cost: CostTarget | None = None,
+        collapse_guard: bool = True,
         **kwargs: Any,
     ) -> None:
         self.schedule = schedule
         self.collator = collator
         self.batches: Prefetch[dict[str, Any]] | None = None  # those of the run, while it trains
         self._readable: int | None = None
-        self.collapse = CollapseGuard(len(loss.idf), loss.ramp_steps)
+        self.collapse = CollapseGuard(len(loss.idf), loss.ramp_steps) if collapse_guard else None
         super().__init__(loss=Objective(kwargs["model"], loss), data_collator=collator, **kwargs)  # type: ignore[arg-type]
         self.add_callback(StepClock(loss))
         floored = [
@@ -197,17 +198,20 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
         loss = parts.pop("loss")
         if not torch.isfinite(loss):
             raise InputError(_diverged(self.state.global_step, self.args, parts))
-        self._check_collapse(parts["nonzero_terms"])
+        if self.collapse is not None:
+            self._check_collapse(self.collapse, loss.detach(), parts)
         self.track_loss_components(parts)
         return (loss, {}) if return_outputs else loss
 
-    def _check_collapse(self, terms: Tensor) -> None:
+    def _check_collapse(self, guard: CollapseGuard, total: Tensor, parts: dict[str, Tensor]) -> None:
         loss = self.loss.loss  # type: ignore[union-attr,attr-defined]
         settings = (
             f"now lambda_flops={loss.lambda_flops:g}, flops_ramp_steps={loss.ramp_steps}, "
             f"learning_rate={self.args.learning_rate:g}, warmup_steps={self.args.warmup_steps}; checkpoints are kept"
         )
-        self.collapse.check(self.state.global_step, float(terms), settings)
+        of_flops = loss.current_lambda * parts["flops"].detach()
+        terms, flops, rest = torch.stack([parts["nonzero_terms"], of_flops, total - of_flops]).tolist()
+        guard.check(self.state.global_step, terms, settings, flops, rest, self._get_learning_rate())
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if "loss" in logs:

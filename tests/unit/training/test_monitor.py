@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pytest
 import torch
 
+from neural_sparse.config import read_recipe
 from neural_sparse.errors import InputError
 from neural_sparse.training.monitor import (
     PATIENCE,
@@ -41,14 +44,25 @@ def test_agreement_counts_queries_with_something_to_compare() -> None:
     assert teacher_agreement(scores[2:], targets[2:], known[2:]).isnan()
 
 
-def run(terms: list[float], vocabulary: int = 1000, ramp: int = 50, accumulation: int = 1) -> int | None:
+PRESSED = (9.0, 1.0)  # lambda * FLOPS, and the rest of the loss
+
+
+def run(
+    terms: Iterable[float],
+    vocabulary: int = 1000,
+    ramp: int = 50,
+    accumulation: int = 1,
+    loss: tuple[float, float] = PRESSED,
+    learning_rate: float = 2e-5,
+) -> int | None:
     """Step at which the run is stopped."""
     guard = CollapseGuard(vocabulary, ramp)
     for step, value in enumerate(terms):
         for part in range(accumulation):
             try:
                 # Micro-batches of a step differ, their mean is the step's.
-                guard.check(step, value * (1 + (part - (accumulation - 1) / 2) / 10), "now lambda_flops=0.1")
+                here = value * (1 + (part - (accumulation - 1) / 2) / 10)
+                guard.check(step, here, "now lambda_flops=0.1", *loss, learning_rate)
             except InputError:
                 return step
     return None
@@ -57,9 +71,9 @@ def run(terms: list[float], vocabulary: int = 1000, ramp: int = 50, accumulation
 def test_the_message_names_the_keys() -> None:
     guard = CollapseGuard(1000, 50)
     for step in range(WINDOW - 1):
-        guard.check(step, 0.0, "now 0.1")
+        guard.check(step, 0.0, "now 0.1", *PRESSED, 1e-5)
     with pytest.raises(InputError, match=r"become empty.*lambda_flops.*now 0\.1"):
-        guard.check(WINDOW, 0.0, "now 0.1")
+        guard.check(WINDOW, 0.0, "now 0.1", *PRESSED, 1e-5)
 
 
 def test_a_healthy_run_goes_on() -> None:
@@ -85,6 +99,49 @@ def test_a_cold_start_may_be_dense_while_it_thins() -> None:
     stopped = run([1000.0] * 600)
     assert stopped is not None
     assert 50 + PATIENCE <= stopped <= 50 + PATIENCE + 2 * WINDOW
+
+
+def test_dense_documents_under_little_pressure_are_told_of_and_no_collapse(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The recipe `pretrain` from a start that thins by a tenth in 50,000 steps, and one that does not thin."""
+    recipe = read_recipe("pretrain")
+    vocabulary, ramp = 105_879, recipe.num_steps // 3
+    dense = vocabulary * 0.25  # FLOPS if every weight is 0.5
+    loss = (recipe.lambda_flops * dense, 0.4)
+    rng = np.random.default_rng(0)
+    noise = rng.normal(1, 0.02, ramp + 2000)
+    slow = 50_000 * 0.9 ** (np.arange(ramp + 2000) / 50_000)
+    for terms in (slow * noise, 50_000 * noise):
+        caplog.clear()
+        assert run(terms, vocabulary, ramp, 1, loss, recipe.learning_rate) is None
+        (told,) = caplog.messages  # once
+        assert "FLOPS is 0.0026 of a loss of 0.403. That is meant so in pre-training" in told
+    # Under the pressure of fine-tuning the same documents are stuck.
+    loss = (0.02 * dense, 0.4)
+    stopped = run(50_000 * noise, vocabulary, ramp, 1, loss, recipe.learning_rate)
+    assert stopped is not None
+    assert ramp + PATIENCE < stopped < ramp + PATIENCE + 5 * WINDOW
+
+
+def test_a_loss_that_ranking_has_left_does_not_make_little_pressure_large() -> None:
+    assert run([900.0] * 600, loss=(0.0026, 0.0001)) is None
+
+
+def test_small_learning_rates_are_given_longer() -> None:
+    """Two millionths need 1,000 steps to move weights as far as two hundred-thousandths do in 100."""
+    thinning = 1000 * np.exp(-np.arange(900) / 900)  # by a tenth in 100 steps, hardly
+    assert run(thinning * np.linspace(1, 1.2, 900), learning_rate=2e-6) is None
+    stopped = run([1000.0] * 1500, learning_rate=2e-6)
+    assert stopped is not None
+    assert 50 + 1000 <= stopped <= 50 + 1000 + 3 * WINDOW
+    assert run([1000.0] * 600, learning_rate=0.0) is None  # the doctor's, before the run
+
+
+def test_pressure_counts_if_it_lasts() -> None:
+    guard = CollapseGuard(1000, 50)
+    for step in range(600):  # every ninth step has little
+        guard.check(step, 900.0, "", *((0.1, 1.0) if step % 9 == 0 else PRESSED), 2e-5)
 
 
 @pytest.mark.parametrize(

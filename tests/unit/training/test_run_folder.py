@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from neural_sparse.data.training_set import TrainingSet
 from neural_sparse.doctor import examine
 from neural_sparse.errors import InputError
 from neural_sparse.files import read_json, write_text
+from neural_sparse.training import monitor
 from neural_sparse.training.monitor import CollapseGuard
 from neural_sparse.training.run_folder import changes, claim, dev_history, finished_model
 from neural_sparse.training.train import train
@@ -117,10 +119,10 @@ def test_a_run_that_stops_itself_leaves_what_it_logged(
     output = Path(recipe.output)
     healthy = CollapseGuard.check
 
-    def stop(self: CollapseGuard, step: int, terms: float, settings: str) -> None:
+    def stop(self: CollapseGuard, step: int, *figures: Any) -> None:
         if step == 3:
             raise error
-        healthy(self, step, terms, settings)
+        healthy(self, step, *figures)
 
     monkeypatch.setattr(CollapseGuard, "check", stop)
     with pytest.raises(InputError, match=message):
@@ -134,6 +136,31 @@ def test_a_run_that_stops_itself_leaves_what_it_logged(
     monkeypatch.undo()
     train(recipe, data=data)  # goes on
     assert "stopped" not in read_json(output / "metrics.json")
+
+
+def test_documents_that_stay_dense(
+    recipe: Recipe, data: TrainingSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although FLOPS is nearly all of the loss: the weights hardly move. Without the guard the same run goes on."""
+    monkeypatch.setattr(monitor, "PATIENCE", 4)
+    monkeypatch.setattr(monitor, "WINDOW", 3)
+    monkeypatch.setattr(monitor, "DENSE", 0.01)
+    dense = replace(
+        recipe,
+        num_steps=14,
+        save_steps=100,
+        flops_ramp_steps=0,
+        learning_rate=1e-3,
+        max_grad_norm=1e-12,  # below Adam's epsilon: nothing moves
+        lambda_flops=10.0,
+    )
+    with pytest.raises(
+        InputError, match=r"documents stay dense .* Make learning_rate or max_grad_norm larger"
+    ):
+        train(dense, data=data)
+    assert read_json(Path(recipe.output) / "metrics.json")["steps"] < 14
+    train(replace(dense, collapse_guard=False), data=data)
+    assert read_json(Path(recipe.output) / "metrics.json")["steps"] == 14
 
 
 def test_a_finished_run_that_goes_on_with_another_recipe_is_finished_no_more(
