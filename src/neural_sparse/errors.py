@@ -6,3 +6,7 @@ class InputError(ValueError):
 
     The command line prints the message alone and exits with status 2; anything else keeps its traceback.
     """
+
+
+class NoJudgementsError(InputError):
+    """A collection has no judgements of the split that was asked for."""

@@ -129,7 +129,7 @@ def command(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 def in_process(folder: Path, settings: list[str], trials: int | None = None) -> None:
     sweep_command(
-        str(folder / "recipe.yaml"), settings, [str(folder / "collection")], "test", 0.5, [], trials, False
+        str(folder / "recipe.yaml"), settings, [str(folder / "collection")], None, None, [], trials, False
     )
 
 
@@ -222,11 +222,11 @@ def test_figures_are_means_and_kept(folder: Path, swept: Path, tmp_path: Path) -
     half.qrels = {key: half.qrels[key] for key in half.queries}
     half.save(tmp_path / "half")
     names = [str(folder / "collection"), str(tmp_path / "half")]
-    single = [Judge.of([], [name]).model(run / "final_model") for name in names]
+    single = [Judge.of([], [name]).model(run / "final_model").figures for name in names]
     both = Judge.of([], names)
     expected = {key: (single[0][key] + single[1][key]) / 2 for key in single[0]}
     kept = (run / "judged.json").read_bytes()
-    assert both.model(run / "final_model") == pytest.approx(expected)
+    assert both.model(run / "final_model").figures == pytest.approx(expected)
     assert (run / "judged.json").read_bytes() == kept  # nothing was encoded again
     assert len(json.loads(kept)["judged"]) == 2
 

@@ -26,9 +26,16 @@ def sweep(
         help="What the runs are judged on: a folder in BEIR layout, or a name. Repeatable: figures are means.",
         show_default="the recipe's dev collection",
     ),
-    split: str = typer.Option("test", help="Which qrels/SPLIT.tsv of the collections."),
-    within: float = typer.Option(
-        0.5, min=0, help="Points of nDCG@10 that a cheaper run may lose and still be recommended."
+    split: str | None = typer.Option(
+        None,
+        help="Which qrels/SPLIT.tsv of the collections.",
+        show_default="dev, or else train where it is not trained on, or else test, with a warning",
+    ),
+    within: float | None = typer.Option(
+        None,
+        min=0,
+        help="Points of nDCG@10 that a cheaper run may lose and still be recommended.",
+        show_default="what a paired test does not find significant",
     ),
     reference: list[str] = typer.Option(
         [], help="A system to show beside the runs: NAME=NDCG,FLOPS, nDCG@10 from 0 to 1. Repeatable."
@@ -76,7 +83,7 @@ def sweep(
     console = Console(width=None if Console().is_terminal else 120)
     judge = Judge.of([one.recipe for one in plan.runs], collection, split)
     options: dict[str, Any] = {
-        "within": within / 100,
+        "within": None if within is None else within / 100,
         "references": [*published(judge.collections), *given],
         "overwrite": overwrite,
         "say": lambda text: console.print(text, markup=False, highlight=False),

@@ -9,7 +9,7 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from neural_sparse.errors import InputError
+from neural_sparse.errors import InputError, NoJudgementsError
 from neural_sparse.files import read_jsonl, replacing
 from neural_sparse.urls import Location
 
@@ -54,7 +54,7 @@ class Collection:
             if not file.is_file():
                 splits = sorted(path.stem for path in (folder / "qrels").glob("*.tsv"))
                 have = f"; splits found: {', '.join(splits)}" if splits and file == qrels_file else ""
-                raise InputError(
+                raise (NoJudgementsError if file == qrels_file else InputError)(
                     f"{folder}: lacks {file.relative_to(folder)} "
                     f"(a collection is corpus.jsonl, queries.jsonl and qrels/{split}.tsv){have}"
                 )

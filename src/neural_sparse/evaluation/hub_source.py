@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from neural_sparse.data.collection import Collection, Qrels, read_qrels
-from neural_sparse.errors import InputError
+from neural_sparse.errors import InputError, NoJudgementsError
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ def read_hub_layout(name: str, texts: Path, judged: Path, split: str) -> Collect
     Raises:
         InputError: a part or a split that is lacking, an empty or repeated id, a fractional grade.
     """
+    qrels = _judgements(judged, split)  # before millions of documents are read
     corpus: dict[str, str | dict[str, str]] = {}
     for row in _rows(texts, "corpus"):
         doc_id = str(row["_id"])
@@ -48,7 +49,7 @@ def read_hub_layout(name: str, texts: Path, judged: Path, split: str) -> Collect
             raise InputError(f"{texts}: document id {doc_id!r} occurs twice")
         corpus[doc_id] = {"title": row.get("title") or "", "text": row["text"] or ""}
     queries = {str(row["_id"]): row["text"] for row in _rows(texts, "queries")}
-    return Collection.of(corpus, queries, _judgements(judged, split), name)
+    return Collection.of(corpus, queries, qrels, name)
 
 
 def _judgements(folder: Path, split: str) -> Qrels:
@@ -68,7 +69,9 @@ def _judgements(folder: Path, split: str) -> Qrels:
             if file.suffix in (".tsv", ".parquet")
         }
     )
-    raise InputError(f"{folder}: no judgements for the split {split!r}; found: {', '.join(found) or 'none'}")
+    raise NoJudgementsError(
+        f"{folder}: no judgements for the split {split!r}; found: {', '.join(found) or 'none'}"
+    )
 
 
 def _rows(folder: Path, part: str) -> Iterator[dict[str, Any]]:

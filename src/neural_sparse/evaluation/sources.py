@@ -93,6 +93,11 @@ def load_collection(name: str, split: str = "test") -> Collection:
     )
 
 
+def has_splits(name: str) -> bool:
+    """Whether a collection may have judgements of several splits; NanoBEIR and ir_datasets names stand for one."""
+    return Path(name).is_dir() or _OTHER_NAMES.get(name.lower(), name.lower()) in BEIR
+
+
 def load_queries(name: str, split: str = "test") -> dict[str, str]:
     """Judged queries of a collection by name, id -> text; its documents are not read where that can be avoided.
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-WITHIN = 0.005  # nDCG@10; less is seldom more than chance on a few hundred queries
+from neural_sparse.evaluation.significance import Comparison
+
 _ROUNDING = 1e-9  # so that a difference of exactly `within` counts as within
+LEVEL = 0.05  # of the paired test
+
+Worse = Callable[["Point", "Point"], Comparison]  # best, other -> how much the other loses
 
 
 @dataclass(frozen=True)
@@ -29,48 +33,71 @@ def pareto_front(points: Sequence[Point]) -> list[Point]:
     )
 
 
-def choose(points: Sequence[Point], within: float = WITHIN) -> Point | None:
-    """The cheapest point of those whose relevance is at most `within` below the best; None if there is no point.
+def choose(points: Sequence[Point], against: Worse | float) -> Point | None:
+    """The cheapest point that is as good as the best; None if there is no point.
 
     Of equal cost the more relevant one, of equal points the first. It is always on the front.
+
+    Args:
+        against: compares the best with another on the same queries: the other is as good unless it is significantly
+            worse. Not corrected for the number of others, for a wrong mark costs only FLOPS. A number is nDCG@10 that
+            the other may be below the best, whatever the queries say of it.
     """
     if not points:
         return None
-    best = max(point.relevance for point in points)
-    near = [point for point in points if point.relevance >= best - within - _ROUNDING]
-    return min(near, key=lambda point: (point.cost, -point.relevance))
+    best = _best(points)
+
+    def near(point: Point) -> bool:
+        if point == best:
+            return True
+        if isinstance(against, float):
+            return point.relevance >= best.relevance - against - _ROUNDING
+        return against(best, point).p_value >= LEVEL
+
+    front = [point for point in pareto_front(points) if near(point)]
+    return min(front, key=lambda point: (point.cost, -point.relevance))
+
+
+def _best(points: Sequence[Point]) -> Point:
+    return max(points, key=lambda point: (point.relevance, -point.cost))
 
 
 def recommendation(
-    points: Sequence[Point], within: float = WITHIN, failed: int = 0, bm25: float | None = None
+    points: Sequence[Point], against: Worse | float, failed: int = 0, bm25: float | None = None
 ) -> str:
     """The choice and its reason.
 
     Args:
         points: of the runs that were judged.
-        within: nDCG@10 that one may lose for a lower cost.
+        against: as `choose`.
         failed: runs that came to nothing.
         bm25: nDCG@10 of BM25 on the same collection.
     """
-    chosen = choose(points, within)
+    chosen = choose(points, against)
     if chosen is None:
         return "No run was judged, so there is nothing to recommend; the table says why they failed."
-    best = max(points, key=lambda point: (point.relevance, -point.cost))
+    best = _best(points)
     lost = 100 * (best.relevance - chosen.relevance)
     if len(points) == 1:
         text = f"{chosen.name}: the only run that was judged, so there is nothing to compare it with"
     elif chosen == best:
-        nearest = [point for point in points if point.cost < chosen.cost]
         text = f"{chosen.name}: the best nDCG@10 ({chosen.relevance:.3f}), "
-        text += (
-            f"and no cheaper run comes within {100 * within:g} points of it"
-            if nearest
-            else "and no run is cheaper"
-        )
+        if not any(point.cost < chosen.cost for point in points):
+            text += "and no run is cheaper"
+        elif isinstance(against, float):
+            text += f"and no cheaper run comes within {100 * against:g} points of it"
+        else:
+            text += "and every cheaper run is significantly worse"
     else:
         share = f"at {100 * chosen.cost / best.cost:.0f}% of the FLOPS" if best.cost else "at the same FLOPS"
         nearness = "as good as the best" if lost < 0.05 else f"within {lost:.1f} points of the best"
         text = f"{chosen.name}: {nearness} ({best.name}) {share}"
+        if not isinstance(against, float):
+            found = against(best, chosen)
+            text += (
+                f" (not significantly worse on {found.queries:,} queries: {100 * found.difference:+.1f} points, 95% "
+                f"interval {100 * found.low:+.1f} to {100 * found.high:+.1f}, p {found.p_value:.2g})"
+            )
     if bm25 is not None and chosen.relevance < bm25:
         text += f"; it is {100 * (bm25 - chosen.relevance):.1f} points below BM25, so train longer or on closer data"
     if failed:

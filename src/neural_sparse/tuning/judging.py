@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import Any
 
 from neural_sparse.config import Recipe
 from neural_sparse.data.collection import Collection
-from neural_sparse.errors import InputError
+from neural_sparse.errors import InputError, NoJudgementsError
 from neural_sparse.evaluation.evaluation import Evaluation
-from neural_sparse.evaluation.sources import expand_names, load_collection
+from neural_sparse.evaluation.sources import expand_names, has_splits, load_collection
 from neural_sparse.evaluation.systems import evaluate_bm25, evaluate_encoder
 from neural_sparse.files import read_json, write_json
 from neural_sparse.model.encoder import NeuralSparseEncoder
@@ -20,6 +21,27 @@ from neural_sparse.training.dev import MEASURE, sample
 FILE = "judged.json"  # in a run's folder
 DEPTH = 100  # documents retrieved per query
 FIGURES = (MEASURE, "FLOPS", "doc_terms")
+SPLITS = (
+    "dev",
+    "validation",
+    "train",
+    "test",
+)  # what to choose by, best first: test queries are for the report
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a system reached.
+
+    Attributes:
+        figures: nDCG@10, FLOPS and terms per document, means over the collections.
+        per_query: query id -> nDCG@10, one for each collection.
+    """
+
+    figures: dict[str, float]
+    per_query: tuple[dict[str, float], ...]
 
 
 @dataclass(frozen=True)
@@ -35,8 +57,12 @@ class Judge:
     sources: tuple[dict[str, Any], ...]
 
     @classmethod
-    def of(cls, recipes: Sequence[Recipe], names: Sequence[str] = (), split: str = "test") -> Judge:
+    def of(cls, recipes: Sequence[Recipe], names: Sequence[str] = (), split: str | None = None) -> Judge:
         """The named collections, or the recipes' dev collection, sampled as in training (with the first's seed).
+
+        Args:
+            split: which judgements; if None, those of each collection's first of dev, validation, train (unless it is
+                trained on) and test. A warning says where a choice is made by test queries.
 
         Raises:
             InputError: neither, several dev collections, or the judgements that are trained on.
@@ -45,12 +71,25 @@ class Judge:
             return cls._dev(recipes)
         collections, sources = [], []
         for name in expand_names(names):
-            if split == "train" and any(_same(name, path) for recipe in recipes for path in recipe.train):
+            trained_on = any(_same(name, path) for recipe in recipes for path in recipe.train)
+            if split == "train" and trained_on:
                 raise InputError(
                     f"{name}: its train judgements are what the recipe trains on; judge on others"
                 )
-            collections.append(load_collection(name, split))
-            sources.append(_sized({"collection": name, "split": split}, collections[-1]))
+            splits = [split] if split else ["test"]
+            if not split and has_splits(name):
+                splits = [one for one in SPLITS if one != "train" or not trained_on]
+            collection, used = _first_split(name, splits)
+            if used == "test":
+                logger.warning(
+                    "%s: the runs are chosen by its test queries, which flatters the one that is chosen; %s",
+                    name,
+                    "name its dev or train judgements (--split)"
+                    if split
+                    else "it has no dev or train judgements to choose by, so report the choice on other queries",
+                )
+            collections.append(collection)
+            sources.append(_sized({"collection": name, "split": used}, collection))
         return cls(tuple(collections), tuple(sources))
 
     @classmethod
@@ -76,8 +115,8 @@ class Judge:
         names = [collection.name for collection in self.collections]
         return ", ".join(names) if len(names) <= 3 else f"{len(names)} collections"
 
-    def model(self, model: Path) -> dict[str, float]:
-        """Mean figures of a finished run's model; kept beside it, and read from there the next time."""
+    def model(self, model: Path) -> Judged:
+        """What a finished run's model reaches; kept beside it, and read from there the next time."""
         loaded: list[NeuralSparseEncoder] = []
 
         def evaluate(collection: Collection) -> Evaluation:
@@ -88,29 +127,45 @@ class Judge:
         written = (model / "modules.json").stat().st_mtime_ns
         return self._figures(model.parent / FILE, written, evaluate)
 
-    def bm25(self, folder: Path) -> dict[str, float]:
-        """Mean figures of BM25, kept in `folder`."""
+    def bm25(self, folder: Path) -> Judged:
+        """What BM25 reaches, kept in `folder`."""
         return self._figures(
             folder / "bm25.json",
             0,
             lambda collection: evaluate_bm25(collection, DEPTH, (MEASURE,), latency_queries=0),
         )
 
-    def _figures(
-        self, file: Path, written: int, evaluate: Callable[[Collection], Evaluation]
-    ) -> dict[str, float]:
+    def _figures(self, file: Path, written: int, evaluate: Callable[[Collection], Evaluation]) -> Judged:
         kept = read_json(file) if file.is_file() else {}
         known = kept["judged"] if kept.get("written") == written else []
-        figures = []
+        found_all = []
         for collection, source in zip(self.collections, self.sources, strict=True):
-            found = next((entry["figures"] for entry in known if entry["of"] == source), None)
+            found = next((entry for entry in known if entry["of"] == source and "per_query" in entry), None)
             if found is None:
-                summary = evaluate(collection).summary()
-                found = {key: summary[key] for key in FIGURES}
-                known.append({"of": source, "figures": found})
+                evaluation = evaluate(collection)
+                summary = evaluation.summary()
+                found = {
+                    "of": source,
+                    "figures": {key: summary[key] for key in FIGURES},
+                    "per_query": evaluation.per_query[MEASURE],
+                }
+                known = [entry for entry in known if entry["of"] != source] + [found]
                 write_json(file, {"written": written, "judged": known})
-            figures.append(found)
-        return {key: sum(one[key] for one in figures) / len(figures) for key in FIGURES}
+            found_all.append(found)
+        return Judged(
+            {key: sum(one["figures"][key] for one in found_all) / len(found_all) for key in FIGURES},
+            tuple(one["per_query"] for one in found_all),
+        )
+
+
+def _first_split(name: str, splits: Sequence[str]) -> tuple[Collection, str]:
+    """A collection by the first of the splits that it has judgements of."""
+    for split in splits[:-1]:
+        try:
+            return load_collection(name, split), split
+        except NoJudgementsError:
+            continue
+    return load_collection(name, splits[-1]), splits[-1]
 
 
 def _sized(source: dict[str, Any], collection: Collection) -> dict[str, Any]:

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from neural_sparse.evaluation.significance import Comparison, compare_macro
 from neural_sparse.files import write_json, write_text
 from neural_sparse.training.dev import MEASURE
-from neural_sparse.tuning.choice import WITHIN, Point, choose, pareto_front, recommendation
+from neural_sparse.tuning.choice import Point, Worse, choose, pareto_front, recommendation
 from neural_sparse.tuning.grid import Run
 from neural_sparse.tuning.judging import FIGURES
 from neural_sparse.tuning.picture import plot_front
@@ -29,6 +30,7 @@ class Outcome:
         run: which.
         status: "waiting", "finished" or "failed".
         figures: nDCG@10, FLOPS, doc_terms.
+        per_query: query id -> nDCG@10, one for each collection.
         seconds: of training, since its last checkpoint where it was interrupted.
         reason: why it failed.
     """
@@ -38,6 +40,7 @@ class Outcome:
     figures: dict[str, float] = field(default_factory=dict)
     seconds: float | None = None
     reason: str | None = None
+    per_query: Sequence[Mapping[str, float]] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -48,6 +51,14 @@ class Outcome:
             "seconds": self.seconds,
             "reason": self.reason,
         }
+
+
+def _mean_per_query(runs: Sequence[Outcome]) -> list[dict[str, float]]:
+    """query id -> mean over runs, for each collection."""
+    return [
+        {query_id: sum(one[query_id] for one in several) / len(several) for query_id in several[0]}
+        for several in zip(*(run.per_query for run in runs), strict=True)
+    ]
 
 
 @dataclass
@@ -61,7 +72,7 @@ class SweepResult:
         bm25: figures of BM25 there.
         outcomes: one per run.
         references: systems from elsewhere.
-        within: nDCG@10 that a cheaper run may lose.
+        within: nDCG@10 that a cheaper run may lose; what is not significant if None.
     """
 
     output: Path
@@ -71,7 +82,7 @@ class SweepResult:
     bm25: dict[str, float]
     outcomes: list[Outcome] = field(default_factory=list)
     references: Sequence[Reference] = ()
-    within: float = WITHIN
+    within: float | None = None
 
     @property
     def groups(self) -> dict[str, list[Outcome]]:
@@ -96,12 +107,21 @@ class SweepResult:
 
     @property
     def chosen(self) -> Point | None:
-        return choose(self.points, self.within)
+        return choose(self.points, self._against)
 
     @property
     def recommendation(self) -> str:
         failed = sum(one.status == FAILED for one in self.outcomes)
-        return recommendation(self.points, self.within, failed, self.bm25[MEASURE])
+        return recommendation(self.points, self._against, failed, self.bm25[MEASURE])
+
+    @property
+    def _against(self) -> Worse | float:
+        return self._compared if self.within is None else self.within
+
+    def _compared(self, best: Point, other: Point) -> Comparison:
+        """Paired over the queries of each collection, each query's value the mean over the seeds."""
+        a, b = (_mean_per_query(self.groups[point.name]) for point in (best, other))
+        return compare_macro(list(zip(a, b, strict=True)))
 
     @property
     def baselines(self) -> list[Reference]:

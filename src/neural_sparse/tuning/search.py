@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from neural_sparse.config import Recipe, recipe_to_dict
 from neural_sparse.errors import InputError
-from neural_sparse.tuning.choice import WITHIN
 from neural_sparse.tuning.grid import FIXED_KEYS, Run, run_of, split_settings
 from neural_sparse.tuning.references import Reference
 
@@ -139,7 +138,7 @@ def search(
     trials: int,
     judge: Judge,
     *,
-    within: float = WITHIN,
+    within: float | None = None,
     references: Sequence[Reference] = (),
     overwrite: bool = False,
     say: Callable[[str], None] = print,

@@ -19,7 +19,6 @@ from neural_sparse.training.dev import MEASURE
 from neural_sparse.training.run_folder import CONFIG_FILE, changes, finished_model
 from neural_sparse.training.train import train
 from neural_sparse.training.trainer import checkpoints
-from neural_sparse.tuning.choice import WITHIN
 from neural_sparse.tuning.grid import Grid, Run
 from neural_sparse.tuning.judging import FILE as JUDGED_FILE
 from neural_sparse.tuning.judging import Judge
@@ -34,7 +33,7 @@ def sweep(
     grid: Grid,
     judge: Judge,
     *,
-    within: float = WITHIN,
+    within: float | None = None,
     references: Sequence[Reference] = (),
     overwrite: bool = False,
     say: Callable[[str], None] = logger.info,
@@ -49,7 +48,7 @@ def sweep(
     Args:
         grid: the runs, from `read_grid`.
         judge: what they are judged on.
-        within: nDCG@10 that a cheaper run may lose and still be recommended.
+        within: nDCG@10 that a cheaper run may lose and still be recommended; if None, what is not significant.
         references: systems to show beside the runs.
         overwrite: train all anew.
         say: told what is going on, a line at a time.
@@ -105,7 +104,7 @@ class Work:
         self.shared = shared or Shared(result.output / "shared")
         self._done = 0
         self._trained: list[float] = []  # seconds per step of runs that were trained here
-        result.bm25 = judge.bm25(result.output)
+        result.bm25 = judge.bm25(result.output).figures
 
     def do(self, one: Outcome) -> None:
         """Train and judge a run, or note why it failed; write what is known."""
@@ -121,7 +120,8 @@ class Work:
                 (Path(recipe.output) / JUDGED_FILE).unlink(missing_ok=True)
                 model = _train(recipe, self.shared, self.overwrite)
             one.seconds = read_json(model.parent / "metrics.json")["seconds"]
-            one.figures = self.judge.model(model)
+            judged = self.judge.model(model)
+            one.figures, one.per_query = judged.figures, judged.per_query
             one.status = FINISHED
             if steps:
                 self._trained.append((time.perf_counter() - started) / steps)

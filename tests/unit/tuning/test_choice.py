@@ -24,7 +24,7 @@ def test_the_front_is_what_no_other_run_beats() -> None:
 def test_equal_points_are_on_the_front_together_and_ties_on_one_axis_are_not() -> None:
     twins = [Point("a", 0.5, 1.0), Point("b", 0.5, 1.0), Point("dearer", 0.5, 2.0), Point("worse", 0.4, 1.0)]
     assert [point.name for point in pareto_front(twins)] == ["a", "b"]
-    assert choose(twins) == twins[0]
+    assert choose(twins, 0.005) == twins[0]
 
 
 def test_the_front_agrees_with_its_definition_and_holds_the_choice() -> None:
@@ -52,7 +52,7 @@ def test_the_front_agrees_with_its_definition_and_holds_the_choice() -> None:
 
 
 def test_the_cheapest_of_those_near_the_best() -> None:
-    assert recommendation(FIVE) == "0.02: within 0.3 points of the best (0.01) at 55% of the FLOPS."
+    assert recommendation(FIVE, 0.005) == "0.02: within 0.3 points of the best (0.01) at 55% of the FLOPS."
     assert choose(FIVE, 0.003).name == "0.02"  # exactly as far as allowed
     assert choose(FIVE, 0.002).name == "0.01"
     assert choose(FIVE, 1.0).name == "0.05"
@@ -79,11 +79,11 @@ def test_the_cheapest_of_those_near_the_best() -> None:
     ],
 )
 def test_words(points: list[Point], expected: str) -> None:
-    assert recommendation(points) == expected
+    assert recommendation(points, 0.005) == expected
 
 
 def test_failures_and_bm25_are_mentioned() -> None:
-    assert recommendation(FIVE[:1], failed=1).endswith("; 1 run failed.")
-    assert recommendation(FIVE, failed=2).endswith("; 2 runs failed.")
-    assert "2.1 points below BM25" in recommendation(FIVE, bm25=0.72)
-    assert "BM25" not in recommendation(FIVE, bm25=0.699)
+    assert recommendation(FIVE[:1], 0.005, failed=1).endswith("; 1 run failed.")
+    assert recommendation(FIVE, 0.005, failed=2).endswith("; 2 runs failed.")
+    assert "2.1 points below BM25" in recommendation(FIVE, 0.005, bm25=0.72)
+    assert "BM25" not in recommendation(FIVE, 0.005, bm25=0.699)

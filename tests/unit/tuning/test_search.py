@@ -11,7 +11,7 @@ from neural_sparse.config import Recipe, recipe_to_dict
 from neural_sparse.errors import InputError
 from neural_sparse.files import write_json
 from neural_sparse.tuning import sweep as module
-from neural_sparse.tuning.judging import Judge
+from neural_sparse.tuning.judging import Judge, Judged
 from neural_sparse.tuning.result import SweepResult
 from neural_sparse.tuning.search import Space, has_range, read_space, search
 
@@ -21,12 +21,12 @@ pytest.importorskip("optuna", reason="needs neural-sparse[tune]")
 class StandInJudge(Judge):
     """Cost and relevance that fall with lambda."""
 
-    def model(self, model: Path) -> dict[str, float]:
+    def model(self, model: Path) -> Judged:
         lam = float(model.parent.name.partition("=")[2].partition("__")[0])
-        return {"nDCG@10": 0.6 - lam, "FLOPS": 0.1 / lam, "doc_terms": 9.0}
+        return Judged({"nDCG@10": 0.6 - lam, "FLOPS": 0.1 / lam, "doc_terms": 9.0}, ({"q": 0.5},))
 
-    def bm25(self, folder: Path) -> dict[str, float]:
-        return {"nDCG@10": 0.4, "FLOPS": 1.0, "doc_terms": 9.0}
+    def bm25(self, folder: Path) -> Judged:
+        return Judged({"nDCG@10": 0.4, "FLOPS": 1.0, "doc_terms": 9.0}, ({"q": 0.5},))
 
 
 JUDGE = StandInJudge((), ())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,11 @@ def outcome(lam: float, seed: int, relevance: float | None, cost: float = 1.0) -
     run = Run(f"{lam:g}, {seed}", f"{lam:g}", {"lambda_flops": lam, "seed": seed}, recipe)
     if relevance is None:
         return Outcome(run, FAILED, reason="documents have\nbecome empty, all of them")
-    return Outcome(run, FINISHED, {"nDCG@10": relevance, "FLOPS": cost, "doc_terms": 80.0}, 90.0)
+    # Nine queries that each seed moves to and fro, around the same mean.
+    values = [relevance + (0.02 if (query + seed) % 3 else -0.04) for query in range(9)]
+    per_query = [{f"q{query}": value for query, value in enumerate(values)}]
+    figures = {"nDCG@10": relevance, "FLOPS": cost, "doc_terms": 80.0}
+    return Outcome(run, FINISHED, figures, 90.0, per_query=per_query)
 
 
 @pytest.fixture
@@ -50,6 +55,7 @@ def test_runs_that_differ_in_their_seed_are_one_point(result: SweepResult) -> No
         Point("0.05", 0.59, 1.4),  # of the run that did not fail
     ]
     assert [point.name for point in result.front] == ["0.02", "0.01"]
+    result.within = 0.005
     assert (
         result.recommendation
         == "0.02: within 0.4 points of the best (0.01) at 50% of the FLOPS; 1 run failed."
@@ -59,7 +65,29 @@ def test_runs_that_differ_in_their_seed_are_one_point(result: SweepResult) -> No
     assert result.chosen.name == "0.01"
 
 
+def test_a_cheaper_run_is_recommended_unless_it_is_significantly_worse(result: SweepResult) -> None:
+    # Every query of 0.02 is .004 below that of 0.01: little, and no chance.
+    assert result.chosen is not None
+    assert result.chosen.name == "0.01"
+    assert "and every cheaper run is significantly worse" in result.recommendation
+    for one in result.outcomes[2:4]:  # the same means, but now some queries gain and some lose
+        one.per_query = [
+            {
+                name: value + (0.2 if place % 2 else -0.16)
+                for place, (name, value) in enumerate(values.items())
+            }
+            for values in one.per_query
+        ]
+    assert result.chosen.name == "0.02"
+    assert re.search(
+        r"0\.02: within 0\.4 points of the best \(0\.01\) at 50% of the FLOPS \(not significantly worse on 9 queries: "
+        r"-0\.4 points, 95% interval -\d+\.\d to \+\d+\.\d, p [\d.]+\)",
+        result.recommendation,
+    )
+
+
 def test_files(result: SweepResult) -> None:
+    result.within = 0.005
     result.write()
     result.draw()
     written = read_json(result.output / "sweep.json")
@@ -85,6 +113,7 @@ def test_nothing_finished_is_written_without_a_picture(result: SweepResult) -> N
 
 
 def test_the_table_marks_the_front_and_the_recommended(result: SweepResult) -> None:
+    result.within = 0.005
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(sweep_table(result))
     lines = console.export_text().splitlines()

@@ -12,7 +12,7 @@ from neural_sparse.errors import InputError
 from neural_sparse.files import read_json, write_json
 from neural_sparse.tuning import sweep as module
 from neural_sparse.tuning.grid import Grid, read_grid
-from neural_sparse.tuning.judging import Judge
+from neural_sparse.tuning.judging import Judge, Judged
 from neural_sparse.tuning.result import SweepResult
 from neural_sparse.tuning.sweep import sweep
 
@@ -20,12 +20,12 @@ from neural_sparse.tuning.sweep import sweep
 class StandInJudge(Judge):
     """Cost by the model's folder."""
 
-    def model(self, model: Path) -> dict[str, float]:
+    def model(self, model: Path) -> Judged:
         cost = 1 / float(model.parent.name.partition("=")[2])
-        return {"nDCG@10": 0.5, "FLOPS": cost, "doc_terms": 9.0}
+        return Judged({"nDCG@10": 0.5, "FLOPS": cost, "doc_terms": 9.0}, ({"q": 0.5},))
 
-    def bm25(self, folder: Path) -> dict[str, float]:
-        return {"nDCG@10": 0.4, "FLOPS": 1.0, "doc_terms": 9.0}
+    def bm25(self, folder: Path) -> Judged:
+        return Judged({"nDCG@10": 0.4, "FLOPS": 1.0, "doc_terms": 9.0}, ({"q": 0.5},))
 
 
 JUDGE = StandInJudge((), ())
