@@ -260,7 +260,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(
         return parts
 
     monkeypatch.setattr(IDFAwareLoss, "forward", broken)
-    broken_run = replace(recipe, output=str(tmp_path / "run"))
+    # Looked at before a checkpoint is written, if no log line comes first; and told of the step it began at.
+    broken_run = replace(recipe, output=str(tmp_path / "run"), logging_steps=10)
     with pytest.raises(InputError, match=r"the loss is not finite at step 3 .*not finite: ranking") as caught:
         train(broken_run)
     assert f"the last good checkpoint is {tmp_path / 'run' / 'checkpoint-2'}" in str(caught.value)

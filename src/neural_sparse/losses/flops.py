@@ -29,7 +29,7 @@ def flops_loss(
         vectors = vectors * long[:, None]
     mean = vectors.mean(0)
     if ranks.world_size() > 1:
-        count = ranks.summed(vectors.new_tensor(len(vectors)))
+        count = ranks.summed(vectors.new_full((), len(vectors)))
         mean = ranks.summed(vectors.sum(0)) / count
     squares = mean * mean
     return squares.sum() if token_weights is None else (token_weights * squares).sum()

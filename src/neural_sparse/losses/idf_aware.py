@@ -41,7 +41,7 @@ class IDFAwareLoss(nn.Module):
 
     Attributes:
         step: optimiser steps so far; whoever owns the optimiser sets it.
-        lambda_factor: lambda is multiplied with it; for control by a cost target.
+        lambda_factor: lambda is multiplied with it; for control by a cost target, as a scalar that stays on the device.
 
     Raises:
         InputError: sizes that disagree, an unknown ranking loss, a plain table without a tokenizer.
@@ -97,11 +97,11 @@ class IDFAwareLoss(nn.Module):
         self.temperature = temperature
         self.term_weight = term_weight
         self.step = 0
-        self.lambda_factor = 1.0
+        self.lambda_factor: float | Tensor = 1.0
         self.to(device)
 
     @property
-    def current_lambda(self) -> float:
+    def current_lambda(self) -> float | Tensor:
         return self.lambda_flops * self.lambda_factor * quadratic_ramp(self.step, self.ramp_steps)
 
     @in_float32
@@ -151,7 +151,10 @@ class IDFAwareLoss(nn.Module):
                 judged = judged.masked_fill(also_relevant, -torch.inf)
             ranking = ranking + weight * RANKING_LOSSES[name](judged, teacher_scores, known, positive)
         flops = flops_loss(documents, self.flops_weights, self.l0_threshold)
-        loss = ranking + self.current_lambda * flops
+        pressure = self.current_lambda
+        if isinstance(pressure, Tensor):
+            pressure = pressure.to(flops)
+        loss = ranking + pressure * flops
         parts = {"ranking": ranking, "flops": flops, "scores": scores.detach()}
         if terms is not None:
             parts["terms"] = term_loss(documents, *terms, self.idf)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,14 @@ INTEGRAL = 15.0  # the same, for an error that lasts as long as all steps after 
 LARGEST_CHANGE = math.log(1000.0)  # of lambda, either way
 
 
-@dataclass
+@dataclass(eq=False)
 class LambdaControl:
     """Proportional-integral control of log lambda.
 
     The cost is led from what it is when control begins to the target, in equal ratios per step, and then held
     there. FLOPS answers to lambda only slowly, and a controller that wanted the target at once would overshoot.
+
+    All that is measured stays on the device, as float64 scalars, so that control waits for no step.
 
     Attributes:
         target: evaluation FLOPS.
@@ -47,29 +49,33 @@ class LambdaControl:
 
     target: float
     steps: int
-    start: float | None = None
+    start: Tensor | None = None
     done: int = 0
-    integral: float = 0.0
+    integral: Tensor | float = 0.0
 
-    def wanted(self) -> float:
+    def wanted(self) -> Tensor | float:
         """FLOPS that the next step should have."""
         if self.start is None:
             return self.target
         way = min(1.0, self.done / max(1.0, ARRIVAL * self.steps))
         return self.start ** (1 - way) * self.target**way
 
-    def update(self, flops: float) -> float:
-        """What lambda is multiplied with from now on, given the cost now."""
-        flops = max(flops, 1e-3 * self.target)  # empty documents have no logarithm
+    def update(self, flops: Tensor) -> Tensor:
+        """What lambda is multiplied with from now on, given the cost now; float64 scalars."""
+        flops = flops.clamp(min=1e-3 * self.target)  # empty documents have no logarithm
         if self.start is None:
             self.start = flops
         self.done += 1
-        error = math.log(flops / self.wanted())
+        error = (flops / self.wanted()).log()
         integral = self.integral + INTEGRAL / self.steps * error
         change = PROPORTIONAL * error + integral
-        if abs(change) <= LARGEST_CHANGE or change * error < 0:  # at a bound, the integral waits
-            self.integral = max(-LARGEST_CHANGE, min(LARGEST_CHANGE, integral))
-        return math.exp(max(-LARGEST_CHANGE, min(LARGEST_CHANGE, change)))
+        moves = (change.abs() <= LARGEST_CHANGE) | (change * error < 0)  # at a bound, the integral waits
+        self.integral = torch.where(moves, _bounded(integral), self.integral)
+        return _bounded(change).exp()
+
+
+def _bounded(change: Tensor) -> Tensor:
+    return change.clamp(-LARGEST_CHANGE, LARGEST_CHANGE)
 
 
 def query_share(queries: Sequence[str], model: NeuralSparseEncoder) -> Tensor:
@@ -97,15 +103,20 @@ class CostTarget(TrainerCallback):
     def __init__(self, loss: IDFAwareLoss, query_share: Tensor, target: float, num_steps: int) -> None:
         self.loss = loss
         self.query_share = query_share.to(loss.idf.device, torch.float32)
+        # Where float64 is; an accelerator without it is waited for at each step.
+        self._device = torch.device("cpu") if loss.idf.device.type == "mps" else loss.idf.device
         self.control = LambdaControl(target, max(1, num_steps - loss.ramp_steps))
-        self.with_dropout: float | None = None  # running estimate
-        self.ratio = 1.0
-        self._seen = torch.zeros(2, dtype=torch.float64)
+        self.with_dropout: Tensor | None = None  # running estimate
+        self.ratio = self._scalar(1.0)
+        self._seen: Tensor | None = None
+
+    def _scalar(self, value: float) -> Tensor:
+        return torch.full((), value, dtype=torch.float64, device=self._device)
 
     @property
     def estimate(self) -> float | None:
-        """FLOPS without dropout; None before the first step."""
-        return None if self.with_dropout is None else self.with_dropout * self.ratio
+        """FLOPS without dropout; None before the first step. Waits for the device."""
+        return None if self.with_dropout is None else float(self.with_dropout * self.ratio)
 
     def see(self, documents: Tensor, without_dropout: Callable[[], Tensor]) -> None:
         """Count a micro-batch.
@@ -115,10 +126,10 @@ class CostTarget(TrainerCallback):
             without_dropout: gives the same documents' weights in evaluation mode.
         """
         now = self._sums(documents)
-        first = not self._seen[1]
-        self._seen += now
+        first = self._seen is None
+        self._seen = now if self._seen is None else self._seen + now
         if first and self.loss.step % RATIO_EVERY == 0:
-            ratio = float(self._sums(without_dropout())[0] / now[0].clamp(min=1e-9))
+            ratio = self._sums(without_dropout())[0] / now[0].clamp(min=1e-9)
             self.ratio = ratio if self.with_dropout is None else (self.ratio + ratio) / 2
 
     @in_float32
@@ -126,8 +137,10 @@ class CostTarget(TrainerCallback):
         """Summed multiplications of an average query with each document, and documents, over all ranks: [2]."""
         with torch.no_grad():
             present = (documents.detach() != 0).to(torch.float32)
-            sums = torch.stack([(present @ self.query_share).sum(), present.new_tensor(len(present))])
-            return ranks.summed(sums).cpu().double()
+            count = present.new_full((), len(present))
+            return ranks.summed(torch.stack([(present @ self.query_share).sum(), count])).to(
+                self._device, torch.float64
+            )
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -138,9 +151,11 @@ class CostTarget(TrainerCallback):
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        multiplications, documents = self._seen.tolist()
-        self._seen.zero_()
-        now = multiplications / max(documents, 1.0)
+        if self._seen is None:
+            return
+        multiplications, documents = self._seen.unbind()
+        self._seen = None
+        now = multiplications / documents.clamp(min=1.0)
         before = self.with_dropout
         self.with_dropout = now if before is None else before + SMOOTHING * (now - before)
         if self.loss.step >= self.loss.ramp_steps:
@@ -149,15 +164,25 @@ class CostTarget(TrainerCallback):
     def figures(self) -> dict[str, float]:
         """For the log."""
         estimate = self.estimate
-        return {} if estimate is None else {"lambda": self.loss.current_lambda, "estimated_flops": estimate}
+        if estimate is None:
+            return {}
+        return {"lambda": float(self.loss.current_lambda), "estimated_flops": estimate}
 
     def save(self, folder: Path) -> None:
+        control = self.control
         state = {
-            "with_dropout": self.with_dropout,
-            "ratio": self.ratio,
-            "lambda_factor": self.loss.lambda_factor,
+            "with_dropout": _number(self.with_dropout),
+            "ratio": _number(self.ratio),
+            "lambda_factor": _number(self.loss.lambda_factor),
+            "control": {
+                "target": control.target,
+                "steps": control.steps,
+                "start": _number(control.start),
+                "done": control.done,
+                "integral": _number(control.integral),
+            },
         }
-        write_json(folder / FILE, state | {"control": asdict(self.control)})
+        write_json(folder / FILE, state)
 
     def load(self, folder: Path) -> None:
         """Go on as a checkpoint was left.
@@ -166,6 +191,15 @@ class CostTarget(TrainerCallback):
             InputError: it holds no such state.
         """
         state = read_json(folder / FILE)
-        self.with_dropout, self.ratio = state["with_dropout"], state["ratio"]
-        self.loss.lambda_factor = state["lambda_factor"]
-        self.control = LambdaControl(**state["control"])
+        control = dict(state["control"])
+        for part, name in ((state, "with_dropout"), (control, "start")):
+            if part[name] is not None:
+                part[name] = self._scalar(part[name])
+        control["integral"] = self._scalar(control["integral"])
+        self.with_dropout, self.ratio = state["with_dropout"], self._scalar(state["ratio"])
+        self.loss.lambda_factor = self._scalar(state["lambda_factor"])
+        self.control = LambdaControl(**control)
+
+
+def _number(value: Tensor | float | None) -> float | None:
+    return None if value is None else float(value)

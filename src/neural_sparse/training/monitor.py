@@ -48,7 +48,7 @@ class DimensionMonitor:
             every document). Nothing if no document was seen.
         """
         counts = ranks.summed(self._documents[self.real])
-        seen = int(ranks.summed(self._documents.new_tensor(self._seen)))
+        seen = int(ranks.summed(self._documents.new_full((), self._seen)))
         self._documents.zero_()
         self._seen = 0
         if not seen or not len(counts):

@@ -211,6 +211,7 @@ class RefreshNegatives(TrainerCallback):
     ) -> None:
         every = self._negatives.every
         if every and state.global_step % every == 0 and state.global_step < state.max_steps:
+            self._trainer.look()  # a student that has diverged finds nothing
             self._negatives.make(state.global_step // every)
             self._teach(state.global_step)
             self._read(state.global_step)

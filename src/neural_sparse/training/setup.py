@@ -116,6 +116,7 @@ def build_trainer(
         metric_for_best_model=f"eval_{KEY}",
         greater_is_better=True,
         disable_tqdm=True,
+        logging_nan_inf_filter=False,  # it would wait for the device at each step; such a loss ends the run
         ddp_timeout=int(ranks.WAIT.total_seconds()),
     )
     if recipe.gradient_checkpointing:

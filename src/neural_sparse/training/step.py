@@ -81,7 +81,7 @@ def train_step(
         optimizer.step()
     if scheduler is not None:
         scheduler.step()
-    used_lambda = loss_fn.current_lambda
+    used_lambda = float(loss_fn.current_lambda)
     loss_fn.step += 1
     return {
         "loss": loss.item(),

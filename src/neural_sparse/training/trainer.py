@@ -124,6 +124,8 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
         self.collator = collator
         self.batches: Prefetch[dict[str, Any]] | None = None  # those of the run, while it trains
         self._readable: int | None = None
+        # Step, its learning rate, and the figures of each micro-batch since they were last looked at.
+        self._unseen: list[tuple[int, float, dict[str, Tensor]]] = []
         self.collapse = CollapseGuard(len(loss.idf), loss.ramp_steps) if collapse_guard else None
         super().__init__(loss=Objective(kwargs["model"], loss), data_collator=collator, **kwargs)  # type: ignore[arg-type]
         self.add_callback(StepClock(loss))
@@ -196,27 +198,56 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
             objective.model = model
         parts = objective(inputs)
         loss = parts.pop("loss")
-        if not torch.isfinite(loss):
-            raise InputError(_diverged(self.state.global_step, self.args, parts))
-        if self.collapse is not None:
-            self._check_collapse(self.collapse, loss.detach(), parts)
+        pressure = objective.loss.current_lambda * parts["flops"]
+        figures = {"loss": loss, "pressure": pressure, **parts}
+        figures = {name: figure.detach().to(loss.dtype) for name, figure in figures.items()}
+        self._unseen.append((self.state.global_step, self._get_learning_rate(), figures))
         self.track_loss_components(parts)
         return (loss, {}) if return_outputs else loss
 
-    def _check_collapse(self, guard: CollapseGuard, total: Tensor, parts: dict[str, Tensor]) -> None:
+    def look(self) -> None:
+        """Judge the micro-batches since the last look: only here a step is waited for.
+
+        Raises:
+            InputError: a loss that was not finite, or documents that have become empty or dense; with the step at
+                which that began, though later ones may have been trained since.
+        """
+        unseen, self._unseen = self._unseen, []
+        if not unseen:
+            return
         loss = self.loss.loss  # type: ignore[union-attr,attr-defined]
         settings = (
             f"now lambda_flops={loss.lambda_flops:g}, flops_ramp_steps={loss.ramp_steps}, "
             f"learning_rate={self.args.learning_rate:g}, warmup_steps={self.args.warmup_steps}; checkpoints are kept"
         )
-        of_flops = loss.current_lambda * parts["flops"].detach()
-        terms, flops, rest = torch.stack([parts["nonzero_terms"], of_flops, total - of_flops]).tolist()
-        guard.check(self.state.global_step, terms, settings, flops, rest, self._get_learning_rate())
+        values = iter(torch.stack([figure for *_, figures in unseen for figure in figures.values()]).tolist())
+        for step, learning_rate, figures in unseen:
+            parts = {name: next(values) for name in figures}
+            total, pressure = parts.pop("loss"), parts.pop("pressure")
+            if not math.isfinite(total):
+                raise InputError(_diverged(step, self.args, parts))
+            if self.collapse is not None:
+                terms = parts["nonzero_terms"]
+                self.collapse.check(step, terms, settings, pressure, total - pressure, learning_rate)
+
+    def track_loss_components(self, loss: dict[str, Tensor]) -> None:
+        # As the parent does, which asks the device whether each is finite.
+        sums = self.accum_loss_components["train"]
+        if "steps" not in sums:
+            sums["steps"] = torch.zeros((), dtype=torch.int64, device=self.args.device)
+        steps = sums["steps"]
+        for name, value in loss.items():
+            value = value.detach()
+            before = sums[name] if name in sums else torch.zeros_like(value)
+            # One that is not a number (an agreement where there is nothing to agree on) is left out of the mean.
+            sums[name] = before + torch.where(value.isfinite(), value, before / steps.clamp(min=1))
+        steps += 1
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        self.look()
         if "loss" in logs:
             objective: Any = self.loss
-            logs = logs | objective.dimensions.take() | {"lambda": objective.loss.current_lambda}
+            logs = logs | objective.dimensions.take() | {"lambda": float(objective.loss.current_lambda)}
             logs |= self.cost.figures() if self.cost is not None else {}
         super().log(logs, *args, **kwargs)
 
@@ -224,12 +255,15 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
         # The parent also pickles its arguments; ours are in training_config.json.
         self.model.save_pretrained(str(output_dir or self.args.output_dir))
 
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        self.look()
+        return super().evaluate(*args, **kwargs)
+
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        self.look()
         # A finite loss can have a gradient that is not; the next step would notice, after this one was saved.
         if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
-            raise InputError(
-                _diverged(self.state.global_step, self.args, {"weights": torch.tensor(torch.nan)})
-            )
+            raise InputError(_diverged(self.state.global_step, self.args, {"weights": math.nan}))
         super()._save_checkpoint(*args, **kwargs)
         if self.is_world_process_zero():
             folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
@@ -263,9 +297,9 @@ def checkpoints(output: str | Path) -> list[Path]:
     return [folder for _, folder in sorted(found)]
 
 
-def _diverged(step: int, args: TrainingArguments, parts: dict[str, Tensor]) -> str:
-    values = ", ".join(f"{name} {value.item():.4g}" for name, value in parts.items())
-    broken = [name for name, value in parts.items() if not math.isfinite(value.item())]
+def _diverged(step: int, args: TrainingArguments, parts: dict[str, float]) -> str:
+    values = ", ".join(f"{name} {value:.4g}" for name, value in parts.items())
+    broken = [name for name, value in parts.items() if not math.isfinite(value)]
     saved = checkpoints(str(args.output_dir))
     kept = f"the last good checkpoint is {saved[-1]}" if saved else "no checkpoint had been written yet"
     return (
