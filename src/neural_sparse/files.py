@@ -115,11 +115,35 @@ def check_output_folder(path: str | Path, marker: str | None = None) -> Path:
             raise InputError(f"{path} exists; choose another output, or delete it")
         if not (path / marker).is_file():
             raise InputError(f"{path} exists and holds something else (no {marker}); choose another output")
-    parent = Path(os.path.realpath(path)).parent
-    existing = next(folder for folder in (parent, *parent.parents) if folder.exists())
+    _check_permission(path, Path(os.path.realpath(path)).parent)
+    return path
+
+
+def check_output(path: str | Path, folder: bool = False) -> None:
+    """Refuse, before the work, a file that cannot be written at its end.
+
+    Args:
+        folder: `path` is a folder that files are written into, and what is there already does not matter.
+
+    Raises:
+        InputError: a folder where a file is wanted, or the other way round; a device or a pipe; no permission.
+    """
+    path = Path(path)
+    target = Path(os.path.realpath(path))
+    if folder and target.exists() and not target.is_dir():
+        raise InputError(f"cannot write {path}: it is a file, and the output is a folder")
+    if not folder and target.exists() and not target.is_file():
+        kind = "a folder" if target.is_dir() else "a device or a pipe, which a file would replace"
+        raise InputError(f"cannot write {path}: it is {kind}")
+    _check_permission(path, target if folder else target.parent)
+
+
+def _check_permission(path: Path, folder: Path) -> None:
+    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    if not existing.is_dir():
+        raise InputError(f"cannot write {path}: {existing} is a file")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise InputError(f"cannot write {path}: no permission to write in {existing}; choose another output")
-    return path
 
 
 def _check_place(path: Path) -> None:

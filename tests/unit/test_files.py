@@ -15,6 +15,7 @@ import pytest
 from neural_sparse import files
 from neural_sparse.errors import InputError
 from neural_sparse.files import (
+    check_output,
     check_output_folder,
     read_json,
     read_jsonl,
@@ -251,6 +252,35 @@ def test_an_output_folder_is_looked_at_before_the_work(tmp_path: Path) -> None:
         check_output_folder(tmp_path / "mine", "manifest.json")
     with pytest.raises(InputError, match="it is a file"):
         check_output_folder(tmp_path / "file")
+
+
+def test_an_output_file_is_looked_at_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe")
+    check_output(tmp_path / "file")
+    check_output(tmp_path / "new" / "file")
+    check_output(tmp_path, folder=True)
+    check_output(tmp_path / "new", folder=True)
+    with pytest.raises(InputError, match="it is a folder"):
+        check_output(tmp_path)
+    with pytest.raises(InputError, match="a device or a pipe"):
+        check_output(tmp_path / "pipe")
+    with pytest.raises(InputError, match="it is a file"):
+        check_output(tmp_path / "file", folder=True)
+    for folder in (True, False):
+        with pytest.raises(InputError, match=r"file/below: .*/file is a file"):
+            check_output(tmp_path / "file" / "below", folder=folder)
+    with pytest.raises(InputError, match="file is a file"):
+        check_output_folder(tmp_path / "file" / "below")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_a_folder_without_permission_is_found_before_the_work(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    for check in (check_output, check_output_folder):
+        with pytest.raises(InputError, match="no permission to write in"):
+            check(tmp_path / "new")
+    tmp_path.chmod(0o700)
 
 
 def test_what_fails_elsewhere_is_not_told_as_a_failure_to_write(tmp_path: Path) -> None:

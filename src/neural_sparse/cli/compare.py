@@ -57,13 +57,14 @@ def compare(
     from neural_sparse.errors import InputError
     from neural_sparse.evaluation.compare import compare_systems
     from neural_sparse.evaluation.report import print_report, write_report
+    from neural_sparse.files import check_output
 
     if len(runs) < 2:
         raise InputError("give at least two runs to compare")
     if name and len(name) != len(runs):
         raise InputError(f"{len(runs)} runs but {len(name)} names; give a --name for each or none")
-    if output is not None and output.is_file():
-        raise InputError(f"{output} is a file; --output is a folder")
+    if output is not None:
+        check_output(output, folder=True)
     systems = _systems(runs, name, collection, split, measure)
     report = compare_systems(systems, measure or None, shown, seed)
     console = Console(width=None if Console().is_terminal else 160)

@@ -87,15 +87,15 @@ def evaluate(
     from neural_sparse.evaluation.measures import parse_measures
     from neural_sparse.evaluation.report import print_report, write_report
     from neural_sparse.evaluation.sources import expand_names, load_collection
-    from neural_sparse.files import write_json
+    from neural_sparse.files import check_output, write_json
 
     if (model is None) == (run is None):
         raise InputError("give either a model (or bm25) or --run FILE")
     names = expand_names(collection)
     if run is not None and len(names) > 1:
         raise InputError("a run belongs to one collection; give one --collection")
-    if output is not None and output.is_file():
-        raise InputError(f"{output} is a file; --output is a folder")
+    if output is not None:
+        check_output(output, folder=True)
     parse_measures(measure)  # before hours of encoding
     console = Console(width=None if Console().is_terminal else 160)
     is_bm25 = model is not None and model.lower() == "bm25"

@@ -53,13 +53,16 @@ def compute(
     import time
 
     from neural_sparse.errors import InputError
+    from neural_sparse.files import check_output
     from neural_sparse.idf import DocumentFrequencies
     from neural_sparse.idf.corpus import count_corpus
     from neural_sparse.model.location import load_tokenizer
     from neural_sparse.urls import location, read_from, work_folder
 
     for file in filter(None, (output, counts)):
-        if location(file).is_dir():
+        if isinstance(place := location(file), Path):
+            check_output(place)
+        elif place.is_dir():
             raise InputError(f"cannot write {file}: it is a folder")
     before = None
     if update:
@@ -85,9 +88,12 @@ def merge_counts(
     counts: Path | None = typer.Option(None, help="Where to keep the merged counts."),
 ) -> None:
     """Add up counts of parts of a corpus, made on several machines, and compute the table."""
+    from neural_sparse.files import check_output
     from neural_sparse.idf import DocumentFrequencies, merge
     from neural_sparse.model.location import load_tokenizer
 
+    for file in filter(None, (output, counts)):
+        check_output(file)
     total = merge(map(DocumentFrequencies.load, files))
     _write(total, load_tokenizer(model), output, counts)
 
@@ -125,13 +131,13 @@ def adapt(
     The table is what `evaluate`, `search` and `export` take as --idf.
     """
     from neural_sparse.errors import InputError
+    from neural_sparse.files import check_output
     from neural_sparse.idf import adapt_weights, idf_weights, save_idf_weights
     from neural_sparse.idf.weights import read_table
     from neural_sparse.model.encoder import NeuralSparseEncoder
     from neural_sparse.tokens import vocabulary
 
-    if output.is_dir():
-        raise InputError(f"cannot write {output}: it is a folder")
+    check_output(output)
     if start is None:
         start = Path(model).parent / "idf.json"
         if not start.is_file():

@@ -70,13 +70,15 @@ def judge_teachers(
     from neural_sparse.config import check_trusted, read_recipe
     from neural_sparse.errors import InputError
     from neural_sparse.evaluation.sources import load_collection
-    from neural_sparse.files import write_json
+    from neural_sparse.files import check_output, write_json
     from neural_sparse.teachers.build import TeacherBuilder
     from neural_sparse.teachers.cache import TeacherCache
     from neural_sparse.teachers.quality import judge_teachers as judge
 
     if (recipe is None) == (not teacher):
         raise InputError("give either a recipe or --teacher options")
+    if output is not None:
+        check_output(output)
     cache, trusted = Path("outputs/teacher_cache"), tuple(trust_remote_code)
     if recipe is not None:
         # What it trains on does not matter here, and may not be settled yet.

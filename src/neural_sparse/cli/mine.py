@@ -106,7 +106,7 @@ def mine(
     from neural_sparse.data.prepared import PreparedSet, is_prepared
     from neural_sparse.data.training_set import load_training_set
     from neural_sparse.errors import InputError
-    from neural_sparse.files import check_output_folder
+    from neural_sparse.files import check_output, check_output_folder
     from neural_sparse.mining.build import SOURCE_KINDS, Sources, parse_source
     from neural_sparse.mining.miner import Miner
     from neural_sparse.mining.options import MiningOptions
@@ -160,6 +160,8 @@ def mine(
             )
         check_output_folder(target)
         prepared = PreparedSet.load(first)
+    elif isinstance(target, Path):
+        check_output(target)
     loaded = load_training_set(data, corpus)
     console = Console()
     console.print(f"{len(loaded):,} examples, {len(loaded.documents):,} documents")

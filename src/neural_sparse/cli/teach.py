@@ -90,9 +90,11 @@ def export(
 ) -> None:
     """Write a teacher's scores of each query's candidates; what its cache lacks is encoded first."""
     from neural_sparse.errors import InputError
+    from neural_sparse.files import check_output
     from neural_sparse.teachers.score_conversion import collection_texts, translated
     from neural_sparse.teachers.score_writing import candidate_scores, write_scores
 
+    check_output(output)
     cache, ensemble, examples, pairs = _prepared(recipe, overrides, data)
     chosen = [
         one
@@ -128,10 +130,12 @@ def convert(
     Forms: {query, docs, scores} with texts, or query_id, passage_ids and scores, in JSONL; the latter in
     Parquet; {query id: {passage id: score}} in JSON. Scores are checked on the way.
     """
+    from neural_sparse.files import check_output
     from neural_sparse.teachers.score_conversion import collection_texts, translated
     from neural_sparse.teachers.score_files import read_scores
     from neural_sparse.teachers.score_writing import write_scores
 
+    check_output(target)
     rows = read_scores(source)
     if collection:
         texts = target.suffix == ".jsonl" and not ids

@@ -18,8 +18,9 @@ from neural_sparse.data.collection import Collection
 from neural_sparse.errors import InputError
 from neural_sparse.evaluation.evaluate import evaluate_retriever
 from neural_sparse.evaluation.evaluation import Evaluation
+from neural_sparse.evaluation.latency import Stopwatch
 from neural_sparse.evaluation.systems import evaluate_bm25, evaluate_encoder
-from neural_sparse.files import write_json, write_text
+from neural_sparse.files import check_output, write_json, write_text
 from neural_sparse.idf import compute_idf_weights, save_idf_weights
 from neural_sparse.mining.candidates import hard_negatives
 from neural_sparse.model.encoder import NeuralSparseEncoder
@@ -111,6 +112,7 @@ def quickstart(
     """
     console = console or story_console()
     output = Path(output)
+    check_output(output, folder=True)
     stages = _Stages(console)
     with stages("Collecting documents and queries"):
         work = quickstart_data(data)
@@ -139,12 +141,19 @@ def quickstart(
         bf16 = wanted_bf16(recipe.bf16, student.device)
         vectors = student.encode_documents(work.collection.texts, show_progress=True, bf16=bf16)
         start_vectors = start.encode_documents(work.collection.texts, show_progress=True, bf16=bf16)
+        stopwatch, collection = Stopwatch(), work.collection
         evaluations = [
-            evaluate_bm25(work.collection),
+            evaluate_bm25(collection, stopwatch=stopwatch),
             *teacher_evaluations(work, prepared, recipe.teachers),
-            evaluate_encoder(start, work.collection, name="start, untrained", doc_vectors=start_vectors),
-            evaluate_encoder(student, work.collection, name="trained student", doc_vectors=vectors),
+            *(
+                evaluate_encoder(encoder, collection, name=name, doc_vectors=found, stopwatch=stopwatch)
+                for encoder, name, found in (
+                    (start, "start, untrained", start_vectors),
+                    (student, "trained student", vectors),
+                )
+            ),
         ]
+        stopwatch.measure()
     result = QuickstartResult(output, model_folder, evaluations)
     examples = example_searches(student, vectors, work.collection, EXAMPLES)
     _report(result, work, recipe, examples, stages, console)
@@ -187,7 +196,10 @@ def mine(work: QuickstartData, prepared: PreparedEnsemble, pool: int) -> list[np
 def teacher_evaluations(
     work: QuickstartData, prepared: PreparedEnsemble, configs: Sequence[TeacherConfig]
 ) -> list[Evaluation]:
-    """Each encoding teacher as a retriever of its own (BM25 is judged separately)."""
+    """Each encoding teacher as a retriever of its own (BM25 is judged separately).
+
+    Not timed: their queries' vectors are there already, and making them is what takes long.
+    """
     results = []
     texts = list(work.collection.queries.values())
     for teacher, config in zip(prepared.teachers, configs, strict=True):
@@ -197,13 +209,19 @@ def teacher_evaluations(
         name = f"{config.kind} teacher"
         if isinstance(documents, sp.csr_matrix):
             encoder = _CachedVectors(texts, queries)
-            results.append(evaluate_encoder(encoder, work.collection, name=name, doc_vectors=documents))
+            results.append(
+                evaluate_encoder(
+                    encoder, work.collection, name=name, doc_vectors=documents, latency_queries=0
+                )
+            )
         else:
             encoder = _CachedVectors(texts, np.asarray(queries, np.float32))
             retriever = DenseRetriever(
                 np.asarray(documents, np.float32), work.collection.doc_ids, encoder.encode_queries
             )
-            results.append(evaluate_retriever(retriever, work.collection, SEARCH_DEPTH, name=name))
+            results.append(
+                evaluate_retriever(retriever, work.collection, SEARCH_DEPTH, name=name, latency_queries=0)
+            )
     return results
 
 
