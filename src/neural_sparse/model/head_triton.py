@@ -3,10 +3,13 @@
 Forward: one program per text and block of the vocabulary multiplies tile by tile, accumulates in float32
 and keeps a running maximum with its token, so that no score is written out (the idea of Sparton,
 arXiv 2603.25011, on packed texts). Backward: gather for the weights, scatter for the tokens, over active
-pairs alone. Runs on CPU tensors under TRITON_INTERPRET=1, which is how the tests check it without a GPU.
+pairs alone. Programs run in an order that leaves what they share in the device's cache (`text_groups`).
+Runs on CPU tensors under TRITON_INTERPRET=1, which is how the tests check it without a GPU.
 """
 
 import contextlib
+import math
+from typing import NamedTuple
 
 import torch
 import triton
@@ -15,43 +18,88 @@ from torch import Tensor
 
 from neural_sparse.model import head_torch
 
+CACHE_SHARE = 0.25  # of the device's cache, for what the texts of a group share; the rest streams through
+LINES = 32  # of gradients that are looked at in one go: a bit of an integer each
+LINE = 16  # neighbouring entries, 64 bytes of gradient
+
+
+class Tiles(NamedTuple):
+    """What one program of the forward kernel multiplies at a time.
+
+    Attributes:
+        tokens, dimensions, depth: rows of hidden, rows of weight, and columns of both.
+        stages: tiles that are loaded ahead, in shared memory.
+    """
+
+    tokens: int
+    dimensions: int
+    depth: int
+    warps: int = 8
+    stages: int = 3
+
+
+def tiles(dtype: torch.dtype, tokens: int, texts: int) -> Tiles:
+    """The tiles for so many tokens in so many texts.
+
+    All fit the shared memory and, but for a few bytes, the registers of compute capability 8.0, 9.0, 12.0 and 12.1
+    (tested by compiling). Which are fastest is an estimate: no GPU has timed them yet.
+    """
+    if dtype == torch.float32:
+        return Tiles(64, 128, 32)
+    # Short texts would leave most of a tall tile empty.
+    return Tiles(64, 256, 64) if tokens < 96 * texts else Tiles(128, 128, 64)
+
+
+def text_groups(texts: int, size: int, cache: int) -> int:
+    """Groups of texts that go through the whole vocabulary one after another.
+
+    A group's rows stay in the device's cache (`cache` bytes) while the vocabulary streams past once, instead of
+    all rows (`size` bytes) being read again for every block of it.
+    """
+    return max(1, min(texts, math.ceil(size / (CACHE_SHARE * cache))))
+
 
 def forward(
-    hidden: Tensor, offsets: Tensor, weight: Tensor, bias: Tensor | None, want_winners: bool
+    hidden: Tensor,
+    offsets: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    want_winners: bool,
+    chosen: Tiles | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Pooled logits [texts, vocabulary] and, if wanted, each one's winner (int16, counted in its text).
 
     hidden [tokens, width] and weight [vocabulary, width] share one dtype, float32 or less, and are
-    contiguous. float32 is multiplied exactly unless torch.backends.cuda.matmul.allow_tf32 says otherwise.
+    contiguous. float32 is multiplied exactly unless torch's setting for products on CUDA is "tf32".
+    `chosen` replaces `tiles`, for measuring.
     """
     texts, (vocabulary, width) = offsets.shape[0] - 1, weight.shape
     pooled = hidden.new_empty(texts, vocabulary, dtype=torch.float32)
     winners = hidden.new_empty((texts, vocabulary) if want_winners else (0, 0), dtype=torch.int16)
     if not pooled.numel():
         return pooled, winners
-    single = hidden.dtype == torch.float32
-    # Short texts would leave most of a tall tile empty. These sizes are estimates: no GPU has timed them yet.
-    tokens = 64 if single or hidden.shape[0] < 96 * texts else 128
-    dimensions, depth = 128, 32 if single else 64
+    tile = chosen or tiles(hidden.dtype, hidden.shape[0], texts)
+    groups = text_groups(texts, hidden.nbytes, _cache(hidden))
     with _on(hidden):
-        _maxima[texts, triton.cdiv(vocabulary, dimensions)](
+        _maxima[triton.cdiv(texts, groups), triton.cdiv(vocabulary, tile.dimensions), groups](
             hidden,
             offsets,
             weight,
             weight if bias is None else bias,
             pooled,
             winners,
+            texts,
             vocabulary,
             width,
             HAS_BIAS=bias is not None,
             WANT_WINNERS=want_winners,
-            PRECISION="tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee",
-            WHOLE=width % depth == 0,
-            TOKENS=tokens,
-            DIMENSIONS=dimensions,
-            DEPTH=depth,
-            num_warps=8,
-            num_stages=3,
+            PRECISION="tf32" if _tf32() else "ieee",
+            WHOLE=width % tile.depth == 0,
+            TOKENS=tile.tokens,
+            DIMENSIONS=tile.dimensions,
+            DEPTH=tile.depth,
+            num_warps=tile.warps,
+            num_stages=tile.stages,
         )
     return pooled, winners
 
@@ -73,15 +121,31 @@ def backward(
     if not gradient.numel():
         return hidden_gradient, weight_gradient
     shared = gradient, winners, offsets
+    sizes = texts, vocabulary, width
     depth = min(256, triton.next_power_of_2(width))
+    tile = {"LINES": LINES, "LINE": LINE, "DEPTH": depth}
+    groups = text_groups(texts, hidden_gradient.nbytes, _cache(hidden))
     with _on(hidden):
-        grid = triton.cdiv(vocabulary, 16), triton.cdiv(width, depth)
-        _add_to_dimensions[grid](
-            *shared, hidden, weight_gradient, texts, vocabulary, width, DIMENSIONS=16, DEPTH=depth
-        )
-        grid = texts, triton.cdiv(vocabulary, 16)
-        _add_to_tokens[grid](*shared, weight, hidden_gradient, vocabulary, width, DIMENSIONS=16, DEPTH=depth)
+        programs = triton.cdiv(vocabulary, LINE) * triton.cdiv(width, depth)
+        _add_to_dimensions[programs,](*shared, hidden, weight_gradient, *sizes, **tile)
+        grid = triton.cdiv(texts, groups), triton.cdiv(vocabulary, LINES * LINE), groups
+        _add_to_tokens[grid](*shared, weight, hidden_gradient, *sizes, **tile)
     return hidden_gradient, weight_gradient
+
+
+def _cache(tensor: Tensor) -> int:
+    """Bytes of the cache that all programs share."""
+    return torch.cuda.get_device_properties(tensor.device).L2_cache_size if tensor.is_cuda else 1 << 25
+
+
+def _tf32() -> bool:
+    # Once the newer setting is used, as Transformers' trainer does, reading the older one is an error.
+    settings = torch.backends.cuda.matmul
+    return (
+        settings.fp32_precision == "tf32"
+        if hasattr(torch.backends, "fp32_precision")
+        else settings.allow_tf32
+    )
 
 
 def _on(tensor: Tensor) -> contextlib.AbstractContextManager:
@@ -96,6 +160,7 @@ def _maxima(  # type: ignore[no-untyped-def]
     bias,
     pooled,
     winners,
+    texts,
     vocabulary,
     width,
     HAS_BIAS: tl.constexpr,
@@ -106,7 +171,10 @@ def _maxima(  # type: ignore[no-untyped-def]
     DIMENSIONS: tl.constexpr,
     DEPTH: tl.constexpr,
 ):
-    text = tl.program_id(0).to(tl.int64)
+    # A group takes every so many-th text, so that sorted texts fill all groups alike.
+    text = tl.program_id(0).to(tl.int64) * tl.num_programs(2) + tl.program_id(2)
+    if text >= texts:
+        return
     start, end = tl.load(offsets + text), tl.load(offsets + text + 1)
     dimension = tl.program_id(1) * DIMENSIONS + tl.arange(0, DIMENSIONS)
     row = tl.minimum(dimension, vocabulary - 1).to(tl.int64)
@@ -137,11 +205,18 @@ def _maxima(  # type: ignore[no-untyped-def]
     best = tl.where(spoiled > 0, float("nan"), best)
     if HAS_BIAS:
         best += tl.load(bias + row).to(tl.float32)
-    best = tl.where(best <= 0, 0.0, best)  # maximum() would lose NaN
+    best = tl.where((best <= 0) | (final < 0), 0.0, best)  # maximum() would lose NaN
     at = text * vocabulary + dimension
     tl.store(pooled + at, best, mask=dimension < vocabulary)
     if WANT_WINNERS:
         tl.store(winners + at, winner.to(tl.int16), mask=dimension < vocabulary)
+
+
+@triton.jit
+def _active_lines(gradient):  # type: ignore[no-untyped-def]
+    """An integer with a bit for each row of gradient [up to 64, any] in which something is not zero."""
+    active = tl.max((gradient != 0).to(tl.int64), 1)
+    return tl.sum(active << tl.arange(0, gradient.shape[0]).to(tl.int64), 0)
 
 
 @triton.jit
@@ -154,23 +229,32 @@ def _add_to_dimensions(  # type: ignore[no-untyped-def]
     texts,
     vocabulary,
     width,
-    DIMENSIONS: tl.constexpr,
+    LINES: tl.constexpr,
+    LINE: tl.constexpr,
     DEPTH: tl.constexpr,
 ):
-    dimension = tl.program_id(0).to(tl.int64) * DIMENSIONS + tl.arange(0, DIMENSIONS)
-    depth = tl.program_id(1) * DEPTH + tl.arange(0, DEPTH)
+    # Programs that read the same gradients, for other columns of hidden, are neighbours.
+    parts = tl.cdiv(width, DEPTH)
+    dimension = (tl.program_id(0) // parts).to(tl.int64) * LINE + tl.arange(0, LINE)
+    depth = (tl.program_id(0) % parts) * DEPTH + tl.arange(0, DEPTH)
     inside = dimension < vocabulary
-    total = tl.zeros([DIMENSIONS, DEPTH], tl.float32)
-    at = dimension
-    for text in range(texts):
-        g = tl.load(gradient + at, mask=inside, other=0.0)
-        active = g != 0
-        if tl.max(active.to(tl.int32), 0) > 0:
-            token = tl.load(offsets + text) + tl.load(winners + at, mask=active, other=0)
-            mask = active[:, None] & (depth < width)[None, :]
-            h = tl.load(hidden + token[:, None] * width + depth[None, :], mask=mask, other=0.0)
-            total += g[:, None] * h.to(tl.float32)
-        at += vocabulary
+    total = tl.zeros([LINE, DEPTH], tl.float32)
+    row = tl.cast(vocabulary, tl.int64)
+    for first in range(0, texts, LINES):
+        text = first + tl.arange(0, LINES)
+        at = text.to(tl.int64)[:, None] * vocabulary + dimension[None, :]
+        lines = _active_lines(
+            tl.load(gradient + at, mask=(text < texts)[:, None] & inside[None, :], other=0.0)
+        )
+        for line in range(LINES if lines != 0 else 0):
+            if (lines >> line) & 1 != 0:
+                at_line = (first + line) * row + dimension
+                g = tl.load(gradient + at_line, mask=inside, other=0.0)
+                active = g != 0
+                token = tl.load(offsets + first + line) + tl.load(winners + at_line, mask=active, other=0)
+                mask = active[:, None] & (depth < width)[None, :]
+                h = tl.load(hidden + token[:, None] * width + depth[None, :], mask=mask, other=0.0)
+                total += g[:, None] * h.to(tl.float32)
     mask = inside[:, None] & (depth < width)[None, :]
     tl.store(into + dimension[:, None] * width + depth[None, :], total, mask=mask)
 
@@ -182,21 +266,34 @@ def _add_to_tokens(  # type: ignore[no-untyped-def]
     offsets,
     weight,
     into,
+    texts,
     vocabulary,
     width,
-    DIMENSIONS: tl.constexpr,
+    LINES: tl.constexpr,
+    LINE: tl.constexpr,
     DEPTH: tl.constexpr,
 ):
-    text = tl.program_id(0).to(tl.int64)
-    dimension = tl.program_id(1).to(tl.int64) * DIMENSIONS + tl.arange(0, DIMENSIONS)
-    at = text * vocabulary + dimension
-    g = tl.load(gradient + at, mask=dimension < vocabulary, other=0.0)
-    active = g != 0
-    if tl.max(active.to(tl.int32), 0) > 0:
-        token = tl.load(offsets + text) + tl.load(winners + at, mask=active, other=0)
-        for left in range(0, width, DEPTH):
-            depth = left + tl.arange(0, DEPTH)
-            mask = active[:, None] & (depth < width)[None, :]
-            w = tl.load(weight + dimension[:, None] * width + depth[None, :], mask=mask, other=0.0)
-            change = g[:, None] * w.to(tl.float32)
-            tl.atomic_add(into + token[:, None] * width + depth[None, :], change, mask=mask, sem="relaxed")
+    text = tl.program_id(0).to(tl.int64) * tl.num_programs(2) + tl.program_id(2)
+    if text >= texts:
+        return
+    first = tl.program_id(1).to(tl.int64) * LINES * LINE
+    dimensions = first + tl.arange(0, LINES)[:, None] * LINE + tl.arange(0, LINE)[None, :]
+    lines = _active_lines(
+        tl.load(gradient + text * vocabulary + dimensions, mask=dimensions < vocabulary, other=0.0)
+    )
+    start = tl.load(offsets + text)
+    for line in range(LINES if lines != 0 else 0):
+        if (lines >> line) & 1 != 0:
+            dimension = first + line * LINE + tl.arange(0, LINE)
+            at = text * vocabulary + dimension
+            g = tl.load(gradient + at, mask=dimension < vocabulary, other=0.0)
+            active = g != 0
+            token = start + tl.load(winners + at, mask=active, other=0)
+            for left in range(0, width, DEPTH):
+                depth = left + tl.arange(0, DEPTH)
+                mask = active[:, None] & (depth < width)[None, :]
+                w = tl.load(weight + dimension[:, None] * width + depth[None, :], mask=mask, other=0.0)
+                change = g[:, None] * w.to(tl.float32)
+                tl.atomic_add(
+                    into + token[:, None] * width + depth[None, :], change, mask=mask, sem="relaxed"
+                )

@@ -76,6 +76,58 @@ def test_backward(lengths: list[int], share: float, width: int, vocabulary: int)
         assert_close(a, b)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_random_problems(seed: int, monkeypatch) -> None:
+    """Values, winners and gradients, with ties everywhere, empty texts and any number of groups of texts."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(low: int, high: int) -> int:
+        return int(torch.randint(low, high, (), generator=generator))
+
+    lengths = [draw(0, 2) * draw(1, 80) for _ in range(draw(30, 45))]
+    hidden, offsets, weight, bias = problem(lengths, draw(1, 70), draw(1, 300))
+    hidden, weight = (
+        (hidden * 1.5).round(),
+        (weight * 4).round(),
+    )  # whole numbers: sums are exact, equal scores common
+    monkeypatch.setattr(head_triton, "_cache", lambda tensor: draw(1, 1 << 14))
+    pooled, winners = head_triton.forward(hidden, offsets, weight, bias, True)
+    expected, expected_winners = head_torch.forward(hidden, offsets, weight, bias, True)
+    assert torch.equal(pooled, expected)
+    assert torch.equal(winners, expected_winners)
+    gradient = torch.randn(pooled.shape, generator=generator).to(DEVICE) * (pooled > pooled.median())
+    gradient[pooled == 0] = 0
+    fast = head_triton.backward(gradient, winners, hidden, offsets, weight)
+    for a, b in zip(fast, head_torch.backward(gradient, winners, hidden, offsets, weight), strict=True):
+        assert_close(a, b)
+
+
+@pytest.mark.parametrize("groups", [2, 5])
+def test_groups_change_nothing(groups: int, monkeypatch) -> None:
+    hidden, offsets, weight, bias = problem([5, 0, 40, 1, 33], 48, 300)
+    expected = head_torch.forward(hidden, offsets, weight, bias, True)
+    monkeypatch.setattr(head_triton, "text_groups", lambda *_: groups)
+    pooled, winners = head_triton.forward(hidden, offsets, weight, bias, True)
+    assert_close(pooled, expected[0])
+    assert torch.equal(winners, expected[1])
+    fast = head_triton.backward(pooled, winners, hidden, offsets, weight)
+    for a, b in zip(fast, head_torch.backward(pooled, winners, hidden, offsets, weight), strict=True):
+        assert_close(a, b)
+
+
+def test_the_last_winner_that_two_bytes_can_name() -> None:
+    length = torch.iinfo(torch.int16).max
+    hidden, offsets, weight, _ = problem([2, length], 8, 3, torch.float16)
+    hidden[-1] = 100 * weight[1]
+    pooled, winners = head_triton.forward(hidden, offsets, weight, None, True)
+    assert winners[1, 1] == length - 1
+    gradient = torch.zeros_like(pooled)
+    gradient[1, 1] = 1
+    assert torch.equal(
+        head_triton.backward(gradient, winners, hidden, offsets, weight)[0][-1], weight[1].float()
+    )
+
+
 def test_ties_go_to_the_first_token() -> None:
     hidden, offsets, weight, bias = problem([3, 200], 16, 50)
     hidden[:] = hidden[0]
@@ -91,6 +143,41 @@ def test_nan_reaches_the_output() -> None:
     expected = torch.zeros(3, 50, dtype=torch.bool, device=DEVICE)
     expected[1], expected[:, 7] = True, True
     assert torch.equal(head_triton.forward(hidden, offsets, weight, bias, True)[0].isnan(), expected)
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf")])
+def test_a_text_without_tokens_stays_zero_beside_a_broken_bias(broken: float) -> None:
+    hidden, offsets, weight, bias = problem([3, 0], 16, 50)
+    bias[7] = broken
+    pooled = head_triton.forward(hidden, offsets, weight, bias, True)[0]
+    assert not pooled[1].any()
+    assert not pooled[0, 7].isfinite()
+
+
+def test_nan_gradients_are_not_lost() -> None:
+    hidden, offsets, weight, _ = problem([3, 0, 4], 16, 50)
+    winners = torch.zeros(3, 50, dtype=torch.int16, device=DEVICE)
+    gradient = torch.zeros(3, 50, device=DEVICE)
+    gradient[2, 9] = float("nan")
+    by_hidden, by_weight = head_triton.backward(gradient, winners, hidden, offsets, weight)
+    assert by_hidden.isnan().any(1).nonzero().tolist() == [[3]]
+    assert by_weight.isnan().any(1).nonzero().tolist() == [[9]]
+
+
+def test_newer_setting_of_tf32_is_read() -> None:
+    """After it was used, torch refuses to read the older one; Transformers' trainer uses it for tf32=True."""
+    if not hasattr(torch.backends, "fp32_precision"):
+        pytest.skip("this torch has only the older setting")
+    hidden, offsets, weight, bias = problem([3, 4], 16, 50)
+    for settings in (torch.backends, torch.backends.cuda.matmul):
+        before = settings.fp32_precision
+        try:
+            settings.fp32_precision = "tf32"
+            assert head_triton._tf32()
+            head_triton.forward(hidden, offsets, weight, bias, True)
+        finally:
+            settings.fp32_precision = before
+    assert not head_triton._tf32()
 
 
 @pytest.mark.skipif(DEVICE == "cpu", reason="needs a GPU: autograd through the public function on CUDA")
