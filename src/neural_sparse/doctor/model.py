@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
 from scipy.sparse import csr_matrix
+from torch import Tensor
 
 from neural_sparse.doctor import model_rules as rules
 from neural_sparse.doctor.finding import Finding, problem
 from neural_sparse.doctor.sample_texts import SAMPLE_TEXTS
 from neural_sparse.errors import InputError
-from neural_sparse.model.encoder import NeuralSparseEncoder
+from neural_sparse.model.encoder import NeuralSparseEncoder, load_modules
+from neural_sparse.model.location import resolve_model
 from neural_sparse.tokens import tokenize, vocabulary
 
 TOKENS_TRIED = 4096  # of the vocabulary
@@ -26,10 +29,16 @@ def model_findings(folder: str | Path) -> list[Finding]:
     if weights_found.verdict == "problem":  # a model with NaN seems to be of an unknown architecture
         return [weights_found]
     try:
+        saved = _saved_tables(folder)
         model = NeuralSparseEncoder(folder, device="cpu")
     except (InputError, RuntimeError) as error:  # torch's, where shapes disagree with config or tokenizer
         advice = "its parts have to be of one model: take the folder as `train` or save_pretrained wrote it"
         return [problem("loading", str(error), advice)]
+    # Loading silences special tokens; other tools read the folder as it is.
+    for loaded, tensor in zip((model.query_weights, model.projection.bias), saved, strict=True):
+        if loaded is not None and tensor is not None:
+            with torch.no_grad():
+                loaded.copy_(tensor[: len(loaded)])
     names = vocabulary(model.tokenizer)
     special = list(model.tokenizer.all_special_ids)
     weights = model.query_weights.detach().float().numpy()
@@ -55,6 +64,15 @@ def model_findings(folder: str | Path) -> list[Finding]:
     used = _brought_up(model, tried)
     findings.append(rules.dead_dimensions(1 - float(used[tried].mean()), len(tried)))
     return findings
+
+
+def _saved_tables(folder: str | Path) -> tuple[Tensor | None, Tensor | None]:
+    """Query weights and decoder bias of an inference-free model as the folder holds them; None for another's."""
+    query, transformer, *_ = load_modules(resolve_model(str(folder)), trust_remote_code=False, revision=None)
+    if query is None:
+        return None, None
+    mlm: Any = transformer.model
+    return query.weight, mlm.get_output_embeddings().bias
 
 
 def _broken_weights(folder: Path) -> list[str]:

@@ -58,8 +58,8 @@ def document_specials(heaviest: Mapping[str, float]) -> Finding:
     return warning(
         "special tokens, documents",
         f"weigh up to {shown}",
-        "they take room in the index and cost FLOPS, and nothing can match them: "
-        "neural_sparse.model.encoder.silence_special_tokens(model.mlm, model.tokenizer), then save the model again",
+        "not where this package loads the folder, but in plain sentence-transformers they take room in the index and "
+        "cost FLOPS: NeuralSparseEncoder(FOLDER).save_pretrained(FOLDER)",
     )
 
 
@@ -71,8 +71,8 @@ def query_specials(weights: Mapping[str, float]) -> Finding:
     return problem(
         "special tokens, queries",
         f"weigh {shown}",
-        "a query with an unknown character would match them: give the table again, NeuralSparseEncoder(FOLDER, "
-        "idf='idf.json'), and save the model",
+        "not where this package loads the folder, but in plain sentence-transformers a query with an unknown character "
+        "would match them: NeuralSparseEncoder(FOLDER).save_pretrained(FOLDER)",
     )
 
 

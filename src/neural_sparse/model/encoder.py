@@ -90,7 +90,7 @@ class NeuralSparseEncoder(SparseEncoder):
             check_activation(activation)
         location = resolve_model(str(model_name))
         query, transformer, pooling, words = reading_folder(
-            location, lambda: _load_modules(location, trust_remote_code, revision)
+            location, lambda: load_modules(location, trust_remote_code, revision)
         )
         mlm: Any = transformer.model
         tokenizer: Any = transformer.tokenizer
@@ -102,14 +102,12 @@ class NeuralSparseEncoder(SparseEncoder):
                 f"{model_name}: pools by {pooling.pooling_strategy!r}; only max pooling is supported"
             )
         if query is None:
-            silence_special_tokens(mlm, tokenizer)
-            weights = torch.ones(len(vocabulary(tokenizer)))
-            weights[tokenizer.all_special_ids] = 0.0
-            query = SparseStaticEmbedding(tokenizer, weights, frozen=True)
+            query = SparseStaticEmbedding(tokenizer, torch.ones(len(vocabulary(tokenizer))), frozen=True)
         elif list(query.tokenizer.get_vocab().items()) != list(tokenizer.get_vocab().items()) and (
             vocabulary(query.tokenizer) != vocabulary(tokenizer)
         ):
             raise InputError(f"{model_name}: its query and document sides have different vocabularies")
+        silence_special_tokens(mlm, query, tokenizer)
         if query.tokenizer is tokenizer:
             query.tokenizer = copy.deepcopy(tokenizer)
         # sentence-transformers cuts queries here, where documents end otherwise.
@@ -351,7 +349,7 @@ class NeuralSparseEncoder(SparseEncoder):
         }
 
 
-def _load_modules(
+def load_modules(
     location: str, trust_remote_code: bool, revision: str | None
 ) -> tuple[SparseStaticEmbedding | None, Transformer, SpladePooling, OwnWords | None]:
     """The query table, if the model has one, the transformer, the pooling, what counts own words."""
@@ -406,12 +404,23 @@ def fit_vocabulary(mlm: Any, tokenizer: Any) -> None:
         mlm.resize_token_embeddings(known)
 
 
-def silence_special_tokens(mlm: Any, tokenizer: Any) -> None:
-    """Special tokens weigh 0 in documents, wherever the model is loaded: their decoder bias is far below zero."""
+def silence_special_tokens(mlm: Any, query: SparseStaticEmbedding, tokenizer: Any) -> None:
+    """Special tokens weigh 0 on both sides, wherever the model is loaded from now on.
+
+    Whatever form it had: sentence-transformers' modules silence nothing, and the published tables of OpenSearch's
+    models give special tokens a weight, since the code beside them zeroes these in documents. Left as they are, they
+    would take room in the index and cost FLOPS, and a query with an unknown character would match them.
+    """
+    special = tokenizer.all_special_ids
     bias = mlm.get_output_embeddings().bias
-    if bias is not None:
-        with torch.no_grad():
-            bias[tokenizer.all_special_ids] = SILENT
+    with torch.no_grad():
+        if bias is not None:
+            bias[special] = SILENT
+        else:
+            logger.warning(
+                "the output projection has no bias: special tokens cannot be silenced in documents"
+            )
+        query.weight[[token for token in special if token < len(query.weight)]] = 0.0
 
 
 def _document_length(wanted: int, mlm: Any) -> int:

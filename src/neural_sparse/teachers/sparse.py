@@ -100,4 +100,5 @@ class SparseTeacher(BiEncoderTeacher):
                 save_to_cpu=True,
                 **route,
             )
+        weights[:, self._plain.tokenizer.all_special_ids] = 0  # as the fast way has it
         return csr_matrix(weights.float().numpy())
