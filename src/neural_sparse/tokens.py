@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -13,6 +13,10 @@ import numpy as np
 import scipy.sparse as sp
 
 from neural_sparse.errors import InputError
+
+# Of a window: a tokenizer takes some 8 KB for a text of 60 words until its ids are copied out.
+WINDOW_TEXTS = 16_384
+WINDOW_CHARACTERS = 1 << 23
 
 
 @dataclass(frozen=True)
@@ -60,9 +64,7 @@ def tokenize(
     """
     if not isinstance(texts, list):
         texts = list(texts)
-    for position, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise InputError(f"text {position} is {type(text).__name__}, not a string: {text!r:.80}")
+    _check_strings(texts)
     prefix, suffix = special_token_template(tokenizer) if special_tokens else ((), ())
     ids_of_texts = _token_ids(texts, tokenizer)
     lengths = np.fromiter(map(len, ids_of_texts), np.int64, len(texts))
@@ -95,6 +97,38 @@ def tokenize(
             framed[framed_offsets[1:] - len(suffix) + place] = token
         ids, offsets = framed, framed_offsets
     return Tokens(ids, offsets, truncated)
+
+
+def tokenize_windows(
+    texts: Sequence[str], tokenizer: Any, max_length: int | None = None, special_tokens: bool = False
+) -> Iterator[Tokens]:
+    """As `tokenize`, of consecutive texts at a time, in memory that does not grow with their number.
+
+    Args:
+        texts: read once, in order; a window ends after `WINDOW_TEXTS` of them, or with the one that brings it to
+            `WINDOW_CHARACTERS`, so where windows end depends on the texts alone.
+    """
+    if isinstance(texts, (list, tuple)):
+        _check_strings(texts)  # before the work; other sequences are read but once
+    window: list[str] = []
+    first = characters = 0
+    for text in texts:
+        window.append(text)
+        characters += len(text) if isinstance(text, str) else 0
+        if len(window) == WINDOW_TEXTS or characters >= WINDOW_CHARACTERS:
+            _check_strings(window, first)
+            yield tokenize(window, tokenizer, max_length, special_tokens)
+            first += len(window)
+            window, characters = [], 0
+    if window:
+        _check_strings(window, first)
+        yield tokenize(window, tokenizer, max_length, special_tokens)
+
+
+def _check_strings(texts: Sequence[Any], first: int = 0) -> None:
+    for position, text in enumerate(texts, first):
+        if not isinstance(text, str):
+            raise InputError(f"text {position} is {type(text).__name__}, not a string: {text!r:.80}")
 
 
 def _token_ids(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:

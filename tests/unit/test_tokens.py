@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from neural_sparse.tokens import (
     encode_queries,
     special_token_template,
     tokenize,
+    tokenize_windows,
     top_terms,
     vocabulary,
 )
@@ -189,3 +191,47 @@ def test_top_terms_are_heaviest_first_and_ties_by_id() -> None:
     assert top_terms(vector, "abcde") == [("b", 2.0), ("d", 2.0), ("c", 1.0), ("e", 0.5)]
     assert top_terms(vector, "abcde", 1) == [("b", 2.0)]
     assert top_terms(sp.csr_matrix((1, 5), dtype=np.float32), "abcde") == []
+
+
+class Unlisted(Sequence[str]):
+    """Texts as a memory-mapped file gives them: no list, read one after another."""
+
+    def __init__(self, texts: list[str]) -> None:
+        self.texts = texts
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self.texts[place]
+
+
+@pytest.mark.parametrize("limits", [(3, 1 << 20), (1000, 2000), (1, 1), (1000, 1 << 20)])
+@pytest.mark.parametrize("kind", [list, Unlisted])
+def test_windows_are_the_whole_in_pieces(
+    limits: tuple[int, int], kind: Any, bert_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, limit in zip(("WINDOW_TEXTS", "WINDOW_CHARACTERS"), limits, strict=True):
+        monkeypatch.setattr(f"neural_sparse.tokens.{name}", limit)
+    whole = tokenize(ODD_TEXTS, bert_tokenizer, 9, True)
+    windows = list(tokenize_windows(kind(ODD_TEXTS), bert_tokenizer, 9, True))
+    assert [ids for window in windows for ids in lists(window)] == lists(whole)
+    assert sum(window.truncated for window in windows) == whole.truncated
+    assert all(0 < len(window) <= limits[0] for window in windows)
+    if limits != (1000, 1 << 20):
+        assert len(windows) > 1
+    assert list(tokenize_windows(kind([]), bert_tokenizer, 9, True)) == []
+
+
+def test_windows_name_the_place_of_what_is_no_text(
+    bert_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("neural_sparse.tokens.WINDOW_TEXTS", 2)
+    texts: Any = ["a", "b", "c", 7]
+    windows = tokenize_windows(texts, bert_tokenizer)
+    with pytest.raises(InputError, match="text 3 is int"):
+        next(windows)  # of a list before anything is done
+    windows = tokenize_windows(Unlisted(texts), bert_tokenizer)
+    assert len(next(windows)) == 2
+    with pytest.raises(InputError, match="text 3 is int"):
+        next(windows)

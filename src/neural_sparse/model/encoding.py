@@ -13,8 +13,9 @@ import torch
 from tqdm import tqdm
 
 from neural_sparse.errors import InputError
+from neural_sparse.model.csr_rows import CsrRows
 from neural_sparse.model.microbatch import length_groups
-from neural_sparse.tokens import Tokens, tokenize
+from neural_sparse.tokens import Tokens, tokenize_windows
 
 if TYPE_CHECKING:
     from neural_sparse.model.encoder import NeuralSparseEncoder
@@ -33,19 +34,27 @@ def encode_documents(
 ) -> sp.csr_matrix:
     """Document vectors, csr float32 [documents, vocabulary], in batches of similar length.
 
+    Texts are tokenized and sorted by length a window at a time (`tokenize_windows`), so memory grows by the vectors
+    alone. Equal texts in equal order give equal bytes; a text's vector beside other texts is the same within rounding,
+    since products of another shape are summed in another order.
+
     Args:
+        texts: read once, in order.
         tokens_per_batch: bound on a batch's padded size; chosen for the device if None.
         bf16: multiply in bfloat16, accumulate in float32.
 
     Raises:
         InputError: an entry that is no string; weights that are not finite.
     """
-    tokens = tokenize(texts, model.tokenizer, model.max_length, special_tokens=True)
-    if tokens.truncated and show_progress:
-        logger.info("%d of %d texts were cut at %d tokens", tokens.truncated, len(tokens), model.max_length)
+    vectors, truncated = CsrRows(model.vocab_size), 0
     disable = None if show_progress else True
-    with tqdm(total=len(tokens), desc="encoding", unit="doc", disable=disable) as progress:
-        return encode_tokens(model, tokens, tokens_per_batch, bf16, progress.update)
+    with tqdm(total=len(texts), desc="encoding", unit="doc", disable=disable) as progress:
+        for tokens in tokenize_windows(texts, model.tokenizer, model.max_length, special_tokens=True):
+            vectors.append(encode_tokens(model, tokens, tokens_per_batch, bf16, progress.update))
+            truncated += tokens.truncated
+    if truncated and show_progress:
+        logger.info("%d of %d texts were cut at %d tokens", truncated, len(texts), model.max_length)
+    return vectors.matrix()
 
 
 def encode_tokens(

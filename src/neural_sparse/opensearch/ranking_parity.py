@@ -12,12 +12,13 @@ from tqdm import tqdm
 
 from neural_sparse.evaluation.measures import evaluate_run
 from neural_sparse.evaluation.runs import run_from_hits
+from neural_sparse.model.csr_rows import CsrRows
 from neural_sparse.model.encoding import to_csr
 from neural_sparse.model.microbatch import split_by_length
 from neural_sparse.opensearch.lucene import stored
 from neural_sparse.opensearch.parity import Check
 from neural_sparse.search import Hits, SparseIndex
-from neural_sparse.tokens import tokenize
+from neural_sparse.tokens import tokenize_windows
 
 if TYPE_CHECKING:
     from neural_sparse.data.collection import Collection
@@ -59,19 +60,20 @@ class Rankings:
 
     def encoded_by(self, run: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> sp.csr_matrix:
         """The collection encoded by another form of the model, run(ids, mask) -> weights."""
-        tokens = tokenize(
-            self.collection.texts, self.model.tokenizer, self.model.max_length, special_tokens=True
-        )
-        packed = torch.from_numpy(tokens.ids), torch.from_numpy(tokens.offsets)
-        parts, order = [], []
-        with tqdm(total=len(tokens), desc="encoding", unit="doc", disable=None) as progress:
-            for rows, ids, mask in split_by_length(
-                *packed, int(self.model.tokenizer.pad_token_id or 0), 1024
+        texts, pad_id = self.collection.texts, int(self.model.tokenizer.pad_token_id or 0)
+        vectors = CsrRows(self.model.vocab_size)
+        with tqdm(total=len(texts), desc="encoding", unit="doc", disable=None) as progress:
+            for tokens in tokenize_windows(
+                texts, self.model.tokenizer, self.model.max_length, special_tokens=True
             ):
-                parts.append(to_csr(run(ids, mask)))
-                order.append(rows.numpy())
-                progress.update(len(rows))
-        return sp.vstack(parts, format="csr")[np.argsort(np.concatenate(order))]
+                parts, order = [], []
+                packed = torch.from_numpy(tokens.ids), torch.from_numpy(tokens.offsets)
+                for rows, ids, mask in split_by_length(*packed, pad_id, 1024):
+                    parts.append(to_csr(run(ids, mask)))
+                    order.append(rows.numpy())
+                    progress.update(len(rows))
+                vectors.append(sp.vstack(parts, format="csr")[np.argsort(np.concatenate(order))])
+        return vectors.matrix()
 
     def _rank(self, documents: sp.csr_matrix) -> tuple[Hits, float]:
         index = SparseIndex.build(documents, self.collection.doc_ids)

@@ -13,6 +13,7 @@ from scipy.sparse import csr_matrix
 
 Matrix = NDArray[np.float32] | csr_matrix
 Arrays = dict[str, NDArray]
+_PIECE = 1 << 14  # sparse rows gathered at a time
 
 
 def pack(matrix: Matrix, sparse_values: DTypeLike = np.float32) -> Arrays:
@@ -85,18 +86,32 @@ class Rows:
     def _gather_sparse(self, rows: NDArray[np.int64]) -> csr_matrix:
         width = int(self.parts[0]["width"][0])
         shards = np.searchsorted(self.starts, rows, side="right") - 1
-        locals_ = rows - self.starts[shards]
-        indices = [np.empty(0, dtype=np.int32)]
-        values = [np.empty(0, dtype=np.float32)]
-        indptr = np.zeros(len(rows) + 1, dtype=np.int64)
-        for number, (shard, row) in enumerate(zip(shards.tolist(), locals_.tolist(), strict=True)):
-            part = self.parts[shard]
-            start, end = part["indptr"][row], part["indptr"][row + 1]
-            indices.append(part["indices"][start:end])
-            values.append(part["values"][start:end])
-            indptr[number + 1] = indptr[number] + (end - start)
-        data = np.concatenate(values).astype(np.float32, copy=False)
-        return csr_matrix((data, np.concatenate(indices), indptr), shape=(len(rows), width))
+        starts, lengths = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
+        used = np.unique(shards).tolist()
+        for number in used:
+            here = shards == number
+            indptr, local = self.parts[number]["indptr"], rows[here] - self.starts[number]
+            starts[here] = indptr[local]
+            lengths[here] = indptr[local + 1] - indptr[local]
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        indices, data = np.empty(offsets[-1], np.int32), np.empty(offsets[-1], np.float32)
+        # A piece at a time: places of all entries would take more than the entries themselves.
+        for piece in batches(len(rows), _PIECE):
+            places = _ranges(starts[piece], lengths[piece])
+            owners = np.repeat(shards[piece], lengths[piece])
+            entries = slice(offsets[piece.start], offsets[piece.stop])
+            for number in used:
+                here = owners == number
+                if here.any():
+                    indices[entries][here] = self.parts[number]["indices"][places[here]]
+                    data[entries][here] = self.parts[number]["values"][places[here]]
+        return csr_matrix((data, indices, offsets), shape=(len(rows), width))
+
+
+def _ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Consecutive numbers from each start, one range after another."""
+    ends = np.cumsum(lengths)
+    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
 
 
 def dot(queries: Matrix, documents: Matrix) -> NDArray[np.float32]:

@@ -17,17 +17,20 @@ from transformers import AutoTokenizer
 
 from neural_sparse.config import TeacherConfig
 from neural_sparse.errors import InputError
+from neural_sparse.model.csr_rows import CsrRows
 from neural_sparse.model.pruning import Pruning
 from neural_sparse.model.word_forms import token_classes
 from neural_sparse.teachers.bi_encoder import PreparedVectors
 from neural_sparse.teachers.ensemble import PreparedEnsemble
+from neural_sparse.teachers.rows import batches
 from neural_sparse.teachers.weights import loading, model_folder
-from neural_sparse.tokens import tokenize, vocabulary
+from neural_sparse.tokens import tokenize_windows, vocabulary
 
 K1, B = 0.9, 0.4  # as the BM25 teacher's
 NEIGHBORS = 10
 NEIGHBOR_POOL = 100_000  # documents that neighbors are sought among; a random sample of more
 BLOCK = 1024  # documents whose similarities are computed at once
+WEIGHED_AT_ONCE = 1 << 16  # documents
 
 
 class DocumentTerms:
@@ -125,15 +128,25 @@ def bm25_words(
     documents: Sequence[str], tokenizer: Any, classes: np.ndarray, max_length: int
 ) -> sp.csr_matrix:
     """tf / (tf + k1 (1 - b + b length / mean)), float32 [documents, classes]: BM25 without IDF."""
-    tokens = tokenize(documents, tokenizer, max_length, special_tokens=True)
-    found = classes[tokens.ids]
-    rows = np.repeat(np.arange(len(tokens)), tokens.lengths)[found >= 0]
-    shape = (len(tokens), int(classes.max(initial=0)) + 1)
-    counts = sp.csr_matrix((np.ones(len(rows), np.float32), (rows, found[found >= 0])), shape=shape)
-    counts.sum_duplicates()
+    width = int(classes.max(initial=0)) + 1
+    counted = CsrRows(width)
+    with tqdm(total=len(documents), desc="counting words", unit=" docs", disable=None) as progress:
+        for tokens in tokenize_windows(documents, tokenizer, max_length, special_tokens=True):
+            found = classes[tokens.ids]
+            rows = np.repeat(np.arange(len(tokens)), tokens.lengths)[found >= 0]
+            counts = sp.csr_matrix(
+                (np.ones(len(rows), np.float32), (rows, found[found >= 0])), shape=(len(tokens), width)
+            )
+            counts.sum_duplicates()
+            counted.append(counts)
+            progress.update(len(tokens))
+    counts = counted.matrix()
     lengths = np.asarray(counts.sum(1)).ravel()
-    norm = K1 * (1 - B + B * lengths / max(lengths.mean(), 1e-9))
-    counts.data /= counts.data + np.repeat(norm, np.diff(counts.indptr)).astype(np.float32)
+    norm = (K1 * (1 - B + B * lengths / max(lengths.mean(), 1e-9))).astype(np.float32)
+    for rows in batches(len(lengths), WEIGHED_AT_ONCE):
+        here = slice(counts.indptr[rows.start], counts.indptr[rows.stop])
+        of_entries = np.repeat(norm[rows], np.diff(counts.indptr[rows.start : rows.stop + 1]))
+        counts.data[here] /= counts.data[here] + of_entries
     return counts
 
 

@@ -8,6 +8,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
+import neural_sparse.tokens
 from neural_sparse import InputError, NeuralSparseEncoder
 from neural_sparse.model.encoding import encode_documents, packed_features, to_csr
 from neural_sparse.tokens import tokenize
@@ -49,6 +50,29 @@ def test_rows_come_back_in_order_whatever_the_batches(model: NeuralSparseEncoder
         np.testing.assert_allclose(
             encode_documents(model, [documents[row]]).toarray()[0], whole[row].toarray()[0], atol=2e-5
         )
+
+
+def test_a_corpus_is_tokenized_window_by_window(
+    model: NeuralSparseEncoder, texts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(1)
+    words = " ".join(texts).split()
+    documents = [" ".join(rng.choice(words, rng.integers(0, 40))) for _ in range(50)]
+    whole = encode_documents(model, documents)
+    sizes: list[int] = []
+    tokenize_one = neural_sparse.tokens.tokenize
+    monkeypatch.setattr(
+        "neural_sparse.tokens.tokenize",
+        lambda texts, *more: (sizes.append(len(texts)), tokenize_one(texts, *more))[1],
+    )
+    monkeypatch.setattr("neural_sparse.tokens.WINDOW_TEXTS", 8)
+    parts = encode_documents(model, documents)
+    assert sizes == [8, 8, 8, 8, 8, 8, 2]
+    assert parts.has_sorted_indices
+    assert (parts.indices.dtype, parts.data.dtype) == (whole.indices.dtype, whole.data.dtype)
+    np.testing.assert_allclose(parts.toarray(), whole.toarray(), atol=2e-5)
+    again = encode_documents(model, documents)
+    assert (again.data.tobytes(), again.indices.tobytes()) == (parts.data.tobytes(), parts.indices.tobytes())
 
 
 def test_equals_sentence_transformers_encode(model: NeuralSparseEncoder, texts: list[str]) -> None:

@@ -18,8 +18,15 @@ def random_sparse(rng: np.random.Generator, rows: int, width: int) -> csr_matrix
     sizes=st.lists(st.integers(0, 5), min_size=1, max_size=4).filter(any),
     seed=st.integers(0, 1000),
     sparse=st.booleans(),
+    piece=st.sampled_from([1, 3, 1 << 14]),
 )
-def test_gather_equals_indexing_the_whole(sizes: list[int], seed: int, sparse: bool) -> None:
+def test_gather_equals_indexing_the_whole(sizes: list[int], seed: int, sparse: bool, piece: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("neural_sparse.teachers.rows._PIECE", piece)
+        check_gather(sizes, seed, sparse)
+
+
+def check_gather(sizes: list[int], seed: int, sparse: bool) -> None:
     rng = np.random.default_rng(seed)
     matrices = [random_sparse(rng, size, 7) for size in sizes]
     whole = np.concatenate([matrix.toarray() for matrix in matrices])

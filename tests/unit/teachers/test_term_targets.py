@@ -97,6 +97,17 @@ def test_bm25_counts_as_the_index_does() -> None:
             np.testing.assert_allclose(ours.toarray()[:, token], plain[:, column[0]], rtol=1e-5)
 
 
+def test_words_are_counted_window_by_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = make_tokenizer("bert")
+    classes = token_classes(tokenizer)
+    whole = bm25_words(DOCUMENTS, tokenizer, classes, 512)
+    monkeypatch.setattr("neural_sparse.tokens.WINDOW_TEXTS", 2)
+    monkeypatch.setattr("neural_sparse.teachers.term_targets.WEIGHED_AT_ONCE", 3)
+    parts = bm25_words(DOCUMENTS, tokenizer, classes, 512)
+    for name in ("data", "indices", "indptr"):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
+
+
 @pytest.mark.parametrize("total", [2, 5, 60])
 def test_neighbors_are_the_nearest_by_cosine(total: int) -> None:
     dense = np.random.default_rng(total).normal(size=(total, 8)).astype(np.float32)
