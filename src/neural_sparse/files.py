@@ -38,7 +38,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     target = Path(os.path.realpath(path))
-    with _writing(path):
+    with writing(path):
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if target.exists() and not target.is_file():
@@ -49,7 +49,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         )
         permissions = (target if target.exists() else temporary).stat().st_mode & 0o777
     try:
-        with _writing(path, temporary):
+        with writing(path, temporary):
             yield temporary
             temporary.chmod(permissions)  # a library may have put a file of its own in its place
             temporary.replace(target)
@@ -74,13 +74,13 @@ def replacing_folder(path: str | Path, advice: str = "") -> Iterator[Path]:
     path = Path(path)
     target = Path(os.path.realpath(path))
     _check_place(path)
-    with _writing(path):
+    with writing(path):
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = _fresh(target, Path.mkdir)
         if target.exists():
             temporary.chmod(target.stat().st_mode & 0o777)
     try:
-        with _writing(path, temporary, advice):
+        with writing(path, temporary, advice):
             yield temporary
             follow_umask(temporary)
     except BaseException:
@@ -213,8 +213,16 @@ def follow_umask(folder: str | Path) -> None:
 
 
 @contextmanager
-def _writing(path: Path, temporary: Path | None = None, advice: str = "") -> Iterator[None]:
-    """Tell the user of what keeps `path` from being written; what else goes wrong meanwhile is not about that."""
+def writing(path: Path, temporary: Path | None = None, advice: str = "") -> Iterator[None]:
+    """Tell the user of what keeps `path` from being written; what else goes wrong meanwhile is not about that.
+
+    Args:
+        temporary: what is written in the body; errors that name a file elsewhere stay as they are.
+        advice: what to do about it.
+
+    Raises:
+        InputError: it cannot be written.
+    """
     try:
         yield
     except OSError as error:

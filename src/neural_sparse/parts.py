@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from neural_sparse.errors import InputError
-from neural_sparse.files import read_json, sha256_file, write_json
+from neural_sparse.files import read_json, sha256_file, write_json, writing
 
 logger = logging.getLogger(__name__)
 
@@ -81,11 +81,10 @@ class Parts:
         """
         temporary = self.folder / f".part-{number:06d}-{os.getpid()}.tmp"
         try:
-            yield temporary
-            target = self.folder / f"part-{number:06d}-{sha256_file(temporary)[:16]}.{self.suffix}"
-            temporary.replace(target)
-        except OSError as error:
-            raise InputError(f"cannot write {self.folder}: {error.strerror or error}") from error
+            with writing(self.folder, self.folder):
+                yield temporary
+                target = self.folder / f"part-{number:06d}-{sha256_file(temporary)[:16]}.{self.suffix}"
+                temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
         self._files[number] = target

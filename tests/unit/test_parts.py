@@ -66,3 +66,14 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write"):
         Parts(tmp_path / "file" / "work", {}, 1, "txt")
+
+
+def test_what_fails_elsewhere_is_not_told_as_a_failure_to_write(tmp_path):
+    parts = Parts(tmp_path / "work", {}, 1, "txt")
+    with pytest.raises(FileNotFoundError), parts.write(0):
+        (tmp_path / "absent").read_text()
+    with pytest.raises(ConnectionError), parts.write(0):
+        raise ConnectionResetError("peer")
+    with pytest.raises(InputError, match=r"cannot write .*work: No space left"), parts.write(0):
+        raise OSError(28, "No space left on device")
+    assert parts.missing() == [0]

@@ -13,6 +13,7 @@ import numpy as np
 from neural_sparse.config import Recipe
 from neural_sparse.files import read_json
 
+INTERRUPTED = "interrupted"  # how the reason begins, of a run that somebody has stopped
 CONFIG_FILE = "training_config.json"  # of `training.run_folder`, which imports torch
 
 
@@ -28,7 +29,7 @@ class Run:
         dev: {"step", "ndcg10", "flops", "terms"} of each judgement.
         cut: share of the training documents that are longer than max_length, if it is known.
         idf: the table it was trained with, if it is there.
-        stopped: why it stopped itself, if it did.
+        stopped: why it ended without a model, if that is known.
     """
 
     recipe: Mapping[str, Any]

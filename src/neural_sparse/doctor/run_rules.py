@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from neural_sparse.doctor.finding import Finding, ok, problem, warning
-from neural_sparse.doctor.run_record import Run
+from neural_sparse.doctor.run_record import INTERRUPTED, Run
 
 MANY_TERMS = 300  # per document; SPLADE-v3's vectors of NFCorpus have 275, measured runs 46 to 180
 FEW_TERMS = 10  # measured runs of single sentences have 25
@@ -50,6 +50,12 @@ def run_findings(run: Run) -> list[Finding]:
 
 def state(run: Run) -> Finding:
     planned = run.recipe["num_steps"]
+    if run.stopped is not None and run.stopped.startswith(INTERRUPTED):
+        return warning(
+            "state",
+            f"{run.stopped} at step {run.steps:,} of {planned:,}",
+            "the same `neural-sparse train` command goes on from the last checkpoint",
+        )
     if run.stopped is not None:
         return problem("state", f"stopped itself at step {run.steps:,} of {planned:,}", run.stopped)
     if run.finished and run.steps < planned:

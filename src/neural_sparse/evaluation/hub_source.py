@@ -134,6 +134,7 @@ def _snapshot(repository: str, parts: tuple[str, ...], name: str) -> Path:
     except (OSError, HfHubHTTPError, ValueError) as error:
         raise InputError(
             f"{name}: the hub's data set {repository} is not on this machine and cannot be downloaded "
-            f"({type(error).__name__}). Give a folder in BEIR layout instead, or set HF_HOME to a cache that "
+            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}). "
+            "Give a folder in BEIR layout instead, or set HF_HOME to a cache that "
             "holds it; behind a proxy set HTTPS_PROXY, for a mirror HF_ENDPOINT"
         ) from error

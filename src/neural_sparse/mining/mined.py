@@ -75,7 +75,9 @@ class Mined:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no dict)
                 counts = json.loads(file.metadata()["counts"])
             return cls(arrays["negatives"], arrays.get("scores"), counts)
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        except FileNotFoundError as error:
+            raise InputError(f"{path}: no such file") from error
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path}: no mined negatives ({error}); delete it to mine again") from error
 
 

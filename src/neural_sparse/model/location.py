@@ -56,7 +56,15 @@ def model_not_found(name: str, error: Exception | str) -> InputError:
             f"model {name!r} needs program code from its own repository, which is not run unasked; if you trust it, "
             "load it with trust_remote_code=True"
         )
+    if (
+        isinstance(error, OSError)
+        and error.errno
+        and not isinstance(error, (FileNotFoundError, ConnectionError))
+    ):
+        return InputError(f"model {name!r}: {error}")  # a full disk, no permission
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    if Path(name).expanduser().is_dir():
+        return InputError(f"the model in the folder {name} cannot be loaded: {reason}")
     return InputError(
         f"model {name!r} was not found: it is no folder here and no folder of an installed package, "
         f"and the Hugging Face hub did not give it ({reason}). Either\n"

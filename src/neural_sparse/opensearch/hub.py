@@ -69,6 +69,8 @@ def upload_folder(folder: Path, repository: str, private: bool = True) -> str:
             f"the hub refused {repository} (HTTP {status}): set HF_TOKEN to a token that may write there"
         ) from error
     except OSError as error:
+        if error.filename is not None:  # a file of ours, which is not the hub's fault
+            raise
         raise InputError(
             f"the hub cannot be reached ({type(error).__name__}); try again, or use --dry-run"
         ) from error

@@ -15,6 +15,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,6 +140,8 @@ def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
             for batch in file.iter_batches(1024):
                 yield from batch.to_pylist()
     except (pa.ArrowInvalid, OSError) as error:
+        if getattr(error, "errno", None):  # Arrow's own have none
+            raise
         raise InputError(f"{path}: not a Parquet file ({error})") from error
 
 
@@ -156,7 +159,7 @@ def _nested(path: Path) -> Iterator[Scored]:
                         f"{path}: expected {{query id: {{passage id: score}}}}, found {scores!r:.80}"
                     )
                 yield _checked(query, list(scores), list(scores.values()), False, f"{path}, query {query}")
-        except (json.JSONDecodeError, UnicodeDecodeError, OSError, EOFError) as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, gzip.BadGzipFile, zlib.error, EOFError) as error:
             raise InputError(
                 f"{path}: not valid JSON {{query id: {{passage id: score}}}} ({error})"
             ) from error

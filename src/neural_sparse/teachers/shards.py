@@ -159,7 +159,7 @@ class Shards:
             part = _map(path)
             if (shapes := _shapes(part)) != entry["shapes"]:
                 raise ValueError(f"shapes {shapes} instead of {entry['shapes']}")
-        except (OSError, ValueError, KeyError) as error:
+        except (FileNotFoundError, ValueError, KeyError) as error:  # one that may not be read is not damaged
             self._report(path, error)
             return None
         return part

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +21,7 @@ from neural_sparse.data.prepared import PreparedSet, is_prepared
 from neural_sparse.data.row_lists import RowLists
 from neural_sparse.data.training_set import TrainingSet, load_training_set
 from neural_sparse.distributed import ranks
-from neural_sparse.doctor.run_record import Run
+from neural_sparse.doctor.run_record import INTERRUPTED, Run
 from neural_sparse.doctor.run_rules import learning_rate, ramp
 from neural_sparse.errors import InputError
 from neural_sparse.idf import DEFAULT_IDF, IdfWeights, compute_idf_weights, idf_weights, save_idf_weights
@@ -65,7 +69,8 @@ def train(
     Raises:
         InputError: the output holds a finished run or one of another recipe; bad data; a model that
             cannot be loaded; a loss that is not finite; documents that have become empty or dense; memory
-            that was not enough. After the last three, too, metrics.json and training_losses.png are written.
+            that was not enough; an output that cannot be written. Whatever ends a run that has begun, Ctrl-C and
+            SIGTERM too, metrics.json and training_losses.png are written, with the reason.
     """
     output = Path(recipe.output)
     ranks.join()
@@ -133,25 +138,59 @@ def train(
         refresh_during(trainer, negatives, prepare)
     started = time.perf_counter()
     try:
-        trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
-    except OSError as error:
-        raise InputError(
-            f"cannot write to {output}: {error.strerror or error}; checkpoints are kept"
-        ) from error
-    except (InputError, torch.OutOfMemoryError) as error:
-        told = error if isinstance(error, InputError) else InputError(_out_of_memory(recipe, error))
+        with _terminated_as_exception():
+            trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+            if not ranks.rank():
+                finish(recipe, model, trainer.state, time.perf_counter() - started, cut)
+    except BaseException as error:
+        told = InputError(_out_of_memory(recipe, error)) if _is_out_of_memory(error) else error
         if not ranks.rank():  # what was logged so far, for the doctor
-            record(recipe, trainer.state, time.perf_counter() - started, cut, str(told))
+            try:
+                record(recipe, trainer.state, time.perf_counter() - started, cut, _reason(told))
+            except (InputError, OSError) as unwritten:  # such as a disk that is full, which has ended the run
+                logger.warning("what was logged so far is lost: %s", unwritten)
         if told is error:
             raise
         raise told from error
-    if not ranks.rank():
-        finish(recipe, model, trainer.state, time.perf_counter() - started, cut)
     ranks.wait_for_all()
     return output / "final_model"
 
 
-def _out_of_memory(recipe: Recipe, error: Exception) -> str:
+@contextmanager
+def _terminated_as_exception() -> Iterator[None]:
+    """SIGTERM, as schedulers of clusters send it, ends the body as an exception does.
+
+    Not with several ranks: torchrun ends the others with it when one has failed, and they may wait inside a
+    library for those that are gone. Nor where somebody else listens to it.
+    """
+    alone = ranks.world_size() == 1 and threading.current_thread() is threading.main_thread()
+    if not alone or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def end(number: int, frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _reason(error: BaseException) -> str:
+    """What `metrics.json` says of why a run has ended without a model."""
+    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        return f"{INTERRUPTED} ({'Ctrl-C' if isinstance(error, KeyboardInterrupt) else 'SIGTERM'})"
+    return str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """A device's memory, or the machine's."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)
+
+
+def _out_of_memory(recipe: Recipe, error: BaseException) -> str:
     """The training guide's four ways, and two more."""
     half = f"batch_size={max(1, recipe.batch_size // 2)} "
     half += f"gradient_accumulation_steps={2 * recipe.gradient_accumulation_steps}"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from sentence_transformers import SparseEncoderTrainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -17,7 +18,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from neural_sparse.distributed import ranks
 from neural_sparse.errors import InputError
-from neural_sparse.files import write_text
+from neural_sparse.files import write_text, writing
 from neural_sparse.losses.idf_aware import IDFAwareLoss
 from neural_sparse.training.batches import Batches, Collator, Schedule
 from neural_sparse.training.cost_target import CostTarget
@@ -27,6 +28,11 @@ from neural_sparse.training.prefetch import Prefetch
 QUERY_WEIGHTS = r"sub_modules\.query\.0\.weight$"  # name of the query table's parameter
 OWN_WORDS = r"sub_modules\.document\.2\.strength$"  # and of the strengths of own words
 COMPLETE = "complete"  # written into a checkpoint folder last
+WRITTEN_SO_FAR = (
+    "complete checkpoints are kept; make room (save_total_limit=1) and start the same command again"
+)
+# How safetensors and torch say that a file could not be written, which are no OSErrors.
+_FAILED_WRITES = ("os error", "PytorchStreamWriter", "inline_container")
 
 
 class Objective(nn.Module):
@@ -264,9 +270,16 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
         # A finite loss can have a gradient that is not; the next step would notice, after this one was saved.
         if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
             raise InputError(_diverged(self.state.global_step, self.args, {"weights": math.nan}))
-        super()._save_checkpoint(*args, **kwargs)
+        output = Path(str(self.args.output_dir))
+        folder = output / f"checkpoint-{self.state.global_step}"
+        with writing(folder, output, WRITTEN_SO_FAR):
+            try:
+                super()._save_checkpoint(*args, **kwargs)
+            except (SafetensorError, RuntimeError) as error:
+                if not any(words in str(error) for words in _FAILED_WRITES):
+                    raise
+                raise OSError(str(error).splitlines()[0]) from error
         if self.is_world_process_zero():
-            folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
             if self.cost is not None:
                 self.cost.save(folder)
             write_text(folder / COMPLETE, "")

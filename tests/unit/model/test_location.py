@@ -57,3 +57,14 @@ def test_the_message_says_what_to_do() -> None:
     for part in ("no/such", "offline", "folder", "HF_HOME", "HF_TOKEN", "HF_HUB_OFFLINE"):
         assert part in str(error)
     assert "more" not in str(error).splitlines()[0]
+
+
+def test_a_folder_that_is_there_is_not_told_as_absent(tmp_path: Path) -> None:
+    said = str(model_not_found(str(tmp_path), OSError("no file named model.safetensors")))
+    assert said == f"the model in the folder {tmp_path} cannot be loaded: no file named model.safetensors"
+
+
+def test_a_full_disk_is_not_told_as_a_model_that_was_not_found() -> None:
+    said = str(model_not_found("some/model", OSError(28, "No space left on device")))
+    assert "No space left on device" in said
+    assert "not found" not in said

@@ -178,6 +178,21 @@ def test_a_damaged_shard_is_reported_and_encoded_again(
     assert nobody.seen == []
 
 
+def test_a_shard_that_may_not_be_read_is_not_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor deleted, which hours of work may be."""
+    texts = [f"text {i}" for i in range(70)]
+    encode(TeacherCache(tmp_path, block=40), texts, Encoder(False))
+    before = shard_files(tmp_path)
+
+    def refuse(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("neural_sparse.teachers.shards.sha256_file", refuse)
+    with pytest.raises(PermissionError):
+        encode(TeacherCache(tmp_path, block=40), texts, Encoder(False))
+    assert shard_files(tmp_path) == before
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"shards": 3}', '{"shards": [{"file": "x"}]}'])
 def test_a_damaged_manifest_is_reported(
     tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from tiny_models import TEXTS
 
 from neural_sparse.config import Recipe, TeacherConfig
@@ -23,6 +27,7 @@ from neural_sparse.training import monitor
 from neural_sparse.training.monitor import CollapseGuard
 from neural_sparse.training.run_folder import changes, claim, dev_history, finished_model
 from neural_sparse.training.train import train
+from neural_sparse.training.trainer import NeuralSparseTrainer, checkpoints
 
 Tiny = Callable[..., Path]
 
@@ -136,6 +141,76 @@ def test_a_run_that_stops_itself_leaves_what_it_logged(
     monkeypatch.undo()
     train(recipe, data=data)  # goes on
     assert "stopped" not in read_json(output / "metrics.json")
+
+
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("stop", "raised", "reason"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "pairs.jsonl"), FileNotFoundError, "No such file"),
+        (ConnectionResetError("peer"), ConnectionResetError, "ConnectionResetError: peer"),
+        (KeyboardInterrupt(), KeyboardInterrupt, r"interrupted \(Ctrl-C\)"),
+        (terminate, SystemExit, r"interrupted \(SIGTERM\)"),
+        (MemoryError(), InputError, r"out of memory \(MemoryError\)"),
+    ],
+    ids=["a file to read", "a connection", "Ctrl-C", "SIGTERM", "memory"],
+)
+def test_whatever_ends_a_run_is_told_as_what_it_is(
+    recipe: Recipe,
+    data: TrainingSet,
+    stop: BaseException | Callable[[], None],
+    raised: type[BaseException],
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was told as an output that cannot be written; metrics.json says it too."""
+
+    def end(self: CollapseGuard, step: int, *figures: Any) -> None:
+        if step == 1:
+            if isinstance(stop, BaseException):
+                raise stop
+            stop()
+
+    monkeypatch.setattr(CollapseGuard, "check", end)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(raised) as caught:
+        train(recipe, data=data)
+    assert "cannot write" not in str(caught.value)
+    assert signal.getsignal(signal.SIGTERM) is before
+    metrics = read_json(Path(recipe.output) / "metrics.json")
+    assert (metrics["steps"], len(metrics["history"])) == (2, 1)
+    assert re.search(reason, metrics["stopped"])
+    (finding,) = (one for one in examine(Path(recipe.output)).findings if one.check == "state")
+    assert finding.verdict == ("warning" if "interrupted" in reason else "problem")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0"),
+    ],
+    ids=["python", "safetensors", "torch"],
+)
+def test_a_disk_that_is_full(
+    recipe: Recipe, data: TrainingSet, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a checkpoint is written, by whichever library; complete ones are there to go on from."""
+
+    def full(self: NeuralSparseTrainer, folder: str) -> None:
+        raise error
+
+    monkeypatch.setattr(NeuralSparseTrainer, "_save_optimizer_and_scheduler", full)
+    with pytest.raises(
+        InputError, match=r"cannot write .*checkpoint-2: .*; complete checkpoints are kept; make room"
+    ):
+        train(recipe, data=data)
+    assert "cannot write" in read_json(Path(recipe.output) / "metrics.json")["stopped"]
+    assert checkpoints(recipe.output) == []
 
 
 def test_documents_that_stay_dense(
