@@ -137,7 +137,7 @@ def test_a_run_that_stops_itself_leaves_what_it_logged(
     assert (output / "training_losses.png").is_file()
     assert message.split("; ")[-1] in metrics["stopped"]
     (finding,) = (one for one in examine(output).findings if one.check == "state")
-    assert (finding.found, finding.advice) == ("stopped itself at step 3 of 4", metrics["stopped"])
+    assert (finding.found, finding.advice) == ("stopped itself at step 4 of 4", metrics["stopped"])
     monkeypatch.undo()
     train(recipe, data=data)  # goes on
     assert "stopped" not in read_json(output / "metrics.json")
