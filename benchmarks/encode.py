@@ -35,15 +35,14 @@ def texts_of(kind: str, count: int, tokenizer: Any) -> list[str]:
     return texts
 
 
-def arm(settings: dict[str, Any]) -> None:
-    """One arm: loads its model, then answers each line on stdin by encoding all texts."""
-    import torch
+def prepare(
+    settings: dict[str, Any], texts: list[str] | None = None
+) -> Callable[[], Callable[[], dict[str, Any]]]:
+    """The step of one arm, its model loaded: encodes all texts, returning what describes the vectors."""
     from sentence_transformers import SparseEncoder
 
     from neural_sparse.model.encoder import NeuralSparseEncoder
 
-    if settings["device"] == "cpu":
-        torch.set_num_threads(settings["threads"])
     plain = settings["arm"] == "sentence-transformers"
     model: Any
     if plain:
@@ -51,7 +50,7 @@ def arm(settings: dict[str, Any]) -> None:
         model.max_seq_length = 256
     else:
         model = NeuralSparseEncoder(settings["folder"], 256, device=settings["device"])
-    texts = texts_of(settings["lengths"], settings["texts"], model.tokenizer)
+    texts = texts or texts_of(settings["lengths"], settings["texts"], model.tokenizer)
 
     def step() -> Callable[[], dict[str, Any]]:
         if plain:
@@ -61,6 +60,16 @@ def arm(settings: dict[str, Any]) -> None:
         vectors = model.encode_documents(texts, bf16=settings["arm"] == "bf16")
         return lambda: {"checks": [float(vectors.data.astype("float64").sum())]}
 
+    return step
+
+
+def arm(settings: dict[str, Any]) -> None:
+    """One arm: loads its model, then answers each line on stdin by encoding all texts."""
+    import torch
+
+    if settings["device"] == "cpu":
+        torch.set_num_threads(settings["threads"])
+    step = prepare(settings)
     answer(step, peak_mib())
 
 

@@ -18,22 +18,22 @@ COLUMNS = ["width", "vocabulary", "texts", "dtype", "active", "naive", "fused", 
 COLUMNS += ["naive MiB", "fused MiB"]
 
 
-def arm(settings: dict[str, Any]) -> None:
-    """One arm: builds its tensors, then answers each line on stdin with one timed step."""
+def prepare(settings: dict[str, Any]) -> Callable[[], Callable[[], dict[str, Any]]]:
+    """The step of one arm, its tensors made: what is to be timed, returning what describes its results."""
     import torch
     from sentence_transformers.sparse_encoder.modules import SpladePooling
 
     from neural_sparse.model.head import pack, pooled_logits
 
-    torch.set_num_threads(settings["threads"])
+    device = torch.device(settings.get("device", "cpu"))
     torch.manual_seed(0)
     counts = torch.tensor(lengths(settings["lengths"], settings["texts"]))
-    mask = (torch.arange(int(counts.max())) < counts[:, None]).long()
-    hidden = torch.randn(*mask.shape, settings["width"], requires_grad=True)
-    decoder = torch.nn.Linear(settings["width"], settings["vocabulary"])
-    upstream = torch.randn(len(counts), settings["vocabulary"])
+    mask = (torch.arange(int(counts.max())) < counts[:, None]).long().to(device)
+    hidden = torch.randn(*mask.shape, settings["width"], device=device, requires_grad=True)
+    decoder = torch.nn.Linear(settings["width"], settings["vocabulary"], device=device)
+    upstream = torch.randn(len(counts), settings["vocabulary"], device=device)
     pooling = SpladePooling("max").train()
-    half = torch.autocast("cpu", torch.bfloat16, enabled=settings["dtype"] == "bfloat16")
+    half = torch.autocast(device.type, torch.bfloat16, enabled=settings["dtype"] == "bfloat16")
 
     def head(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         if settings["arm"] == "fused":
@@ -66,6 +66,15 @@ def arm(settings: dict[str, Any]) -> None:
             "checks": [t.double().norm().item() for t in results if t is not None],
         }
 
+    return step
+
+
+def arm(settings: dict[str, Any]) -> None:
+    """One arm: builds its tensors, then answers each line on stdin with one timed step."""
+    import torch
+
+    torch.set_num_threads(settings["threads"])
+    step = prepare(settings)
     answer(step, peak_mib())
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from arms import answer, cell, options, peak_mib, ratio, table, take_turns
-from models import folder_of, token_batch
+from models import folder_of, token_batch, word_ids
 
 ARMS = ("sentence-transformers", "neural-sparse", "padded encoder", "packed encoder")
 COLUMNS = ["model", "vocabulary", "texts", "dtype", "sentence-transformers", "neural-sparse", "ratio"]
@@ -23,8 +23,8 @@ COLUMNS += ["CPU time", "ST MiB above encoder", "ours above encoder", "share"]
 GROUP = 4  # documents per query
 
 
-def arm(settings: dict[str, Any]) -> None:
-    """One arm: loads its model, then answers each line on stdin with one timed step."""
+def prepare(settings: dict[str, Any]) -> Callable[[], Callable[[], dict[str, Any]]]:
+    """The step of one arm, its model loaded: what is to be timed, returning what describes its result."""
     import torch
     from sentence_transformers import SparseEncoder
 
@@ -34,17 +34,11 @@ def arm(settings: dict[str, Any]) -> None:
     from neural_sparse.model.microbatch import split_by_length
 
     device = torch.device(settings["device"])
-    if device.type == "cpu":
-        torch.set_num_threads(settings["threads"])
-    if limit := settings["limit_gib"]:
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (limit << 30, limit << 30))
     ids, mask = token_batch(settings["lengths"], settings["texts"], settings["vocabulary"])
     ids, mask = ids.to(device), mask.to(device)
     queries = settings["texts"] // GROUP
     torch.manual_seed(2)
-    query_ids = torch.randint(1000, 30000, (queries, 8), device=device)
+    query_ids = torch.randint(*word_ids(settings["vocabulary"]), (queries, 8)).to(device)
     teacher = torch.rand(queries, settings["texts"], device=device) * 30
     loss = IDFAwareLoss(torch.rand(settings["vocabulary"]) * 10, settings["vocabulary"], 0.02, device=device)
     loss.step = 1000
@@ -87,7 +81,21 @@ def arm(settings: dict[str, Any]) -> None:
             torch.cuda.synchronize()
         return lambda: {"checks": [value.item()], **_memory(device)}
 
-    if device.type == "cuda":
+    return step
+
+
+def arm(settings: dict[str, Any]) -> None:
+    """One arm: loads its model, then answers each line on stdin with one timed step."""
+    import torch
+
+    if settings["device"] == "cpu":
+        torch.set_num_threads(settings["threads"])
+    if limit := settings["limit_gib"]:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (limit << 30, limit << 30))
+    step = prepare(settings)
+    if settings["device"] != "cpu":
         torch.cuda.reset_peak_memory_stats()
     answer(step, peak_mib())
 
