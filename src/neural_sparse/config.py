@@ -130,7 +130,8 @@ class Recipe:
         num_steps: optimiser steps.
         batch_size: queries scored together, over all devices; accumulation multiplies it per optimiser step.
         auto_batch: try steps before training and take the largest batch_size that fits into memory.
-        gradient_accumulation_steps: micro-batches per optimiser step.
+        gradient_accumulation_steps: micro-batches per optimiser step. FLOPS is that of all their documents, but a
+            query is compared with those of its own micro-batch alone; cache_tokens needs as little memory without that.
         num_hard_negatives: per query and step.
         negatives: where they are mined where the data bring none: "bm25", "dense:NAME", "sparse:NAME" or
             "student" (the model in training), several united by rank.

@@ -14,7 +14,7 @@ MEMORY = 4 * GB
 # One checkpoint of the multilingual model (168M parameters, their gradients' two moments) takes 2 GB; three are kept.
 DISK = 10 * GB
 DISK_NEEDED = GB
-SMALLER = "batch_size=16, max_length=128, gradient_checkpointing=true, cache_tokens=8192 or auto_batch=true"
+SMALLER = "cache_tokens=8192, gradient_checkpointing=true, max_length=128, batch_size=16 or auto_batch=true"
 CPU_ADVICE = (
     "for small students (recipe tiny-cpu); the guide's recipes are made for a GPU. If there is one, install "
     "torch for it (pytorch.org) and check its driver with nvidia-smi"

@@ -24,15 +24,51 @@ def flops_loss(
         l0_threshold: only documents with more non-zero terms than this are pressed
             (arXiv 2504.14839); the mean is still over all documents.
     """
+    return accumulated_flops(mean_weights(vectors, l0_threshold), None, 1, token_weights)
+
+
+@in_float32
+def mean_weights(vectors: Tensor, l0_threshold: int | None = None) -> Tensor:
+    """mean_i v_it [vocabulary], over all ranks' documents; arguments as `flops_loss`."""
     if l0_threshold is not None:
         long = (vectors.detach() != 0).sum(1) > l0_threshold
         vectors = vectors * long[:, None]
-    mean = vectors.mean(0)
     if ranks.world_size() > 1:
         count = ranks.summed(vectors.new_full((), len(vectors)))
-        mean = ranks.summed(vectors.sum(0)) / count
+        return ranks.summed(vectors.sum(0)) / count
+    return vectors.mean(0)
+
+
+@in_float32
+def accumulated_flops(
+    mean: Tensor, earlier: Tensor | None, micro_batches: int, token_weights: Tensor | None = None
+) -> Tensor:
+    """What one of several micro-batches adds to the FLOPS of their optimiser step.
+
+    FLOPS is the square of a mean over the whole batch, and a mean of the micro-batches' own FLOPS is more than that:
+    terms that one of M micro-batches holds would be pressed M times as hard. With m_k the micro-batches' means,
+
+        M^2 (mean_k m_k)^2 = sum_k (m_k^2 + 2 m_k sum_{j<k} m_j),
+
+    so the mean over micro-batches of (m_k^2 + 2 m_k sum_{j<k} m_j) / M, which is returned, is the FLOPS of the whole
+    batch. Its gradient is sum_k (m_k + sum_{j != k} m_j) dm_k 2 / M^2. When micro-batch k is differentiated, later
+    ones are not known, so each earlier one counts twice: m_k + 2 sum_{j<k} m_j. Of two micro-batches in either order
+    each is once the earlier, so this is the gradient of the whole batch on average over the order of micro-batches,
+    and exactly so for terms that one of them holds alone. Later ones count for more (1, 3, 5, ...), which costs a
+    quarter of the sample.
+
+    Args:
+        mean: m_k [vocabulary] of this micro-batch's documents.
+        earlier: sum of those before it in the step, without gradient; None for the first.
+        micro_batches: M.
+        token_weights: as in `flops_loss`.
+    """
     squares = mean * mean
-    return squares.sum() if token_weights is None else (token_weights * squares).sum()
+    if earlier is not None:
+        shared = mean * earlier
+        squares = squares + 2 * (2 * shared - shared.detach())
+    total = squares.sum() if token_weights is None else (token_weights * squares).sum()
+    return total / micro_batches
 
 
 def quadratic_ramp(step: int, ramp_steps: int) -> float:

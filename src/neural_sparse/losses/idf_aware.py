@@ -12,7 +12,12 @@ from torch import Tensor, nn
 from neural_sparse.distributed import ranks
 from neural_sparse.errors import InputError
 from neural_sparse.idf import DEFAULT_IDF, IdfWeights, idf_weights
-from neural_sparse.losses.flops import document_frequency_weights, flops_loss, quadratic_ramp
+from neural_sparse.losses.flops import (
+    accumulated_flops,
+    document_frequency_weights,
+    mean_weights,
+    quadratic_ramp,
+)
 from neural_sparse.losses.precision import in_float32
 from neural_sparse.losses.ranking import NEEDS_TEACHER, RANKING_LOSSES
 from neural_sparse.losses.scores import idf_scores
@@ -38,9 +43,11 @@ class IDFAwareLoss(nn.Module):
         idf_in_matching: False scores without IDF, for comparison.
         temperature: the student's scores are divided by it before the ranking losses; 1 in the paper.
         term_weight: weight of the distance between documents and the terms that teachers would give them.
+        micro_batches: calls per optimiser step, whose gradients are averaged: FLOPS is then that of all their
+            documents, see `accumulated_flops`. Ranking is that of each.
 
     Attributes:
-        step: optimiser steps so far; whoever owns the optimiser sets it.
+        step: optimiser steps so far; whoever owns the optimiser sets it. Calls with the same belong to one step.
         lambda_factor: lambda is multiplied with it; for control by a cost target, as a scalar that stays on the device.
 
     Raises:
@@ -65,6 +72,7 @@ class IDFAwareLoss(nn.Module):
         idf_in_matching: bool = True,
         temperature: float = 1.0,
         term_weight: float = 1.0,
+        micro_batches: int = 1,
     ) -> None:
         super().__init__()
         vector = _vector(idf_weights, default_idf, tokenizer)
@@ -96,6 +104,8 @@ class IDFAwareLoss(nn.Module):
         self.l0_threshold = l0_threshold
         self.temperature = temperature
         self.term_weight = term_weight
+        self.micro_batches = micro_batches
+        self._earlier: tuple[int, Tensor] | None = None  # step, and the sum of its micro-batches' means
         self.step = 0
         self.lambda_factor: float | Tensor = 1.0
         self.to(device)
@@ -150,7 +160,7 @@ class IDFAwareLoss(nn.Module):
             if name == "info_nce" and also_relevant is not None:
                 judged = judged.masked_fill(also_relevant, -torch.inf)
             ranking = ranking + weight * RANKING_LOSSES[name](judged, teacher_scores, known, positive)
-        flops = flops_loss(documents, self.flops_weights, self.l0_threshold)
+        flops = self._flops(documents)
         pressure = self.current_lambda
         if isinstance(pressure, Tensor):
             pressure = pressure.to(flops)
@@ -160,6 +170,17 @@ class IDFAwareLoss(nn.Module):
             parts["terms"] = term_loss(documents, *terms, self.idf)
             loss = loss + self.term_weight * parts["terms"]
         return {"loss": loss} | parts
+
+    def _flops(self, documents: Tensor) -> Tensor:
+        mean = mean_weights(documents, self.l0_threshold)
+        if self.micro_batches == 1:
+            return accumulated_flops(mean, None, 1, self.flops_weights)
+        earlier = None
+        if self._earlier is not None and self._earlier[0] == self.step:
+            earlier = self._earlier[1]
+        now = mean.detach() if earlier is None else earlier + mean.detach()
+        self._earlier = self.step, now
+        return accumulated_flops(mean, earlier, self.micro_batches, self.flops_weights)
 
 
 def _vector(table: Mapping[str, float] | Tensor | np.ndarray, default_idf: float, tokenizer: Any) -> Tensor:

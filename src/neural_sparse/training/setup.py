@@ -80,6 +80,7 @@ def build_trainer(
         idf_in_matching=recipe.idf_in_matching,
         temperature=recipe.temperature,
         term_weight=recipe.term_weight,
+        micro_batches=recipe.gradient_accumulation_steps,
     )
     if "tensorboard" in recipe.report_to:
         os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(Path(recipe.output) / "tensorboard"))

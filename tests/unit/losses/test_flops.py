@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import Any
+
 import pytest
 import torch
 
 from neural_sparse.losses.flops import document_frequency_weights, flops_loss, quadratic_ramp
+from neural_sparse.losses.idf_aware import IDFAwareLoss
 
 DOCUMENTS = torch.tensor([[1.0, 0.0, 2.0], [3.0, 0.0, 0.0]])
 
@@ -66,3 +70,34 @@ def test_tokens_that_no_document_holds_are_pressed_as_rare_ones() -> None:
     torch.testing.assert_close(weights, torch.tensor([1.0, 1.0, 4.679, 8.788]), atol=1e-3, rtol=0)
     weights = document_frequency_weights(torch.tensor([1.0, 0.25]), default_idf=0.25)
     torch.testing.assert_close(weights, torch.tensor([4.679, 1.0]), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("micro_batches", [2, 3, 4])
+@pytest.mark.parametrize("settings", [{}, {"l0_threshold": 4, "frequency_weighted_flops": True}])
+def test_micro_batches_press_as_the_whole_batch(micro_batches: int, settings: dict[str, Any]) -> None:
+    """The value in any order; the gradient on average over all orders, and in each for terms of one micro-batch."""
+    generator = torch.Generator().manual_seed(micro_batches)
+    size, vocabulary = 3, 9
+    vectors = torch.rand(micro_batches * size, vocabulary, generator=generator, dtype=torch.float64)
+    vectors *= torch.rand(vectors.shape, generator=generator) < 0.6
+    vectors[:, 0] = 0
+    vectors[0, 0] = 2.0  # a rare term
+    vectors.requires_grad_()
+    idf = torch.linspace(0.5, 4, vocabulary)
+    whole = IDFAwareLoss(idf, vocabulary, 1.0, ranking="info_nce", ramp_steps=0, **settings)
+    parts = IDFAwareLoss(
+        idf, vocabulary, 1.0, ranking="info_nce", ramp_steps=0, micro_batches=micro_batches, **settings
+    )
+    query = torch.tensor([[1]]), torch.ones(1, 1)
+    expected = whole(*query, vectors)["flops"]
+    (pull,) = torch.autograd.grad(expected, vectors)
+    pulls = []
+    for step, order in enumerate(itertools.permutations(range(micro_batches))):
+        parts.step = step  # what an earlier step held is forgotten
+        flops = torch.stack(
+            [parts(*query, vectors[part * size : (part + 1) * size])["flops"] for part in order]
+        ).mean()
+        torch.testing.assert_close(flops, expected)
+        pulls += torch.autograd.grad(flops, vectors)
+        torch.testing.assert_close(pulls[-1][0, 0], pull[0, 0])
+    torch.testing.assert_close(torch.stack(pulls).mean(0), pull)
