@@ -36,12 +36,70 @@ def first_occurrence(keys: Keys) -> Rows:
     return first
 
 
+class GrowingIndex:
+    """Finds keys among those that were added so far; of equal ones the latest, as a rule.
+
+    Sorted runs whose lengths fall at least by half from one to the next: to add n keys, a few at a time, sorts each
+    about log2(n) times, and to find one looks into as many runs, where one sorted array would be made anew each time.
+    """
+
+    def __init__(self) -> None:
+        self._added: list[Keys] = []  # not sorted yet
+        self._runs: list[tuple[int, KeyIndex]] = []  # first row, and the index of the rows from there
+        self._total = 0
+        self._first = 0
+
+    def add(self, keys: Keys) -> None:
+        """Keys [n, 2] of the next n rows."""
+        self._added.append(keys)
+
+    def forget(self, count: int) -> None:
+        """Drop the first `count` of the rows that are left; the others keep their numbers."""
+        self._settle()
+        self._first += count
+        self._runs = [(start, run) for start, run in self._runs if start + len(run) > self._first]
+
+    def find(self, keys: Keys) -> Rows:
+        """Row of each key [wanted, 2], counted from the first that was ever added; -1 for those that are not here."""
+        self._settle()
+        found = np.full(len(keys), -1, np.int64)
+        open_ = np.arange(len(keys))
+        for start, run in reversed(self._runs):
+            at = run.find(keys[open_])
+            here = (at >= 0) & (at + start >= self._first)
+            found[open_[here]] = at[here] + start
+            open_ = open_[~here]
+        return found
+
+    def _settle(self) -> None:
+        keys = np.concatenate([np.empty((0, 2), np.uint64), *self._added])
+        self._added = []
+        if not len(keys):
+            return
+        start = self._total
+        self._total += len(keys)
+        while self._runs and len(self._runs[-1][1]) <= 2 * len(keys):
+            begin, run = self._runs.pop()
+            keys = np.concatenate((run.keys()[max(0, self._first - begin) :], keys))
+            start = max(begin, self._first)
+        self._runs.append((start, KeyIndex(keys)))
+
+
 class KeyIndex:
     """Finds keys [n, 2] among others; of equal ones the first."""
 
     def __init__(self, keys: Keys) -> None:
         self._order = np.lexsort((keys[:, 1], keys[:, 0]))
         self._keys = np.asfortranarray(keys[self._order])
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def keys(self) -> Keys:
+        """As they were given."""
+        keys = np.empty_like(self._keys, order="C")
+        keys[self._order] = self._keys
+        return keys
 
     def find(self, keys: Keys) -> Rows:
         """Row of each key [wanted, 2], -1 for those that are not here."""

@@ -24,6 +24,7 @@ from neural_sparse.teachers.shards import KEY_BYTES, LARGEST_MERGE, Keys, Shards
 from neural_sparse.workers import Engine
 
 OTHER_PLACE = "make room, or name a folder on another disk as the teacher cache"
+MEMORY = 1 << 30  # bytes
 Item = TypeVar("Item", str, tuple[str, str])
 
 
@@ -54,6 +55,7 @@ class TeacherCache:
     (weights and settings). Without `folder` the cache lives in memory and ends with the process.
 
     Args:
+        memory: bytes that a cache without a folder keeps between calls; the vectors made longest ago go first.
         devices: encode more than a block with a process for each ("cuda:0", "cuda:1", or "cpu" several
             times); in this process, where the teacher says, if there are fewer than two. The bytes
             written are those that one such device alone would write.
@@ -73,6 +75,7 @@ class TeacherCache:
         block: int = 1024,
         devices: Sequence[str] = (),
         engine: Engine | None = None,
+        memory: int = MEMORY,
     ) -> None:
         if "://" in str(folder):
             raise InputError(
@@ -82,12 +85,13 @@ class TeacherCache:
         self.block = block
         self.devices = tuple(devices)
         self.engine = engine
+        self.memory = memory
         self.encoded: Counter[str] = Counter()
         self._shards: dict[str, Shards] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """In another process: empty and in memory, since this one writes the folder."""
-        return {**vars(TeacherCache(block=self.block)), "encoded": Counter()}
+        return {**vars(TeacherCache(block=self.block, memory=self.memory)), "encoded": Counter()}
 
     def rows(self, work: Work[Item]) -> tuple[Rows, NDArray[np.int64]]:
         """Vectors of the items, encoding those that are not there yet.
@@ -107,7 +111,17 @@ class TeacherCache:
             with shards.writing():
                 self._fill(work, shards, keys)
             found = shards.find(keys)
-        return shards.rows(), found
+        rows = shards.rows()
+        if self.folder is None:
+            self._forget()
+        return rows, found
+
+    def _forget(self) -> None:
+        """Keep to the bound; by an eighth more than needed, so that it is seldom done."""
+        held = {name: shards.bytes for name, shards in self._shards.items()}
+        if (total := sum(held.values())) > self.memory:
+            for name, share in held.items():  # each its part: what a step needs is in all of them
+                self._shards[name].forget(round((total - self.memory * 7 / 8) * share / total))
 
     def missing(self, work: Work[Item]) -> NDArray[np.int64]:
         """Positions, in order, of the items that would be encoded; of equal ones the first."""
@@ -141,7 +155,9 @@ class TeacherCache:
         several = len(missing) > self.block
         devices = self.devices if several and self.engine is None else ()
         with (
-            tqdm(total=len(missing), desc=f"encode {work.name}", unit=" texts", disable=None) as progress,
+            tqdm(
+                total=len(missing), desc=f"encode {work.name}", unit=" texts", disable=None, delay=0.5
+            ) as progress,
             encoder(work.name, work.encode, work.batch_size, devices, progress.update) as encoded,
         ):
             if self.engine is not None and several:

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from neural_sparse.errors import InputError
-from neural_sparse.teachers.cache import TeacherCache
+from neural_sparse.teachers.cache import MEMORY, TeacherCache
 from neural_sparse.teachers.cross_encoder import CrossEncoderTeacher
 from neural_sparse.teachers.dense import DenseTeacher
 from neural_sparse.teachers.equations import Combination
@@ -90,6 +90,7 @@ class EnsembleTeacher:
         cross_encoder_name: A cross-encoder that scores each query's own candidates.
         teachers: More teachers, each with its weight.
         cache_dir: Where vectors are kept; None keeps them in memory.
+        memory: Bytes of vectors kept there; those made longest ago are made again when they are needed.
         device: Of the models, and of what `score` returns.
         batch_size, max_length, precision: Of the named models.
         trust_remote_code: Names of the models whose own code may be run.
@@ -110,6 +111,7 @@ class EnsembleTeacher:
         cross_encoder_weight: float = 0.5,
         teachers: Sequence[tuple[Teacher, float]] = (),
         cache_dir: str | Path | None = None,
+        memory: int = MEMORY,
         device: str | torch.device | None = None,
         batch_size: int | None = None,
         max_length: int = 512,
@@ -118,7 +120,7 @@ class EnsembleTeacher:
     ) -> None:
         self.device = None if device is None else str(device)
         self.scale = float(scale_constant)
-        self.cache = TeacherCache(cache_dir)
+        self.cache = TeacherCache(cache_dir, memory=memory)
         self._warned = False
         named: list[tuple[Teacher, float]] = []
         kinds: list[tuple[type[DenseTeacher | SparseTeacher | CrossEncoderTeacher], str | None, float]] = [

@@ -41,6 +41,22 @@ def concatenate(parts: Sequence[Arrays]) -> Arrays:
     return joined
 
 
+def size(part: Arrays) -> int:
+    """Bytes of a shard's arrays."""
+    return sum(array.nbytes for array in part.values())
+
+
+def without_first(part: Arrays, count: int) -> Arrays:
+    """A copy of a shard's arrays without the first `count` rows."""
+    if "indptr" not in part:
+        return {name: array[count:].copy() for name, array in part.items()}
+    begin = part["indptr"][count]
+    start = {"indptr": count, "indices": begin, "values": begin, "width": 0}
+    left = {name: array[start.get(name, count) :].copy() for name, array in part.items()}
+    left["indptr"] -= begin
+    return left
+
+
 @dataclass(frozen=True)
 class Rows:
     """A fixed view of rows in shards: later changes to the files on disk do not move what it shows.

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from neural_sparse.errors import InputError
 from neural_sparse.files import read_json, replacing, sha256_file, write_json
-from neural_sparse.keys import KeyIndex
-from neural_sparse.teachers.rows import Arrays, Matrix, Rows, concatenate, pack
+from neural_sparse.keys import GrowingIndex
+from neural_sparse.teachers.rows import Arrays, Matrix, Rows, concatenate, pack, size, without_first
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,8 @@ class Shards:
         self.damaged: list[str] = []
         self._entries: list[dict[str, Any]] = []
         self._parts: list[Arrays] = []
-        self._index: KeyIndex | None = None
+        self._index = GrowingIndex()
+        self._forgotten = 0  # rows
         self.refresh()
 
     def __len__(self) -> int:
@@ -54,7 +55,9 @@ class Shards:
 
     @property
     def bytes(self) -> int:
-        """On disk."""
+        """On disk; in memory without a folder."""
+        if self.folder is None:
+            return sum(map(size, self._parts))
         return sum(entry["bytes"] for entry in self._entries)
 
     def rows(self) -> Rows:
@@ -63,10 +66,23 @@ class Shards:
 
     def find(self, keys: Keys) -> NDArray[np.int64]:
         """Row number of each key [n, 16], -1 for those the table lacks."""
-        if self._index is None:
-            empty = np.empty((0, KEY_BYTES), dtype=np.uint8)
-            self._index = KeyIndex(as_words(np.concatenate([empty, *(part["keys"] for part in self._parts)])))
-        return self._index.find(as_words(keys))
+        return np.maximum(self._index.find(as_words(keys)) - self._forgotten, -1)
+
+    def forget(self, wanted: int) -> None:
+        """Drop the oldest rows of a table in memory, until `wanted` bytes are free or nothing is left.
+
+        Row numbers found before count in the `rows` of that time alone.
+        """
+        count = 0
+        while self._parts and wanted > 0:
+            part = self._parts[0]
+            rows, held = len(part["keys"]), size(part)
+            drop = min(rows, -(-rows * wanted // held))
+            self._parts[:1] = [without_first(part, drop)] if drop < rows else []
+            count += drop
+            wanted -= held
+        self._forgotten += count
+        self._index.forget(count)
 
     def append(self, keys: Keys, matrix: Matrix) -> None:
         """Add rows; call it inside `writing`.
@@ -96,7 +112,7 @@ class Shards:
             self._parts[keep:] = [_map(self.folder / entry["file"])]
             for old in replaced:
                 (self.folder / old["file"]).unlink(missing_ok=True)
-        self._index = None
+        self._index.add(as_words(keys))
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -134,10 +150,12 @@ class Shards:
             part = known.get(entry["file"]) or self._verified(entry)
             if part is not None:
                 kept.append((entry, part))
-        if self.folder is not None:
+        if self.folder is not None and [entry for entry, _ in kept] != self._entries:
             self._entries = [entry for entry, _ in kept]
             self._parts = [part for _, part in kept]
-            self._index = None
+            self._index = GrowingIndex()
+            for part in self._parts:
+                self._index.add(as_words(part["keys"]))
 
     def _listed(self) -> list[dict[str, Any]]:
         if self.folder is None or not (manifest := self.folder / "manifest.json").is_file():

@@ -17,6 +17,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from neural_sparse.errors import InputError
+from neural_sparse.keys import KeyIndex
 from neural_sparse.teachers.cache import TeacherCache, Work
 from neural_sparse.teachers.rows import Matrix
 
@@ -66,6 +67,42 @@ def test_each_text_is_encoded_once(tmp_path: Path, sparse: bool, on_disk: bool) 
     np.testing.assert_array_equal(encode(cache, more, encoder), expected(more, sparse))
     assert sorted(encoder.seen) == sorted({*texts, "new", "newer"})
     assert cache.encoded == {"a/teacher": 32}
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_cache_in_memory_keeps_to_its_bound(sparse: bool) -> None:
+    cache, encoder = TeacherCache(memory=900), Encoder(sparse)
+    rng = np.random.default_rng(0)
+    for step in range(120):
+        texts = [f"text {step // 4 + number}" for number in rng.integers(0, 10, 12)]
+        np.testing.assert_array_equal(encode(cache, texts, encoder), expected(texts, sparse))
+        held = sum(shards.bytes for shards in cache._shards.values())
+        assert held <= 900
+    assert held > 600  # what fits is kept
+    assert 39 <= len(encoder.seen) < 160  # of 1,440 that were asked for
+    large = [f"large {number}" for number in range(2_000)]  # more than fits: given all the same
+    np.testing.assert_array_equal(encode(cache, large, encoder), expected(large, sparse))
+
+
+def test_what_was_found_stays_though_it_is_forgotten() -> None:
+    cache = TeacherCache(memory=3_000)
+    rows, numbers = cache.rows(Work("a/teacher", IDENTITY, ["first", "second"], Encoder(), 4))
+    encode(cache, [f"text {number}" for number in range(300)], Encoder())
+    np.testing.assert_array_equal(rows.gather(numbers), expected(["first", "second"]))
+
+
+def test_a_table_is_not_sorted_anew_at_each_addition(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    sorted_keys: list[int] = []
+    build = KeyIndex.__init__
+    monkeypatch.setattr(
+        KeyIndex, "__init__", lambda index, keys: (sorted_keys.append(len(keys)), build(index, keys))[1]
+    )
+    for folder in (None, tmp_path):
+        sorted_keys.clear()
+        cache = TeacherCache(folder)
+        for step in range(64):
+            encode(cache, [f"text {step} {number}" for number in range(4)], Encoder())
+        assert sum(sorted_keys) <= 256 * 9  # log2(256) + 1 times each; 8,320 if all were sorted each time
 
 
 def test_another_process_finds_everything(tmp_path: Path) -> None:
