@@ -81,7 +81,8 @@ def weights_of(
         raise InputError("cannot compute IDF: the corpus is empty")
     if not counts.any():
         raise InputError(f"cannot compute IDF: none of the {documents} documents has a token")
-    idf = idf_from_counts(counts, documents)
+    # As queries weigh them; the last bits of a float64 logarithm depend on the processor.
+    idf = idf_from_counts(counts, documents).astype(np.float32)
     idf[counts == 0] = default_idf
     return idf_weights(dict(zip(vocabulary(tokenizer), idf.tolist(), strict=True)), tokenizer, default_idf)
 

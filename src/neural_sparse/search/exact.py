@@ -1,11 +1,11 @@
 """Exact search: term at a time within blocks of documents, top k by skipping what cannot enter.
 
 A block of scores stays in the first-level cache, so accumulating, selecting and clearing it never touch main
-memory, and the scratch does not grow with the corpus. Scores are summed in float64 and rounded to float32
-once: they do not depend on the order of the terms. Groups of documents none of which beats the threshold are
-skipped with one vectorised comparison; the others become candidates. A histogram of the candidates' scores
-tells at once when k of them reach a higher score, which becomes the threshold: no heap is kept, and a
-selection is needed only when many scores are nearly equal.
+memory, and the scratch does not grow with the corpus. Products of float32 numbers are exact in float64; scores
+are summed there and rounded to float32 once, so that the order of the terms does not show. Groups of documents
+none of which beats the threshold are skipped with one vectorised comparison; the others become candidates. A
+histogram of the candidates' scores tells at once when k of them reach a higher score, which becomes the
+threshold: no heap is kept, and a selection is needed only when many scores are nearly equal.
 """
 
 from __future__ import annotations

@@ -93,8 +93,9 @@ def test_no_texts_and_an_empty_one(model: NeuralSparseEncoder) -> None:
 
 def test_texts_are_cut_at_the_length_limit(model: NeuralSparseEncoder) -> None:
     long, cut = "list file new " * 50, " ".join(("list file new " * 50).split()[: 24 - 2])
-    one, other = model.encode_documents([long, cut])
-    assert (one != other).nnz == 0
+    one, other = model.encode_documents([long, cut]).toarray()
+    np.testing.assert_allclose(one, other, atol=2e-5)  # rows of one batch may be rounded in different ways
+    assert np.abs(one - model.encode_documents([cut[: len(cut) // 2]]).toarray()).max() > 1e-3
 
 
 def test_the_mode_of_the_model_is_left_as_it_was(model: NeuralSparseEncoder, texts: list[str]) -> None:
