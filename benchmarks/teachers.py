@@ -89,8 +89,7 @@ def arm(settings: dict[str, Any]) -> None:
                 for texts, task in ((queries, "query"), (documents, "document")):
                     for start in range(0, len(texts), 32):
                         teacher.encode(texts[start : start + 32], task)
-        features = {"input_ids": batch["input_ids"], "offsets": batch["offsets"], "task": "document"}
-        documents = model(features)["sentence_embedding"]
+        documents = model(batch["documents"])["sentence_embedding"]
         targets, known = batch.get("targets"), batch.get("known")
         parts = loss(
             batch["query_ids"], batch["query_mask"], documents, targets, known, batch["positive"],

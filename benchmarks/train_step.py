@@ -31,7 +31,7 @@ def prepare(settings: dict[str, Any]) -> Callable[[], Callable[[], dict[str, Any
     from neural_sparse.losses.idf_aware import IDFAwareLoss
     from neural_sparse.model.encoder import NeuralSparseEncoder
     from neural_sparse.model.head import pack
-    from neural_sparse.model.microbatch import split_by_length
+    from neural_sparse.model.layout import split_by_length
 
     device = torch.device(settings["device"])
     ids, mask = token_batch(settings["lengths"], settings["texts"], settings["vocabulary"])

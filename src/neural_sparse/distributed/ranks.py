@@ -130,9 +130,13 @@ def summed(value: Tensor) -> Tensor:
     return value if world_size() == 1 else _Summed.apply(value)
 
 
-def all_columns(part: Tensor) -> Tensor:
-    """Columns [rows, all] of all ranks' parts [rows, own], in the order of ranks; gradient as `summed`."""
-    return part if world_size() == 1 else _Columns.apply(part)
+def all_columns(part: Tensor, count: int | None = None) -> Tensor:
+    """Columns [rows, all] of all ranks' parts [rows, own], in the order of ranks; gradient as `summed`.
+
+    Args:
+        count: of all, if each rank has its `share` of them; the ranks tell each other otherwise, and wait for it.
+    """
+    return part if world_size() == 1 else _Columns.apply(part, count)
 
 
 class _Summed(torch.autograd.Function):
@@ -153,11 +157,16 @@ class _Summed(torch.autograd.Function):
 
 class _Columns(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, part: Tensor) -> Tensor:
-        counts = torch.zeros(world_size(), dtype=torch.int64, device=part.device)
-        counts[rank()] = part.shape[1]
-        distributed.all_reduce(counts)
-        widths = counts.tolist()
+    def forward(ctx: Any, part: Tensor, count: int | None) -> Tensor:
+        if count is None:
+            counts = torch.zeros(world_size(), dtype=torch.int64, device=part.device)
+            counts[rank()] = part.shape[1]
+            distributed.all_reduce(counts)
+            widths = counts.tolist()
+        else:
+            widths = [len(range(first, count, world_size())) for first in range(world_size())]
+            if widths[rank()] != part.shape[1]:
+                raise ValueError(f"rank {rank()} holds {part.shape[1]} of {count} columns, not every n-th")
         padded = part.new_zeros(part.shape[0], max(widths))
         padded[:, : part.shape[1]] = part
         parts = [torch.empty_like(padded) for _ in widths]
@@ -166,5 +175,5 @@ class _Columns(torch.autograd.Function):
         return torch.cat([other[:, :width] for other, width in zip(parts, widths, strict=True)], 1)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
-        return gradient[:, ctx.own] * world_size()
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return gradient[:, ctx.own] * world_size(), None

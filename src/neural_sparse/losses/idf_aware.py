@@ -20,7 +20,7 @@ from neural_sparse.losses.flops import (
 )
 from neural_sparse.losses.precision import in_float32
 from neural_sparse.losses.ranking import NEEDS_TEACHER, RANKING_LOSSES
-from neural_sparse.losses.scores import idf_scores
+from neural_sparse.losses.scores import QueryTerms, idf_scores
 from neural_sparse.losses.terms import term_loss
 
 
@@ -126,6 +126,7 @@ class IDFAwareLoss(nn.Module):
         also_relevant: Tensor | None = None,
         query_weights: Tensor | None = None,
         terms: tuple[Tensor, Tensor, Tensor] | None = None,
+        query_terms: QueryTerms | None = None,
     ) -> dict[str, Tensor]:
         """Named components, in float32 whatever surrounds the call.
 
@@ -142,13 +143,16 @@ class IDFAwareLoss(nn.Module):
             query_weights: [vocabulary], weights that are trained, instead of IDF (Li-LSR, arXiv 2505.01452);
                 tokens whose IDF is 0 keep 0.
             terms: rows, columns and values of the terms that `documents` should have: see `term_loss`.
+            query_terms: of these queries, where they are known already; the device is asked for them otherwise.
 
         Returns:
             "loss" (ranking + lambda * flops + term_weight * terms), "ranking", "flops" (before lambda), "terms"
             (where they were given), scalars; and "scores".
         """
         weights = self.idf if query_weights is None else query_weights * (self.idf > 0)
-        scores = ranks.all_columns(idf_scores(query_ids, query_mask, weights, documents))
+        part = idf_scores(query_ids, query_mask, weights, documents, query_terms)
+        of_all = next((given for given in (teacher_scores, known, also_relevant) if given is not None), None)
+        scores = ranks.all_columns(part, None if of_all is None else of_all.shape[1])
         if known is None:
             known = torch.ones_like(scores, dtype=torch.bool)
         if positive is None:

@@ -21,13 +21,13 @@ from neural_sparse.errors import InputError
 from neural_sparse.files import follow_umask, reading_folder, replacing_folder
 from neural_sparse.idf import IdfWeights, idf_weights
 from neural_sparse.model.activation import SPLADE_POOLING_NAMES, Activation, activate, check_activation
-from neural_sparse.model.encoding import encode_documents
+from neural_sparse.model.encoding import encode_documents, packed_features
 from neural_sparse.model.head import pack, pooled_logits
+from neural_sparse.model.layout import Group, Layout, PaddingMask, map_tensors
 from neural_sparse.model.location import model_not_found, resolve_model
-from neural_sparse.model.microbatch import split_by_length
 from neural_sparse.model.own_words import MEAN_LENGTH, OwnWords, check_own_words
 from neural_sparse.model.sparsity import sparsity_stats
-from neural_sparse.tokens import encode_queries, tokenize, top_terms, vocabulary
+from neural_sparse.tokens import Tokens, encode_queries, tokenize, top_terms, vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -181,10 +181,6 @@ class NeuralSparseEncoder(SparseEncoder):
             words = OwnWords.of(self.tokenizer, strength, mean_length)
             self.routes["document"].append(words.to(self.device))
 
-    def _with_own_words(self, weights: Tensor, ids: Tensor, offsets: Tensor) -> Tensor:
-        words = self.own_words
-        return weights if words is None else words.add(weights, ids, offsets)
-
     @property  # type: ignore[override,misc]
     def tokenizer(self) -> Any:
         return self.transformer.tokenizer
@@ -235,7 +231,8 @@ class NeuralSparseEncoder(SparseEncoder):
 
         `model(input_ids, attention_mask)`, both [batch, sequence], returns weights [batch, vocabulary].
         A features dictionary, as sentence-transformers passes, is returned with "sentence_embedding"
-        added; one with "offsets" holds packed documents: "input_ids" [tokens], "offsets" [documents + 1].
+        added; one with "offsets" holds packed documents: "input_ids" [tokens], "offsets" [documents + 1], and, if
+        the device is not to be asked for them, what else `packed` gives.
         """
         ids = input if isinstance(input, Tensor) else input_ids
         if ids is not None:
@@ -246,47 +243,65 @@ class NeuralSparseEncoder(SparseEncoder):
         if (kwargs.get("task") or input.get("task") or "document") == "query":
             return super().forward(dict(input), **kwargs)
         if "offsets" in input:
-            vectors = self._packed_documents(input["input_ids"], input["offsets"])
+            if "layout" not in input:
+                tokens = Tokens(*(input[name].cpu().numpy() for name in ("input_ids", "offsets")))
+                input = {**self.packed(tokens, input["input_ids"].device), **input}
+            vectors = self._packed_documents(input)
             if self.query_weights.requires_grad:  # trained: the loss takes them from what the model returns
                 return {**input, "sentence_embedding": vectors, "query_weights": self.query_weights.clone()}
         else:
             vectors = self._padded_documents(input["input_ids"], input["attention_mask"])
         return {**input, "sentence_embedding": vectors}
 
+    def packed(self, tokens: Tokens, device: torch.device | str = "cpu") -> dict[str, Any]:
+        """What `forward` takes for packed documents: all that it needs to know of them, decided on the host."""
+        features = packed_features(tokens)
+        pad_id = int(self.tokenizer.pad_token_id or 0)
+        features["layout"] = Layout.of(tokens.ids, tokens.offsets, pad_id, self.cache_tokens)
+        if self.own_words is not None:
+            features["words"] = self.own_words.counts(tokens.ids, tokens.offsets)
+        return map_tensors(features, lambda tensor: tensor.to(device))
+
     def _hidden(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         return self.mlm(input_ids=input_ids, attention_mask=attention_mask).logits
 
-    def _weights(self, hidden: Tensor, offsets: Tensor) -> Tensor:
-        projection = self.projection
-        return activate(pooled_logits(hidden, offsets, projection.weight, projection.bias), self.activation)
+    def _hidden_of(self, group: Group) -> Tensor:
+        """Of the real tokens of a group, [tokens, width]."""
+        compiled = self.mlm._compiled_call_impl is not None  # which never asks for the mask's values
+        mask = group.mask if compiled else PaddingMask.of(group.mask, group.whole)
+        return self._hidden(group.input_ids, mask).flatten(0, 1).index_select(0, group.kept)
 
-    def _packed_documents(self, ids: Tensor, offsets: Tensor) -> Tensor:
+    def _weights(self, hidden: Tensor, offsets: Tensor, longest: int | None = None) -> Tensor:
+        projection = self.projection
+        pooled = pooled_logits(hidden, offsets, projection.weight, projection.bias, longest)
+        return activate(pooled, self.activation)
+
+    def _weights_of(self, group: Group) -> Tensor:
+        return self._weights(self._hidden_of(group), group.offsets, group.mask.shape[1])
+
+    def _packed_documents(self, features: Mapping[str, Any]) -> Tensor:
         """Weights [documents, vocabulary] of packed documents, encoded in groups of similar length.
 
         Padding costs almost nothing, and the head sees all documents at once. With `cache_tokens`, groups
         go through transformer and head one after another and only their vectors are kept.
         """
-        pad_id = int(self.tokenizer.pad_token_id or 0)
-        lengths = offsets.diff().to(ids.device)
+        layout: Layout = features["layout"]
         if self.cache_tokens is not None and torch.is_grad_enabled():
-            vectors, order = [], []
-            for rows, padded, mask in split_by_length(ids, offsets, pad_id, self.cache_tokens):
-                vectors.append(checkpoint(self._padded_documents, padded, mask, use_reentrant=False))
-                order.append(rows)
-            return torch.cat(vectors)[torch.argsort(torch.cat(order))]
-        hidden, order = [], []
-        for rows, padded, mask in split_by_length(ids, offsets, pad_id):
-            hidden.append(pack(self._hidden(padded, mask), mask)[0])
-            order.append(rows)
-        rows = torch.cat(order)
-        grouped = torch.cat([torch.zeros_like(lengths[:1]), lengths[rows].cumsum(0)])
-        weights = self._weights(torch.cat(hidden), grouped)[torch.argsort(rows)]
-        return self._with_own_words(weights, ids, offsets)
+            parts = [checkpoint(self._weights_of, group, use_reentrant=False) for group in layout.groups()]
+            weights = torch.cat(parts)[layout.order]
+        else:
+            hidden = torch.cat([self._hidden_of(group) for group in layout.groups()])
+            weights = self._weights(hidden, layout.offsets, layout.longest)[layout.order]
+        return weights if self.own_words is None else self.own_words.add(weights, features["words"])
 
     def _padded_documents(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         hidden, offsets = pack(self._hidden(input_ids, attention_mask), attention_mask)
+        weights = self._weights(hidden, offsets, input_ids.shape[1])
+        if self.own_words is None:
+            return weights
         ids = input_ids[attention_mask.bool()]
-        return self._with_own_words(self._weights(hidden, offsets), ids, offsets)
+        counts = self.own_words.counts(ids.cpu().numpy(), offsets.cpu().numpy())
+        return self.own_words.add(weights, map_tensors(counts, lambda tensor: tensor.to(weights.device)))
 
     # --- saving and encoding ----------------------------------------------------------------------------------
 

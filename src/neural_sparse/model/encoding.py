@@ -73,7 +73,7 @@ def encode_tokens(
     parts: list[sp.csr_matrix] = []
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         for rows in groups:
-            vectors = to_csr(model(packed_features(tokens.take(rows), device))["sentence_embedding"])
+            vectors = to_csr(model(model.packed(tokens.take(rows), device))["sentence_embedding"])
             if not np.isfinite(vectors.data).all():
                 raise InputError(
                     f"{model.name}: gives weights that are not finite; its own weights are damaged, "

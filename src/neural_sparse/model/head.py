@@ -18,7 +18,9 @@ from neural_sparse.errors import InputError
 from neural_sparse.model import head_cpu, head_torch
 
 
-def pooled_logits(hidden: Tensor, offsets: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def pooled_logits(
+    hidden: Tensor, offsets: Tensor, weight: Tensor, bias: Tensor | None = None, longest: int | None = None
+) -> Tensor:
     """relu(max over each text's tokens of hidden @ weight.T + bias), without ever holding the logits.
 
     hidden: [tokens, width], packed (no padding); offsets: int64 [texts + 1], text i owns the rows
@@ -35,7 +37,7 @@ def pooled_logits(hidden: Tensor, offsets: Tensor, weight: Tensor, bias: Tensor 
     train = torch.is_grad_enabled() and (
         hidden.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
     )
-    return _forward(hidden, offsets, weight, bias, dtype, train)[0]
+    return _forward(hidden, offsets, weight, bias, dtype, train, -1 if longest is None else longest)[0]
 
 
 def pack(hidden: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,9 +60,12 @@ def _forward(
     bias: Tensor | None,
     dtype: torch.dtype,
     want_winners: bool,
+    longest: int,
 ) -> tuple[Tensor, Tensor]:
-    limit = torch.iinfo(torch.int16).max  # the total is known without waiting for the device
-    if len(hidden) > limit and (longest := int(offsets.diff().max())) > limit:
+    limit = torch.iinfo(torch.int16).max
+    if longest < 0 and len(hidden) > limit:
+        longest = int(offsets.diff().max())
+    if longest > limit:
         raise InputError(f"a text has {longest} tokens, the head takes at most 32767: truncate it")
     hidden, weight = hidden.to(dtype).contiguous(), weight.to(dtype).contiguous()
     return _implementation(hidden.device.type, dtype).forward(hidden, offsets, weight, bias, want_winners)
@@ -74,6 +79,7 @@ def _(
     bias: Tensor | None,
     dtype: torch.dtype,
     want_winners: bool,
+    longest: int,
 ) -> tuple[Tensor, Tensor]:
     shape = offsets.shape[0] - 1, weight.shape[0]
     output = torch.float64 if dtype == torch.float64 else torch.float32
@@ -109,7 +115,7 @@ def _save(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
 def _gradients(ctx, gradient: Tensor, _: Tensor | None) -> tuple:  # type: ignore[no-untyped-def]
     by_hidden, by_weight, by_bias = _backward(gradient, *ctx.saved_tensors)
     by_bias = None if ctx.bias_dtype is None else by_bias.to(ctx.bias_dtype)
-    return by_hidden, None, by_weight, by_bias, None, None
+    return by_hidden, None, by_weight, by_bias, None, None, None
 
 
 _forward.register_autograd(_gradients, setup_context=_save)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
-import torch
-from torch import Tensor
 
 MIN_TOKENS = 2048  # a smaller group does not keep a processor busy
 MAX_PADDING = 0.1  # share of a group's positions that may be padding
@@ -44,24 +40,3 @@ def length_groups(
     if len(order):
         groups.append(order[start:])
     return groups
-
-
-def split_by_length(
-    ids: Tensor, offsets: Tensor, pad_id: int, max_tokens: int | None = None
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Groups of packed texts as padded batches: (rows, input_ids [group, longest], attention_mask).
-
-    `ids` is [tokens], `offsets` [texts + 1]; a group has at most `max_tokens` positions, or one text; results
-    are on the device of `ids`.
-    """
-    bounds = offsets.cpu().numpy()
-    lengths = np.diff(bounds)
-    for group in length_groups(lengths, max_tokens):
-        rows, length, start = (
-            torch.from_numpy(array).to(ids.device) for array in (group, lengths[group], bounds[group])
-        )
-        columns = torch.arange(max(int(lengths[group].max()), 1), device=ids.device)
-        mask = columns < length[:, None]
-        positions = (start[:, None] + columns).clamp_(max=max(len(ids) - 1, 0))
-        padded = torch.where(mask, ids[positions], pad_id) if len(ids) else torch.full_like(positions, pad_id)
-        yield rows, padded, mask.long()

@@ -6,6 +6,7 @@ weight for words it hardly knows. Both are known without any model.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,21 @@ def check_own_words(strength: float) -> float:
     if not 0 <= strength < float("inf"):
         raise InputError(f"own_words must be 0 (off) or above, not {strength:g}; 2 did well")
     return float(strength)
+
+
+@dataclass(frozen=True)
+class WordCounts:
+    """Own words of several documents, spread over the forms of each word.
+
+    Attributes:
+        documents, tokens: int64 [entries], each place once.
+        count, length: float32 [entries], how often forms of the word stand in the document, and its counted tokens.
+    """
+
+    documents: Tensor
+    tokens: Tensor
+    count: Tensor
+    length: Tensor
 
 
 class OwnWords(Module):
@@ -56,11 +72,6 @@ class OwnWords(Module):
         self.mean_length: Tensor
         self.register_buffer("classes", classes)
         self.register_buffer("mean_length", torch.tensor(float(mean_length)))
-        # Members of each class, one class after the other.
-        self._members: Tensor
-        self._starts: Tensor
-        self.register_buffer("_members", torch.empty(0, dtype=torch.int64), persistent=False)
-        self.register_buffer("_starts", torch.empty(0, dtype=torch.int64), persistent=False)
         self._none: Tensor
         self.register_buffer("_none", torch.zeros(0), persistent=False)
         self._sort_members()
@@ -76,43 +87,43 @@ class OwnWords(Module):
         return cls(check_own_words(strength) * (classes >= 0), classes, mean_length)
 
     def _sort_members(self) -> None:
-        order = torch.argsort(self.classes, stable=True)
-        self._members = order[self.classes[order] >= 0]
-        sizes = torch.bincount(self.classes[self._members], minlength=1)
-        self._starts = torch.nn.functional.pad(sizes.cumsum(0), (1, 0))
+        self._host_classes = self.classes.cpu().numpy()
+        order = np.argsort(self._host_classes, kind="stable")
+        # Members of each class, one class after the other.
+        self._members = order[self._host_classes[order] >= 0]
+        sizes = np.bincount(self._host_classes[self._members], minlength=1)
+        self._starts = np.concatenate(([0], np.cumsum(sizes)))
         self._none = torch.zeros(len(sizes))
 
     def saturated(self, count: Tensor, length: Tensor) -> Tensor:
         """Between 0 and 1: of words that stand `count` times in documents of `length` counted tokens."""
         return count / (count + self.k1 * (1 - self.b + self.b * length / self.mean_length))
 
-    def add(self, weights: Tensor, ids: Tensor, offsets: Tensor) -> Tensor:
-        """Document vectors with their own words.
-
-        Args:
-            weights: [documents, vocabulary].
-            ids: int64 [tokens], packed documents; document i owns offsets[i]:offsets[i + 1].
-
-        Returns:
-            [documents, vocabulary]; differentiable in `weights` and in `strength`.
-        """
-        lengths = offsets.diff().to(ids.device)
-        documents = torch.repeat_interleave(torch.arange(len(lengths), device=ids.device), lengths)
-        found = self.classes[ids]
+    def counts(self, ids: np.ndarray, offsets: np.ndarray) -> WordCounts:
+        """What there is to add to packed documents: `ids` [tokens], document i owns offsets[i]:offsets[i + 1]."""
+        documents = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+        found = self._host_classes[ids]
         documents, found = documents[found >= 0], found[found >= 0]
-        counted = torch.bincount(documents, minlength=len(lengths))
+        lengths = np.bincount(documents, minlength=len(offsets) - 1)
         total = len(self._starts) - 1
-        pairs, count = torch.unique(documents * total + found, return_counts=True)
+        pairs, counts = np.unique(documents * total + found, return_counts=True)
         documents, found = pairs // total, pairs % total
-        value = self.saturated(count.float(), counted[documents].float())
         # Each (document, class) once per member of the class.
         sizes = self._starts[found + 1] - self._starts[found]
-        ends = sizes.cumsum(0)
-        first = torch.repeat_interleave(self._starts[found] - (ends - sizes), sizes)
-        tokens = self._members[first + torch.arange(len(first), device=ids.device)]
-        documents, value = torch.repeat_interleave(documents, sizes), torch.repeat_interleave(value, sizes)
-        gain = (self.strength[tokens] * value).to(weights.dtype)
-        return weights.index_put((documents, tokens), gain, accumulate=True)
+        first = np.repeat(self._starts[found] - (np.cumsum(sizes) - sizes), sizes)
+        arrays = (
+            np.repeat(documents, sizes),
+            self._members[first + np.arange(len(first))],
+            np.repeat(counts, sizes).astype(np.float32),
+            np.repeat(lengths[documents], sizes).astype(np.float32),
+        )
+        return WordCounts(*map(torch.from_numpy, arrays))
+
+    def add(self, weights: Tensor, counts: WordCounts) -> Tensor:
+        """Vectors [documents, vocabulary] with their own words; differentiable in `weights` and in `strength`."""
+        value = self.saturated(counts.count, counts.length)
+        gain = (self.strength[counts.tokens] * value).to(weights.dtype)
+        return weights.index_put((counts.documents, counts.tokens), gain, accumulate=True)
 
     def of_padded(self, ids: Tensor, mask: Tensor) -> Tensor:
         """What is added, [batch, vocabulary], for ids and mask [batch, length]; in operators that can be traced."""

@@ -14,7 +14,7 @@ from neural_sparse.evaluation.measures import evaluate_run
 from neural_sparse.evaluation.runs import run_from_hits
 from neural_sparse.model.csr_rows import CsrRows
 from neural_sparse.model.encoding import to_csr
-from neural_sparse.model.microbatch import split_by_length
+from neural_sparse.model.layout import split_by_length
 from neural_sparse.opensearch.lucene import stored
 from neural_sparse.opensearch.parity import Check
 from neural_sparse.search import Hits, SparseIndex

@@ -15,8 +15,9 @@ from torch.utils.data import Dataset, Sampler
 from neural_sparse.data.training_set import TrainingSet
 from neural_sparse.distributed import ranks
 from neural_sparse.errors import InputError
+from neural_sparse.losses.scores import QueryTerms
 from neural_sparse.model.encoding import packed_features
-from neural_sparse.tokens import tokenize
+from neural_sparse.tokens import Tokens, tokenize
 
 Example = tuple[int, np.ndarray]  # example number, rows of its hard negatives
 TermTargets = Callable[[np.ndarray], sp.csr_matrix]  # document rows -> what they should be [rows, vocabulary]
@@ -130,6 +131,7 @@ class Collator:
         max_length: tokens per document.
         teachers: None for losses that need no teacher.
         terms: what terms the documents should have; None where no loss asks.
+        pack: what the encoder takes for tokenized documents.
     """
 
     def __init__(
@@ -139,19 +141,21 @@ class Collator:
         max_length: int,
         teachers: Teachers | None,
         terms: TermTargets | None = None,
+        pack: Callable[[Tokens], dict[str, Any]] = packed_features,
     ) -> None:
         self.data = data
         self.tokenizer = copy.deepcopy(tokenizer)
         self.max_length = max_length
         self.teachers = teachers
         self.terms = terms
+        self.pack = pack
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
         """
         Returns:
-            input_ids [tokens], offsets [documents + 1]: the batch's documents, each once; on several
-                ranks this rank's share of them, while all else speaks of all, in the order of ranks;
-            query_ids, query_mask [queries, tokens];
+            documents: the encoder's features of the batch's documents, each once; on several ranks of this rank's
+                share of them, while all else speaks of all, in the order of ranks;
+            query_ids, query_mask [queries, tokens], and query_terms;
             positive [queries]: column of each query's relevant document;
             also_relevant [queries, documents]: other documents known to be relevant to a query;
             targets, known [queries, documents]: teachers' scores (absent without teachers);
@@ -184,12 +188,11 @@ class Collator:
             special_tokens=True,
         )
         query_ids, query_mask = pad(tokenize([self.data.queries[row] for row in query_rows], self.tokenizer))
-        features = packed_features(documents)
         batch = {
-            "input_ids": features["input_ids"],
-            "offsets": features["offsets"],
+            "documents": self.pack(documents),
             "query_ids": query_ids,
             "query_mask": query_mask,
+            "query_terms": QueryTerms.of(query_ids, query_mask),
             "positive": torch.from_numpy(positive),
             "also_relevant": torch.from_numpy(also_relevant),
         }

@@ -128,7 +128,7 @@ def build_trainer(
         data, recipe.num_steps * per_step, recipe.num_hard_negatives, recipe.seed, recipe.batch_size
     )
     asked = teachers if loss.needs_teacher else None
-    collator = Collator(data, model.tokenizer, model.max_length, asked, terms)
+    collator = Collator(data, model.tokenizer, model.max_length, asked, terms, model.packed)
     cost = None
     if recipe.target_flops is not None:
         share = query_share(data.queries, model)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from neural_sparse.distributed import ranks
 from neural_sparse.errors import InputError
 from neural_sparse.files import write_text, writing
 from neural_sparse.losses.idf_aware import IDFAwareLoss
+from neural_sparse.model.layout import map_tensors
 from neural_sparse.training.batches import Batches, Collator, Schedule
 from neural_sparse.training.cost_target import CostTarget
 from neural_sparse.training.monitor import CollapseGuard, DimensionMonitor, teacher_agreement
@@ -47,8 +48,7 @@ class Objective(nn.Module):
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Named components of the loss, and statistics of the batch."""
-        features = {"input_ids": batch["input_ids"], "offsets": batch["offsets"], "task": "document"}
-        features = self.model(features)
+        features = self.model(batch["documents"])
         documents = features["sentence_embedding"]
         targets, known = batch.get("targets"), batch.get("known")
         parts = self.loss(
@@ -61,6 +61,7 @@ class Objective(nn.Module):
             batch["also_relevant"],
             features.get("query_weights"),
             batch.get("terms"),
+            batch["query_terms"],
         )
         scores = parts.pop("scores")
         self.dimensions.update(documents)
@@ -77,8 +78,7 @@ class Objective(nn.Module):
         model: Any = getattr(self.model, "module", self.model)
         model.eval()
         with torch.no_grad():
-            features = {"input_ids": batch["input_ids"], "offsets": batch["offsets"], "task": "document"}
-            documents = model(features)["sentence_embedding"]
+            documents = model(batch["documents"])["sentence_embedding"]
         model.train()
         return documents
 
@@ -182,7 +182,7 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         # The parent's copies would wait for all that the device has been given to do.
-        return _map_tensors(inputs, lambda tensor: tensor.to(self.args.device, non_blocking=True))
+        return map_tensors(inputs, lambda tensor: tensor.to(self.args.device, non_blocking=True))
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         # A query weight that no batch has touched is the token's IDF, and stays so.
@@ -285,19 +285,8 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
             write_text(folder / COMPLETE, "")
 
 
-def _map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """A batch with all its tensors changed."""
-    if isinstance(value, Tensor):
-        return change(value)
-    if isinstance(value, dict):
-        return {name: _map_tensors(part, change) for name, part in value.items()}
-    if isinstance(value, tuple):
-        return tuple(_map_tensors(part, change) for part in value)
-    return value
-
-
 def _pinned(batch: dict[str, Any]) -> dict[str, Any]:
-    return _map_tensors(batch, Tensor.pin_memory)
+    return map_tensors(batch, Tensor.pin_memory)
 
 
 def checkpoints(output: str | Path) -> list[Path]:

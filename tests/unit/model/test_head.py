@@ -373,5 +373,5 @@ def test_distributed_data_parallel() -> None:
 
 def test_custom_op_registration() -> None:
     hidden, offsets, weight, bias = problem([5, 0, 8], 6, 40)
-    inputs = (hidden.requires_grad_(), offsets, weight.requires_grad_(), bias, torch.float32, True)
+    inputs = (hidden.requires_grad_(), offsets, weight.requires_grad_(), bias, torch.float32, True, 8)
     torch.library.opcheck(torch.ops.neural_sparse.pooled_logits.default, inputs)

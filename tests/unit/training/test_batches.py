@@ -160,8 +160,8 @@ class TestCollator:
             {data.positives[e] for e, _ in examples} | {row for _, n in examples for row in n.tolist()}
         )
         expected = tokenize([data.documents[row] for row in rows], bert_tokenizer, 8, special_tokens=True)
-        assert batch["input_ids"].tolist() == expected.ids.tolist()  # each document once
-        assert batch["offsets"].tolist() == expected.offsets.tolist()
+        assert batch["documents"]["input_ids"].tolist() == expected.ids.tolist()  # each document once
+        assert batch["documents"]["offsets"].tolist() == expected.offsets.tolist()
         for row, (example, negatives) in enumerate(examples):
             assert rows[batch["positive"][row]] == data.positives[example]
             query = bert_tokenizer(data.queries[example], add_special_tokens=False)["input_ids"]
