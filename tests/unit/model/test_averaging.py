@@ -40,7 +40,7 @@ def test_every_weight_is_the_mean(tiny_model: TinyModel, tmp_path: Path) -> None
     assert own_words is not None
     assert own_words.strength.max() == 2  # of 1, 2 and 3
     assert not (mean["0.sub_modules.query.0.weight"] == states[0]["0.sub_modules.query.0.weight"]).all()
-    with pytest.raises(InputError, match="exists; delete it"):
+    with pytest.raises(InputError, match="exists; choose another output"):
         average([str(folder) for folder in folders], tmp_path / "mean")
 
 
