@@ -1,14 +1,19 @@
-# make quickstart | test | unit | integration | slow | lint
+# make quickstart | test | unit | integration | slow | lint | constraints
+# TORCH=cpu installs torch without CUDA's libraries, from PyTorch's own index: make quickstart TORCH=cpu
 PYTHON ?= python3
+TORCH ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test unit integration slow lint clean
+.PHONY: quickstart test unit integration slow lint constraints clean
 
 # The stamp holds the environment to the files that define it.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[quickstart,dev]'
+ifneq ($(TORCH),)
+	$(BIN)/pip install --no-deps --index-url https://download.pytorch.org/whl/$(TORCH) $$(grep ^torch== constraints.txt)
+endif
+	$(BIN)/pip install --constraint constraints.txt --editable '.[quickstart,dev]'
 	touch $@
 
 quickstart: $(VENV)/.installed
@@ -29,6 +34,10 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Whether every supported Python, on both processors, can install what is pinned.
+constraints: $(VENV)/.installed
+	$(BIN)/python .ci/check_constraints.py
 
 clean:
 	rm -rf $(VENV) outputs build src/*.egg-info

@@ -52,7 +52,8 @@ class SeismicRetriever:
             import seismic
         except ImportError as error:
             raise InputError(
-                "approximate search needs pyseismic-lsr: pip install 'neural-sparse[seismic]'"
+                "approximate search needs pyseismic-lsr: pip install 'neural-sparse[seismic]' brings its wheel for"
+                " Python 3.11 on Linux x86-64; elsewhere pip install pyseismic-lsr builds it, with a Rust compiler"
             ) from error
         self.exact = exact
         self._doc_ids = exact.doc_ids  # of what this index holds, whatever is added to the exact one later
