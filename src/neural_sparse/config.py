@@ -144,7 +144,8 @@ class Recipe:
         collapse_guard: stop a run whose documents become empty or dense, or stay dense although FLOPS outweighs the
             rest of the loss; False lets it go on.
         bf16: mixed precision; where the device has it if None.
-        gradient_checkpointing: less memory, more time.
+        gradient_checkpointing: less memory, more time, the same weights. It and cache_tokens may be set when a run is
+            resumed.
         cache_tokens: tokens the transformer takes at once; the backward pass runs it again piece by piece
             (GradCache), so that memory no longer bounds batch_size. All at once if None.
         compile: torch.compile the transformer.

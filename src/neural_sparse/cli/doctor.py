@@ -54,6 +54,12 @@ def doctor(
         raise typer.Exit(1)
 
 
+CHANGED = (
+    "A run with changed keys needs another output=, --overwrite, which starts anew, or --resume-anyway, which goes on "
+    "from the last checkpoint (a finished run with more num_steps)."
+)
+
+
 def _print(found: Sequence[Examination]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -74,5 +80,7 @@ def _print(found: Sequence[Examination]) -> None:
             )
         console.print(Text(f"{titles[one.kind]} {one.path}".rstrip(), "bold"))
         console.print(table)
+        if one.kind == "run" and one.problems + one.warnings:
+            console.print(Text(CHANGED))
         verdict = f"{one.problems} problems, {one.warnings} warnings"
         console.print(Text("healthy\n" if not one.problems + one.warnings else f"{verdict}\n"))

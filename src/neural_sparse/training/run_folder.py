@@ -29,14 +29,21 @@ METRICS_FILE = "metrics.json"
 EARLIER_MODEL = (
     "earlier_model"  # final_model of a finished run that goes on with another recipe, or starts anew
 )
-# Keys that may differ between a run and its resumption: they change no weight.
+# Keys that may differ between a run and its resumption: they change no weight, to the last bit on a device that
+# computes the same twice; cache_tokens changes them by rounding and by which elements dropout draws.
 FREE_KEYS = frozenset(
-    {"output", "teacher_cache", "logging_steps", "save_steps", "save_total_limit", "collapse_guard"}
+    {
+        *("output", "teacher_cache", "logging_steps", "save_steps", "save_total_limit", "collapse_guard"),
+        *("gradient_checkpointing", "cache_tokens"),
+    }
 )
 
 
 def claim(output: Path, recipe: Recipe, overwrite: bool, resume_anyway: bool = False) -> Path | None:
     """Make `output` this run's folder; returns the checkpoint to go on from.
+
+    A run that has ended before anything was saved makes way for another recipe: what ended it may be the reason
+    for the change.
 
     Raises:
         InputError: it holds a finished run, or one of another recipe (unless one of the last two is set); the model
@@ -46,10 +53,10 @@ def claim(output: Path, recipe: Recipe, overwrite: bool, resume_anyway: bool = F
     check_output_folder(output / "final_model", "modules.json")
     if config.is_file() and not overwrite:
         changed = changes(recipe)
-        if changed and not resume_anyway:
+        if changed and not resume_anyway and not _left_nothing(output):
             raise InputError(
-                f"{output} holds a run of another recipe ({changed}); choose another output=, overwrite it, or go on "
-                "with the changed recipe (--resume-anyway)"
+                f"{output} holds a run of another recipe ({changed}); choose another output=, overwrite it "
+                "(--overwrite), or go on with the changed recipe (--resume-anyway)"
             )
         if changed:
             logger.warning("the recipe has changed since the run in %s began: %s", output, changed)
@@ -58,7 +65,8 @@ def claim(output: Path, recipe: Recipe, overwrite: bool, resume_anyway: bool = F
             write_json(config, recipe_to_dict(recipe) | kept)
         elif finished_model(recipe):
             raise InputError(
-                f"{output} holds the finished run of this recipe; choose another output=, or overwrite it"
+                f"{output} holds the finished run of this recipe; choose another output=, or overwrite it "
+                "(--overwrite)"
             )
         (output / METRICS_FILE).unlink(missing_ok=True)  # a run at work has not stopped
         if saved := checkpoints(output):
@@ -78,6 +86,13 @@ def _set_aside(output: Path) -> None:
     if model.exists():
         shutil.rmtree(output / EARLIER_MODEL, ignore_errors=True)
         model.rename(output / EARLIER_MODEL)
+
+
+def _left_nothing(output: Path) -> bool:
+    """Whether a run has ended, as metrics.json says, without a checkpoint or a model."""
+    metrics = output / METRICS_FILE
+    ended = metrics.is_file() and read_json(metrics).get("stopped") is not None
+    return ended and not checkpoints(output) and not (output / "final_model").exists()
 
 
 def _plain(value: Any) -> Any:
@@ -108,7 +123,11 @@ def changes(recipe: Recipe) -> str:
     before = defaults | read_json(Path(recipe.output) / CONFIG_FILE)  # an older version knew fewer keys
     now = recipe_to_dict(recipe)
     before["teachers"], now["teachers"] = map(_deciding, (before["teachers"], now["teachers"]))
-    free = FREE_KEYS | ({"batch_size"} if recipe.auto_batch and before["auto_batch"] else set())
+    free = set(FREE_KEYS)
+    if before["auto_batch"] and recipe.auto_batch:
+        free.add("batch_size")
+    elif before["auto_batch"] and recipe.batch_size == before["batch_size"]:
+        free.add("auto_batch")  # the batch it found, now by its number
     changed = sorted(key for key in now if key not in free and before[key] != _plain(now[key]))
     return "; ".join(f"{key}: {before[key]!r} -> {_plain(now[key])!r}" for key in changed)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import set_seed
+from transformers import TrainerState, set_seed
 
 from neural_sparse.config import Recipe, recipe_to_dict
 from neural_sparse.data.prepared import PreparedSet, is_prepared
@@ -31,10 +31,12 @@ from neural_sparse.teachers.build import build_ensemble
 from neural_sparse.teachers.ensemble import EnsembleTeacher, PreparedEnsemble
 from neural_sparse.teachers.term_targets import prepare_term_targets
 from neural_sparse.tokens import tokenize
+from neural_sparse.training.advice import told
 from neural_sparse.training.auto_batch import check_auto_batch, settle_batch
 from neural_sparse.training.refresh import RunNegatives, refresh_during
-from neural_sparse.training.run_folder import claim, finish, record
+from neural_sparse.training.run_folder import METRICS_FILE, claim, finish, record
 from neural_sparse.training.setup import build_trainer, dev_evaluator
+from neural_sparse.training.trainer import checkpoints
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +83,23 @@ def train(
     with ranks.first_rank_first():
         resume_from = None if ranks.rank() else claim(output, recipe, overwrite, resume_anyway)
     resume_from = ranks.from_first_rank(resume_from)
+    try:
+        return _run(recipe, output, resume_from, data, teachers, idf)
+    except BaseException as error:
+        # Before training began: that it has ended, so that the recipe may be changed.
+        if not (ranks.rank() or (output / METRICS_FILE).exists() or checkpoints(output)):
+            _record(recipe, TrainerState(), 0.0, 0.0, error)
+        raise
+
+
+def _run(
+    recipe: Recipe,
+    output: Path,
+    resume_from: Path | None,
+    data: TrainingSet | None,
+    teachers: PreparedEnsemble | None,
+    idf: IdfWeights | None,
+) -> Path:
     evaluator = dev_evaluator(recipe)  # now, for what it lacks should not be found after hours of teachers
     set_seed(recipe.seed)
     if data is None:
@@ -143,15 +162,12 @@ def train(
             if not ranks.rank():
                 finish(recipe, model, trainer.state, time.perf_counter() - started, cut)
     except BaseException as error:
-        told = InputError(_out_of_memory(recipe, error)) if _is_out_of_memory(error) else error
+        said = InputError(_out_of_memory(recipe, error)) if _is_out_of_memory(error) else error
         if not ranks.rank():  # what was logged so far, for the doctor
-            try:
-                record(recipe, trainer.state, time.perf_counter() - started, cut, _reason(told))
-            except (InputError, OSError) as unwritten:  # such as a disk that is full, which has ended the run
-                logger.warning("what was logged so far is lost: %s", unwritten)
-        if told is error:
+            _record(recipe, trainer.state, time.perf_counter() - started, cut, said)
+        if said is error:
             raise
-        raise told from error
+        raise said from error
     ranks.wait_for_all()
     return output / "final_model"
 
@@ -178,6 +194,13 @@ def _terminated_as_exception() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+def _record(recipe: Recipe, state: TrainerState, seconds: float, cut: float, error: BaseException) -> None:
+    try:
+        record(recipe, state, seconds, cut, _reason(error))
+    except (InputError, OSError) as unwritten:  # such as a disk that is full, which has ended the run
+        logger.warning("what was logged so far is lost: %s", unwritten)
+
+
 def _reason(error: BaseException) -> str:
     """What `metrics.json` says of why a run has ended without a model."""
     if isinstance(error, (KeyboardInterrupt, SystemExit)):
@@ -191,14 +214,8 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _out_of_memory(recipe: Recipe, error: BaseException) -> str:
-    """The training guide's four ways, and two more."""
-    half = f"batch_size={max(1, recipe.batch_size // 2)} "
-    half += f"gradient_accumulation_steps={2 * recipe.gradient_accumulation_steps}"
-    return (
-        f"out of memory ({str(error).splitlines()[0] if str(error) else type(error).__name__}). Try {half}; "
-        f"max_length={max(16, recipe.max_length // 2)}; gradient_checkpointing=true; cache_tokens=8192; or "
-        "auto_batch=true, which takes the largest batch that fits. Checkpoints are kept"
-    )
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return f"out of memory ({reason.rstrip('.')}). {told(recipe)}"
 
 
 def _say_what_is_unwise(recipe: Recipe) -> None:

@@ -224,7 +224,8 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
         loss = self.loss.loss  # type: ignore[union-attr,attr-defined]
         settings = (
             f"now lambda_flops={loss.lambda_flops:g}, flops_ramp_steps={loss.ramp_steps}, "
-            f"learning_rate={self.args.learning_rate:g}, warmup_steps={self.args.warmup_steps}; checkpoints are kept"
+            f"learning_rate={self.args.learning_rate:g}, warmup_steps={self.args.warmup_steps}; "
+            + how_to_change(str(self.args.output_dir))
         )
         values = iter(torch.stack([figure for *_, figures in unseen for figure in figures.values()]).tolist())
         for step, learning_rate, figures in unseen:
@@ -299,6 +300,14 @@ def checkpoints(output: str | Path) -> list[Path]:
     return [folder for _, folder in sorted(found)]
 
 
+def how_to_change(output: str | Path) -> str:
+    """How a run that has stopped is continued with changed keys."""
+    saved = checkpoints(output)
+    if not saved:
+        return "nothing was saved yet, so the same command with changed keys starts anew"
+    return f"with changed keys --resume-anyway goes on from {saved[-1]}, and --overwrite starts anew"
+
+
 def _diverged(step: int, args: TrainingArguments, parts: dict[str, float]) -> str:
     values = ", ".join(f"{name} {value:.4g}" for name, value in parts.items())
     broken = [name for name, value in parts.items() if not math.isfinite(value)]
@@ -307,5 +316,5 @@ def _diverged(step: int, args: TrainingArguments, parts: dict[str, float]) -> st
     return (
         f"the loss is not finite at step {step} ({values}; not finite: {', '.join(broken) or 'the sum'}); {kept}. "
         f"Try a smaller learning_rate (now {args.learning_rate:g}), more warmup_steps (now {args.warmup_steps}), "
-        "bf16=false, or max_grad_norm=1"
+        f"bf16=false, or max_grad_norm=1; {how_to_change(str(args.output_dir))}"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -137,8 +138,8 @@ def test_a_resumed_run_keeps_its_batch(
     monkeypatch.setattr(auto_batch, "largest_batch", lambda *_: 6)
     train(recipe, data=data)
     output = Path(recipe.output)
-    for name in ("final_model/modules.json", "checkpoint-4/complete"):
-        (output / name).unlink()
+    shutil.rmtree(output / "final_model")
+    (output / "checkpoint-4" / "complete").unlink()
 
     def asked(*_: Any) -> int:
         raise AssertionError("a resumed run looks for no other batch")
