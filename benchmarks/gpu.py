@@ -13,7 +13,8 @@ tiles       forward pass of 440 texts with other tiles and orders than those cho
 head        projection and pooling against full logits and sentence-transformers' SpladePooling
 step        a training step against sentence-transformers doing the same work, time and memory
 encode      texts to vectors against sentence-transformers
-waiting     share of real training that waits for its next batch
+waiting     share of real training that waits for its next batch (at most: the device may be busy meanwhile), and
+            how often a step waits for the device
 auto_batch  the batch that is found, and how near it comes to the memory
 compiled    torch.compile of the transformer over batches of random lengths, and how often it compiles anew
 """
@@ -387,33 +388,53 @@ def encode(tiny: bool) -> Section:
 
 def waiting(tiny: bool) -> Section:
     def measure(case: Figures) -> Figures:
+        from synchronisations import Synchronisations
         from transformers import TrainerCallback
 
+        from neural_sparse.training.setup import build_trainer
+
         class Watch(TrainerCallback):
-            """Seconds of the steps after the first two, and of those the ones that waited."""
+            """Seconds of the steps after the first two, those that went by in waiting for a batch, or what waited for
+            the device instead."""
+
+            def __init__(self, counting: bool) -> None:
+                self.waits = Synchronisations(device()) if counting else None
 
             def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
                 if state.global_step == 2:
                     self.start, self.waited = time.perf_counter(), trainer.batches.waited
+                    if self.waits:
+                        self.waits.__enter__()
                 elif state.global_step == state.max_steps:
+                    if self.waits:
+                        self.waits.__exit__(None, None, None)
                     trainer.look()  # a value is read: all that was given to the device is done
                     self.seconds = time.perf_counter() - self.start
                     self.waited = trainer.batches.waited - self.waited
 
-        with training(case) as (recipe, model, idf, data):
-            from neural_sparse.training.setup import build_trainer
-
-            trainer = build_trainer(recipe, model, idf, data, Scores(), None)  # type: ignore[arg-type]
-            watch = Watch()
-            trainer.add_callback(watch)
-            trainer.args.save_strategy = "no"  # type: ignore[assignment]
-            trainer.train()
-        steps = recipe.num_steps - 2
-        return {"seconds": watch.seconds / steps, "waiting": watch.waited / watch.seconds}
+        watches = []
+        for steps, counting in ((case["steps"], False), (4, True)):
+            with training(case | {"steps": steps}) as (recipe, model, idf, data):
+                trainer = build_trainer(recipe, model, idf, data, Scores(), None)  # type: ignore[arg-type]
+                watches.append(Watch(counting))
+                trainer.add_callback(watches[-1])
+                trainer.args.save_strategy = "no"  # type: ignore[assignment]
+                trainer.train()
+        timed, counted = watches
+        return {
+            "seconds": timed.seconds / (case["steps"] - 2),
+            "waiting": timed.waited / timed.seconds,
+            "device waits": counted.waits.count / 2,
+            "places": counted.waits.places,
+        }
 
     def row(case: Figures) -> list[str]:
-        waiting, ms = show(case, "waiting", "{:.1%}"), show(case, "seconds", "{:,.1f}", 1e3)
-        return [case["shape"], f"{case['vocabulary']:,}", f"{case['batch']} x 8", case["bf16"], ms, waiting]
+        figures = [
+            show(case, "seconds", "{:,.1f}", 1e3),
+            show(case, "waiting", "{:.1%}"),
+            show(case, "device waits", "{:g}"),
+        ]
+        return [case["shape"], f"{case['vocabulary']:,}", f"{case['batch']} x 8", case["bf16"], *figures]
 
     sizes = [("minilm", 30522), ("base", 105879), ("4.4M", 30522)]
     cases = [
@@ -423,7 +444,7 @@ def waiting(tiny: bool) -> Section:
         for bf16 in (("off",) if device() == "cpu" else ("on", "off"))
     ]
     columns = "model | vocabulary | queries x documents | bf16 | step ms | waits for input"
-    return Section("waiting", 0.08, columns, cases, measure, row)
+    return Section("waiting", 0.08, columns + " | for the device, times a step", cases, measure, row)
 
 
 def auto_batch(tiny: bool) -> Section:
@@ -474,8 +495,11 @@ def compiled(tiny: bool) -> Section:
             model.mlm.compile(dynamic=True, backend=case["compile"])
         generator = torch.Generator().manual_seed(0)
         seconds = []
-        for _ in range(case["steps"]):
-            counts = (torch.randn(case["texts"], generator=generator) * 0.6 + 4.1).exp().long().clamp(5, 256)
+        for number in range(case["steps"]):
+            texts = (
+                1 if number % 4 == 3 else case["texts"]
+            )  # a group of one is a shape of its own to the compiler
+            counts = (torch.randn(texts, generator=generator) * 0.6 + 4.1).exp().long().clamp(5, 256)
             ids = torch.randint(*word_ids(case["vocabulary"]), (int(counts.sum()),), generator=generator)
             offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
             start = time.perf_counter()

@@ -91,4 +91,4 @@ def test_every_section_works(tmp_path) -> None:
         assert row["value"] < 1e-5
         assert row["gradient"] < 1e-5
     compiled = report["sections"]["compiled"]["rows"][-1]
-    assert compiled["graphs"] <= 2  # batches of any lengths, one shape for each rank of a tensor
+    assert compiled["graphs"] <= 2  # for batches of any lengths: groups of several texts, and of one
