@@ -133,7 +133,7 @@ class Recipe:
         gradient_accumulation_steps: micro-batches per optimiser step. FLOPS is that of all their documents, but a
             query is compared with those of its own micro-batch alone; cache_tokens needs as little memory without that.
         num_hard_negatives: per query and step.
-        negatives: where they are mined where the data bring none: "bm25", "dense:NAME", "sparse:NAME" or
+        negatives: where they are mined for queries whose data bring none: "bm25", "dense:NAME", "sparse:NAME" or
             "student" (the model in training), several united by rank.
         negatives_pool: how many are mined per query; each step draws from them.
         negatives_absolute_margin, negatives_relative_margin: how far below the positive a negative scores

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 
 import numpy as np
@@ -18,6 +19,13 @@ def text_keys(texts: Iterable[str]) -> Keys:
     for text in texts:
         digests += xxhash.xxh3_128_digest(text.encode("utf-8", "surrogatepass"))
     return np.frombuffer(digests, "<u8").reshape(-1, 2)
+
+
+def add_texts(digest: hashlib._Hash, texts: Iterable[str]) -> None:
+    """Let a hash depend on all the texts, their order and where each ends."""
+    for text in texts:
+        encoded = text.encode("utf-8", "surrogatepass")
+        digest.update(len(encoded).to_bytes(8, "little") + encoded)
 
 
 def first_rows(texts: Iterable[str]) -> Rows:

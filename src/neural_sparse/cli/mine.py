@@ -71,6 +71,12 @@ def mine(
     scores: bool = typer.Option(
         False, "--scores", help="Write {query, docs, scores}, the positive first and no document above it."
     ),
+    keep: bool = typer.Option(
+        False,
+        "--keep",
+        help="Keep the negatives that the data bring; mine only for examples without any.",
+        show_default="all are mined anew",
+    ),
     teacher_cache: Path = typer.Option(
         Path("outputs/teacher_cache"), help="Folder of the teachers' vectors, shared with training."
     ),
@@ -165,6 +171,13 @@ def mine(
     loaded = load_training_set(data, corpus)
     console = Console()
     console.print(f"{len(loaded):,} examples, {len(loaded.documents):,} documents")
+    lacking = loaded.without_negatives
+    bring = len(loaded) - len(lacking)
+    if keep and not len(lacking):
+        raise InputError("every example brings negatives of its own; leave out --keep to mine others")
+    if bring:
+        what = "are kept" if keep else "are replaced (--keep keeps them and mines for the rest)"
+        console.print(f"{bring:,} examples bring negatives of their own, which {what}")
     with chosen_engine(engine, address) as chosen:
         builder = TeacherBuilder((), bf16, tuple(trust_remote_code), max_length)
         sources = Sources(loaded, TeacherCache(teacher_cache, engine=chosen), builder)
@@ -174,6 +187,7 @@ def mine(
             options,
             sources.scorer(teacher) if teacher is not None else None,
             sources.scorer(f"cross-encoder:{cross_encoder}") if cross_encoder is not None else None,
+            lacking if keep and bring else None,
         )
         # Only a cross-encoder computes while the blocks are mined.
         judged = cross_encoder is not None or (teacher or "").startswith("cross-encoder:")

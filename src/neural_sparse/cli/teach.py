@@ -149,7 +149,6 @@ def _prepared(
 ) -> tuple[Any, Any, Any, Any]:
     """Cache, ensemble, training set and candidate pairs, just as `train` would have them."""
     import json
-    from dataclasses import replace
 
     import torch
 
@@ -168,9 +167,7 @@ def _prepared(
     gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     ensemble.cache.devices = tuple(devices.split(",") if devices else gpus)
     examples = load_training_set(settings.train, settings.corpus)
-    # What the student finds is known only when training starts, which scores it then.
-    if settings.num_hard_negatives and not examples.has_negatives and "student" not in settings.negatives:
-        examples = replace(examples, negatives=RunNegatives(settings, examples).mine(0).rows())
+    examples = RunNegatives(settings, examples).ahead()
     return ensemble.cache, ensemble, examples, candidate_pairs(examples)
 
 

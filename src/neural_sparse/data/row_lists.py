@@ -74,6 +74,23 @@ class RowLists(Sequence[np.ndarray]):
         flat[behind] = self.flat
         return RowLists(flat, offsets)
 
+    def matrix(self, start: int, stop: int) -> np.ndarray:
+        """The lists of examples start:stop as rows [examples, longest], filled up with -1."""
+        lengths = self.lengths[start:stop]
+        filled = np.arange(lengths.max(initial=0)) < lengths[:, None]
+        rows = np.full(filled.shape, -1, self.flat.dtype)
+        rows[filled] = self.flat[self.offsets[start] : self.offsets[min(stop, len(self))]]
+        return rows
+
+    def filled(self, rows: np.ndarray, lists: RowLists) -> RowLists:
+        """The same but for the examples `rows`, whose lists become `lists`, in that order."""
+        lengths, starts = self.lengths, self.offsets[:-1].copy()
+        lengths[rows] = lists.lengths
+        starts[rows] = len(self.flat) + lists.offsets[:-1]
+        offsets = _offsets(lengths)
+        places = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
+        return RowLists(np.concatenate([self.flat, lists.flat])[places], offsets)
+
     def where(self, keep: npt.NDArray[np.bool_]) -> RowLists:
         """Without the entries of `flat` that are not marked."""
         kept = np.concatenate([[0], np.cumsum(keep)])

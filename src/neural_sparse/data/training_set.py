@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -58,8 +58,13 @@ class TrainingSet:
         return len(self.queries)
 
     @property
-    def has_negatives(self) -> bool:
-        return len(RowLists.of(self.negatives).flat) > 0
+    def without_negatives(self) -> np.ndarray:
+        """Examples that have no negative of their own, int64 in ascending order."""
+        return np.flatnonzero(RowLists.of(self.negatives).lengths == 0)
+
+    def with_negatives(self, examples: np.ndarray, found: RowLists) -> TrainingSet:
+        """The same with other negatives of some examples; the rest keep theirs."""
+        return replace(self, negatives=RowLists.of(self.negatives).filled(examples, found))
 
     @property
     def shares(self) -> list[float]:

@@ -1,12 +1,13 @@
 """Hard negatives: candidates from retrievers, filters against false negatives."""
 
-from neural_sparse.mining.build import Sources, student_source
+from neural_sparse.mining.build import Sources
 from neural_sparse.mining.candidates import hard_negatives, union_by_rank
 from neural_sparse.mining.mined import Mined, write_jsonl
 from neural_sparse.mining.miner import Miner
 from neural_sparse.mining.options import MiningOptions
-from neural_sparse.mining.run import mine_to_file
+from neural_sparse.mining.run import mine_parts, mine_to_file
 from neural_sparse.mining.sources import DenseSource, Scorer, Source, SparseSource, bm25_source
+from neural_sparse.mining.student import student_source
 
 __all__ = [
     "DenseSource",
@@ -19,6 +20,7 @@ __all__ = [
     "SparseSource",
     "bm25_source",
     "hard_negatives",
+    "mine_parts",
     "mine_to_file",
     "student_source",
     "union_by_rank",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 
@@ -21,9 +21,6 @@ from neural_sparse.teachers.bi_encoder import BiEncoderTeacher
 from neural_sparse.teachers.build import TeacherBuilder
 from neural_sparse.teachers.cache import TeacherCache
 from neural_sparse.teachers.cross_encoder import CrossEncoderTeacher
-
-if TYPE_CHECKING:
-    from neural_sparse.model.encoder import NeuralSparseEncoder
 
 SOURCE_KINDS = ("bm25", "dense", "sparse", "student")
 
@@ -97,15 +94,3 @@ class Sources:
         if isinstance(documents, np.ndarray):
             return DenseSource(name, identity, prepared.query_vectors, documents)  # type: ignore[arg-type]
         return SparseSource(name, identity, prepared.query_vectors, documents)  # type: ignore[arg-type]
-
-
-def student_source(
-    model: NeuralSparseEncoder, data: TrainingSet, identity: dict[str, object], bf16: bool = False
-) -> SparseSource:
-    """The model being trained, as it is now; its vectors are good for this once and not cached."""
-    return SparseSource(
-        "student",
-        identity,
-        lambda rows: model.encode_queries([data.queries[row] for row in rows.tolist()]),
-        model.encode_documents(data.documents, show_progress=True, bf16=bf16),
-    )

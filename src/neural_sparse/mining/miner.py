@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from neural_sparse.data.row_lists import RelevantRows
 from neural_sparse.data.training_set import TrainingSet
 from neural_sparse.errors import InputError
+from neural_sparse.keys import add_texts
 from neural_sparse.mining.candidates import Mask, Rows, among, compress, union_by_rank
 from neural_sparse.mining.duplicates import Shingles
 from neural_sparse.mining.filters import pick, rank_window, too_close
@@ -38,6 +39,7 @@ class Miner:
         options: what to choose.
         teacher: scores positives and candidates for the margins.
         cross_encoder: scores what the other filters let through.
+        only: rows of the examples to mine for, int64; None for all.
 
     Raises:
         InputError: no source; a margin without a teacher or a threshold without a cross-encoder.
@@ -48,6 +50,7 @@ class Miner:
     options: MiningOptions
     teacher: Scorer | None = None
     cross_encoder: Scorer | None = None
+    only: Rows | None = None
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -58,9 +61,13 @@ class Miner:
             raise InputError("a highest cross-encoder score needs a cross-encoder: name one")
         self._shingles = Shingles(self.data.documents)
 
+    def __len__(self) -> int:
+        """Examples to mine for."""
+        return len(self.data) if self.only is None else len(self.only)
+
     @property
     def blocks(self) -> int:
-        return -(-len(self.data) // BLOCK)
+        return -(-len(self) // BLOCK)
 
     @property
     def scorer(self) -> Scorer | None:
@@ -75,12 +82,14 @@ class Miner:
             "options": asdict(self.options),
             "teacher": self.teacher and self.teacher.identity,
             "cross_encoder": self.cross_encoder and self.cross_encoder.identity,
+            "only": rows_digest(self.only),
             "block": BLOCK,
         }
 
     def examples(self, block: int) -> Rows:
         """Rows of the examples of one block."""
-        return np.arange(block * BLOCK, min((block + 1) * BLOCK, len(self.data)))
+        rows = np.arange(block * BLOCK, min((block + 1) * BLOCK, len(self)))
+        return rows if self.only is None else self.only[rows]
 
     def mine(self, block: int) -> Mined:
         """Negatives of the examples of one block.
@@ -185,13 +194,16 @@ def _chosen_scores(scores: NDArray[np.float32], chosen: Mask, count: int) -> NDA
     return np.column_stack([scores[:, 0], np.take_along_axis(picked, order, 1)])
 
 
+def rows_digest(rows: Rows | None) -> str | None:
+    """sha256 of rows; None of None, which stands for all."""
+    return None if rows is None else hashlib.sha256(np.asarray(rows, dtype="<i8").tobytes()).hexdigest()
+
+
 def data_digest(data: TrainingSet) -> str:
     """sha256 of the texts and of what is known about them."""
     digest = hashlib.sha256(np.asarray(data.positives, dtype="<i8").tobytes())
     for texts in (data.queries, data.documents):
-        for text in texts:
-            encoded = text.encode("utf-8", "surrogatepass")
-            digest.update(len(encoded).to_bytes(8, "little") + encoded)
+        add_texts(digest, texts)
     if not isinstance(data.relevant, RelevantRows):  # which follow from queries and positives
         for known in data.relevant:
             digest.update(np.array([len(known), *sorted(known)], dtype="<i8").tobytes())

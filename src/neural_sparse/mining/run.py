@@ -9,11 +9,14 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from neural_sparse.data.prepared import PreparedSet
+from neural_sparse.data.row_lists import RowLists
+from neural_sparse.data.training_set import TrainingSet
 from neural_sparse.disk import require_space
 from neural_sparse.errors import InputError
 from neural_sparse.files import check_output_folder
+from neural_sparse.mining.candidates import Rows
 from neural_sparse.mining.mined import Mined, write_jsonl
-from neural_sparse.mining.miner import Miner
+from neural_sparse.mining.miner import BLOCK, Miner
 from neural_sparse.mining.prepared_output import write_prepared
 from neural_sparse.parts import Parts
 from neural_sparse.urls import Location, Url, location, work_folder, written_to
@@ -42,17 +45,23 @@ def mine_to_file(
         prepared: what the miner's data were loaded from: `output` becomes a folder like it, with the negatives
             (and scores) in it.
 
+    Where the miner mines `only` for some examples, the others keep the negatives that they bring.
+
     Returns:
-        `Mined.counts` over all examples.
+        `Mined.counts` over the examples that were mined for.
 
     Raises:
-        InputError: scores asked for without a scorer; half-finished work of other settings; too
-            little room on the disk (with what is needed); a prepared folder for a URL.
+        InputError: scores asked for without a scorer, or for some examples only; half-finished work of other
+            settings; too little room on the disk (with what is needed); a prepared folder for a URL.
     """
     output = location(output)
     work = work_folder(output)
     if with_scores and miner.scorer is None:
         raise InputError("scores are a teacher's: name one that scores the pairs, or leave the scores out")
+    if with_scores and miner.only is not None:
+        raise InputError(
+            "scores are of mined negatives; those that the data bring have none, so mine for all"
+        )
     if prepared is not None:
         if isinstance(output, Url):
             raise InputError(
@@ -64,13 +73,7 @@ def mine_to_file(
     _require_space(miner, work.parent, prepared is not None)
     settings = miner.settings()
     parts = Parts(work, settings, miner.blocks, "safetensors")
-    with tqdm(total=len(miner.data), desc="mining", unit=" queries", disable=None) as progress:
-        missing = parts.missing()
-        progress.update(len(miner.data) - sum(len(miner.examples(block)) for block in missing))
-        run: Engine = engine or in_workers
-        for block, mined in run(_start, (miner,), missing, 1 if engine is None else None, progress.update):
-            with parts.write(block) as temporary:
-                mined.save(temporary)
+    mine_parts(miner, parts, engine)
     counts: dict[str, int] = {}
 
     def read() -> Iterator[Mined]:
@@ -80,13 +83,38 @@ def mine_to_file(
                 counts[name] = counts.get(name, 0) + count
             yield part
 
+    found = read() if miner.only is None else _beside_the_given(miner.data, miner.only, read())
     if prepared is not None and isinstance(output, Path):
-        write_prepared(output, prepared, read(), with_scores, settings)
+        write_prepared(output, prepared, found, with_scores, settings)
     else:
         with written_to(output) as file:
-            write_jsonl(file, miner.data, read(), with_scores)
+            write_jsonl(file, miner.data, found, with_scores)
     parts.remove()
     return counts
+
+
+def mine_parts(miner: Miner, parts: Parts, engine: Engine | None = None) -> None:
+    """Mine the blocks that `parts`, one for each block, lack; says how far it is.
+
+    Args:
+        engine: as of `mine_to_file`.
+    """
+    missing = parts.missing()
+    with tqdm(total=len(miner), desc="mining", unit=" queries", disable=None) as progress:
+        progress.update(len(miner) - sum(len(miner.examples(block)) for block in missing))
+        run: Engine = engine or in_workers
+        for block, mined in run(_start, (miner,), missing, 1 if engine is None else None, progress.update):
+            with parts.write(block) as temporary:
+                mined.save(temporary)
+
+
+def _beside_the_given(data: TrainingSet, only: Rows, mined: Iterator[Mined]) -> Iterator[Mined]:
+    """All examples: `only` with what was mined for them, the others with what they bring."""
+    parts = [part.rows() for part in mined]
+    found = RowLists.join(parts, [0] * len(parts))
+    lists = RowLists.of(data.with_negatives(only, found).negatives)
+    for start in range(0, len(lists), BLOCK):
+        yield Mined(lists.matrix(start, start + BLOCK), None, {})
 
 
 def _require_space(miner: Miner, folder: Path, as_rows: bool) -> None:

@@ -143,7 +143,7 @@ class Planner:
 
     def mining(self) -> Estimate:
         work, rates = self.work, self.rates
-        queries, documents = work.queries.value if work.mined else 0.0, work.documents.value
+        queries, documents = work.queries.value * work.mined, work.documents.value
         seconds = queries * rates.mining_query.value
         memory, alone = RUNTIME + documents * work.document_bytes.value, 0.0
         basis = self.rests_on(work.documents, work.queries, rates.mining_query)

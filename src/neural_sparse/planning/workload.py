@@ -27,7 +27,7 @@ class Workload:
         teacher_terms: of a sparse teacher.
         words: distinct words per document, of which BM25 has a posting each.
         negatives: candidates per query that the teachers score, beside the relevant one.
-        mined: whether the negatives have to be mined.
+        mined: share of the queries whose negatives have to be mined.
     """
 
     documents: Figure
@@ -40,7 +40,7 @@ class Workload:
     teacher_terms: Figure
     words: Figure
     negatives: Figure
-    mined: bool
+    mined: float
 
     def of(self, documents: float) -> Workload:
         """The same kind of texts, another number of them; queries are given, or no more than documents."""
@@ -79,7 +79,7 @@ def workload_of(
         teacher_terms=assumed(200, "a siamese SPLADE, which is denser"),
         words=assumed(35, "a passage of MS MARCO without stopwords"),
         negatives=assumed(recipe.negatives_pool, "negatives_pool of the recipe"),
-        mined=bool(recipe.num_hard_negatives),
+        mined=float(bool(recipe.num_hard_negatives)),
     )
     if queries is not None:
         base = replace(base, queries=given(queries))
@@ -89,6 +89,7 @@ def workload_of(
 
 
 def _counted(recipe: Recipe) -> Workload | None:
+    from neural_sparse.data.row_lists import RowLists
     from neural_sparse.data.training_set import load_training_set
     from neural_sparse.model.location import load_tokenizer
     from neural_sparse.tokens import tokenize
@@ -105,8 +106,9 @@ def _counted(recipe: Recipe) -> Workload | None:
     tokenizer = load_tokenizer(recipe.init)
     lengths = tokenize(documents, tokenizer, recipe.max_length, special_tokens=True).lengths
     words = [len(set(text.lower().split())) for text in documents]
-    brought = [len(negatives) for _, negatives in zip(range(SAMPLE), data.negatives, strict=False)]
-    mined = not any(brought)
+    brought = RowLists.of(data.negatives).lengths
+    mined = float(np.mean(brought == 0))
+    candidates = float(np.where(brought == 0, recipe.negatives_pool, brought).mean())
     return Workload(
         documents=measured(len(data.documents), source),
         queries=measured(len(data), source),
@@ -119,8 +121,8 @@ def _counted(recipe: Recipe) -> Workload | None:
         words=measured(float(np.mean(words)), sampled),
         negatives=(
             assumed(recipe.negatives_pool, "negatives_pool of the recipe")
-            if mined
-            else measured(float(np.mean(brought)), sampled)
+            if mined == 1
+            else measured(candidates, source)
         ),
-        mined=mined and bool(recipe.num_hard_negatives),
+        mined=mined if recipe.num_hard_negatives else 0.0,
     )

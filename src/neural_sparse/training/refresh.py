@@ -6,11 +6,15 @@ negatives, whatever it was killed at.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +28,8 @@ from neural_sparse.config import Recipe
 from neural_sparse.data.training_set import TrainingSet
 from neural_sparse.distributed import ranks
 from neural_sparse.errors import InputError
-from neural_sparse.mining import Mined, Miner, MiningOptions, Sources, student_source
-from neural_sparse.mining.miner import data_digest
+from neural_sparse.mining import Mined, Miner, MiningOptions, Source, Sources, mine_parts, student_source
+from neural_sparse.mining.miner import data_digest, rows_digest
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.model.precision import wanted_bf16
 from neural_sparse.parts import Parts
@@ -45,7 +49,7 @@ class RunNegatives:
 
     Args:
         recipe: whose keys decide what is mined.
-        data: examples; negatives they bring are used until the first refresh.
+        data: examples; those that bring negatives keep them until the first refresh, for the others they are mined.
         model: the student; without it only what other sources find can be mined.
     """
 
@@ -54,38 +58,55 @@ class RunNegatives:
         self.data = data
         self.model = model
         self.every = recipe.refresh_negatives_steps
-        self._given = data.has_negatives
+        self._lacking = data.without_negatives
         self._sources: Sources | None = None
         self.rows = lru_cache(2)(self._rows)
 
     def start(self) -> TrainingSet:
         """The data with the negatives of the first step."""
-        if not self.recipe.num_hard_negatives or (self._given and self.every is None):
+        if not self.recipe.num_hard_negatives or (not len(self._lacking) and self.every is None):
             return self.data
         self.make(0)
         return replace(self.data, negatives=self.rows(0))
+
+    def ahead(self) -> TrainingSet:
+        """As `start`, for work that comes before the run: nothing is written into its folder.
+
+        What the student finds is known only when training starts, and is left out where it is among the sources.
+        """
+        if not self.recipe.num_hard_negatives or not len(self._lacking) or "student" in self.recipe.negatives:
+            return self.data
+        with tempfile.TemporaryDirectory() as folder:
+            return self.data.with_negatives(self._lacking, self.mine(0, Path(folder)).rows())
 
     def in_force(self, step: int) -> int:
         """Number of the negatives that step `step` (from 0) trains on."""
         return 0 if self.every is None else max(0, step - _LAG) // self.every
 
     def make(self, number: int) -> None:
-        """Mine negatives, unless they are there already."""
-        if number == 0 and self._given:
+        """Mine negatives, unless they are there already; what a kill leaves is gone on with."""
+        if number == 0 and not len(self._lacking):
             return
         with ranks.first_rank_first():  # the others find the file
             parts = self._parts()
+            unfinished = parts.folder / f"mining-{number:06d}"
             if number in parts.missing():
-                with _dropout_unmoved(), parts.write(number) as temporary:
-                    self.mine(number).save(temporary)
+                with _dropout_unmoved():
+                    mined = self.mine(number, unfinished)
+                with parts.write(number) as temporary:
+                    mined.save(temporary)
+            if not ranks.rank() and unfinished.exists():
+                shutil.rmtree(unfinished)
 
     def _rows(self, number: int) -> Sequence[NDArray[np.int64]]:
-        if number == 0 and self._given:
+        if number == 0 and not len(self._lacking):
             return self.data.negatives
-        return Mined.load(self._parts().file(number)).rows()
+        found = Mined.load(self._parts().file(number)).rows()
+        return found if number else self.data.with_negatives(self._lacking, found).negatives
 
     def _parts(self) -> Parts:
         recipe = self.recipe
+        some = 0 < len(self._lacking) < len(self.data)
         settings = {
             "data": self._digest,
             "negatives": list(recipe.negatives),
@@ -93,32 +114,69 @@ class RunNegatives:
             "absolute_margin": recipe.negatives_absolute_margin,
             "relative_margin": recipe.negatives_relative_margin,
             "refresh_negatives_steps": self.every,
+            "lacking": rows_digest(self._lacking if some else None),
         }
         count = 1 if self.every is None else -(-recipe.num_steps // self.every)
         return Parts(Path(recipe.output) / FOLDER, settings, count, "safetensors")
 
-    @property
+    @cached_property
     def _digest(self) -> str:
-        if not hasattr(self, "_known_digest"):
-            self._known_digest = data_digest(self.data)
-        return self._known_digest
+        return data_digest(self.data)
 
-    def mine(self, number: int) -> Mined:
-        """Negatives of this moment; `make` keeps them.
+    def mine(self, number: int, folder: Path) -> Mined:
+        """Negatives of this moment, of all examples, or with number 0 of those that bring none; `make` keeps them.
+
+        Args:
+            folder: where blocks wait, and the student's vectors. What is there of just this work, to the last bit of
+                the student's weights, is not made again; what is there of other work is deleted: a student that
+                trained on from a checkpoint may have come out another, as on a GPU.
 
         Raises:
             InputError: the student is among the sources and there is none.
         """
+        miner = self._miner(number, folder)
+        settings = miner.settings()
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+        blocks = folder / f"blocks-{digest}"
+        for other in folder.glob("blocks-*"):
+            if other != blocks:
+                logger.info(
+                    "blocks of negatives in %s are of another student or other work: mining anew", other
+                )
+                shutil.rmtree(other)
+        parts = Parts(blocks, settings, miner.blocks, "safetensors")
+        there = miner.blocks - len(parts.missing())
+        if there:
+            logger.info("going on with mining: %d of %d blocks are there", there, miner.blocks)
+        mine_parts(miner, parts)
+        mined = Mined.join([Mined.load(file) for file in parts.files()])
+        counts = mined.counts
+        logger.info(
+            "mined %.1f hard negatives per query from %s; %d of %d queries have fewer than %d",
+            counts["kept"] / counts["queries"],
+            ", ".join(source.name for source in miner.sources),
+            counts["fewer"],
+            counts["queries"],
+            self.recipe.negatives_pool,
+        )
+        if len(miner) < len(self.data):
+            kept = len(self.data) - len(miner)
+            logger.info(
+                "%d queries keep the negatives that the data bring, for %d they were mined", kept, len(miner)
+            )
+        return mined
+
+    def _miner(self, number: int, folder: Path) -> Miner:
         recipe = self.recipe
         if self._sources is None:
             cache = TeacherCache(recipe.teacher_cache)
             self._sources = Sources(self.data, cache, TeacherBuilder.of(recipe))
-        named = [self._sources.source(text) for text in recipe.negatives if text != "student"]
+        named: list[Source] = [self._sources.source(text) for text in recipe.negatives if text != "student"]
         if number or "student" in recipe.negatives:
             if self.model is None:
                 raise InputError("negatives that the student finds are mined when training starts")
             bf16 = wanted_bf16(recipe.bf16, self.model.device)
-            named.append(student_source(self.model, self.data, {"number": number}, bf16))
+            named.append(student_source(self.model, self.data, folder, self._digest, bf16))
         margins = recipe.negatives_absolute_margin, recipe.negatives_relative_margin
         compares = any(margin is not None for margin in margins) and recipe.margin_teacher
         options = MiningOptions(
@@ -129,18 +187,8 @@ class RunNegatives:
             relative_margin=margins[1],
         )
         teacher = self._sources.source(compares) if compares else None
-        miner = Miner(self.data, named, options, teacher)
-        mined = Mined.join([miner.mine(block) for block in range(miner.blocks)])
-        counts = mined.counts
-        logger.info(
-            "mined %.1f hard negatives per query from %s; %d of %d queries have fewer than %d",
-            counts["kept"] / counts["queries"],
-            ", ".join(source.name for source in named),
-            counts["fewer"],
-            counts["queries"],
-            recipe.negatives_pool,
-        )
-        return mined
+        all_of_them = number > 0 or len(self._lacking) == len(self.data)
+        return Miner(self.data, named, options, teacher, only=None if all_of_them else self._lacking)
 
 
 def refresh_during(

@@ -135,8 +135,28 @@ def test_millions_of_examples_are_arrays(prepared: Path, tmp_path: Path) -> None
     for data in (load_training_set([prepared]), load_training_set([prepared, own]), load_training_set([own])):
         assert isinstance(data.negatives, RowLists)
         assert isinstance(data.relevant, RelevantRows)
-        assert data.has_negatives
-    assert not load_training_set([write(own, OTHER)]).has_negatives
+        assert data.without_negatives.tolist() == [
+            row for row in range(len(data)) if not len(data.negatives[row])
+        ]
+        assert len(data.without_negatives) < len(data)
+    assert len(load_training_set([write(own, OTHER)]).without_negatives) == len(OTHER)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_some_lists_are_replaced(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    count = int(rng.integers(1, 9))
+    lists = [rng.integers(0, 50, rng.integers(0, 5)) for _ in range(count)]
+    rows = np.flatnonzero(rng.random(count) < 0.5)
+    others = [rng.integers(50, 99, rng.integers(0, 5)) for _ in rows]
+    found = RowLists.of(lists).filled(rows, RowLists.of(others))
+    expected = [lists[row].tolist() for row in range(count)]
+    for row, other in zip(rows.tolist(), others, strict=True):
+        expected[row] = other.tolist()
+    assert [one.tolist() for one in found] == expected
+    start = int(rng.integers(0, count + 1))
+    matrix = found.matrix(start, start + 3)
+    assert [row[row >= 0].tolist() for row in matrix] == expected[start : start + 3]
 
 
 class TestTexts:

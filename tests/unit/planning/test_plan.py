@@ -255,6 +255,12 @@ def test_data_that_are_here_are_counted(tmp_path: Path) -> None:
     assert (work.documents.value, work.queries.value, work.negatives.value) == (22, 20, 2)
     assert work.documents.basis is Basis.measured
     assert not work.mined
+    file.write_text(
+        "\n".join(json.dumps(row | {"negs": row["negs"][: 2 * (n < 5)]}) for n, row in enumerate(rows))
+    )
+    some = workload_of(recipe)
+    assert some.mined == 0.75
+    assert some.negatives.value == (5 * 2 + 15 * recipe.negatives_pool) / 20
     assert work.query_tokens.value == 2  # a word and a number, no special tokens
     larger = workload_of(recipe, documents=1e6)
     assert (larger.documents.value, larger.document_tokens) == (1e6, work.document_tokens)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,9 +14,10 @@ import pytest
 import torch
 from tiny_models import TEXTS
 
-from neural_sparse.config import Recipe, TeacherConfig
+from neural_sparse.config import Recipe, TeacherConfig, recipe_to_dict
 from neural_sparse.data.training_set import TrainingSet
 from neural_sparse.errors import InputError
+from neural_sparse.files import sha256_file, write_json
 from neural_sparse.keys import first_rows
 from neural_sparse.mining import Mined
 from neural_sparse.model.encoder import NeuralSparseEncoder
@@ -102,6 +106,105 @@ def test_data_with_their_own_negatives_keep_them_until_the_refresh(
     refreshed.make(1)
     assert [row.tolist() for row in refreshed.rows(1)] != [[20]] * 12
     assert not (tmp_path / "run" / "negatives" / "part-000000").exists()
+
+
+@pytest.mark.parametrize("every", [None, 4])
+def test_queries_without_negatives_get_mined_ones_beside_given_ones(
+    data: TrainingSet,
+    tiny_model: Callable[..., Path],
+    tmp_path: Path,
+    every: int | None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As of a mixture one of whose sources brings negatives and another none."""
+    model = NeuralSparseEncoder(tiny_model("bert"), 32)
+    settings = recipe(tmp_path, tiny_model("bert"), refresh_negatives_steps=every)
+    alone = [row.tolist() for row in RunNegatives(settings, data, model).start().negatives]
+    given = [[20, 21] if row % 3 else [] for row in range(12)]
+    data.negatives = [np.array(rows, np.int64) for rows in given]
+    some = recipe(tmp_path / "some", tiny_model("bert"), refresh_negatives_steps=every)
+    caplog.set_level("INFO")
+    negatives = RunNegatives(some, data, model)
+    found = [row.tolist() for row in negatives.start().negatives]
+    assert found == [own or mined for own, mined in zip(given, alone, strict=True)]
+    assert any(alone[row] for row in range(0, 12, 3))
+    assert "8 queries keep the negatives that the data bring, for 4 they were mined" in caplog.text
+    assert [row.tolist() for row in negatives.ahead().negatives] == found
+    assert [row.tolist() for row in RunNegatives(some, data, model).start().negatives] == found
+    data.negatives[1] = np.empty(0, np.int64)
+    with pytest.raises(InputError, match="lacking:"):
+        RunNegatives(some, data, model).start()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+import neural_sparse.mining.miner, neural_sparse.mining.student
+from neural_sparse.config import Recipe
+from neural_sparse.data.training_set import TrainingSet
+from neural_sparse.files import read_json
+from neural_sparse.training.train import train
+
+neural_sparse.mining.miner.BLOCK = 4
+neural_sparse.mining.student.PART = 10
+left = int(sys.argv[2])
+renamed = Path.replace
+
+def dying(self, target):
+    global left
+    done = renamed(self, target)
+    if self.name.startswith(".part-"):
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return done
+
+Path.replace = dying
+work = read_json(sys.argv[1])
+data = TrainingSet(work["queries"], work["documents"], np.arange(len(work["queries"])))
+recipe = {key: tuple(value) if isinstance(value, list) else value for key, value in work["recipe"].items()}
+train(Recipe(**recipe), data=data)
+"""
+
+
+def test_mining_that_is_killed_goes_on_block_by_block(
+    data: TrainingSet, tiny_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each set of negatives is three parts of the student's vectors, three blocks and the set itself."""
+
+    def settings(name: str) -> Recipe:
+        more = {"refresh_negatives_steps": 4, "negatives": ("bm25", "student")}
+        return recipe(tmp_path / name, tiny_model("bert"), **more)
+
+    def written(name: str) -> dict[str, str]:
+        folder = tmp_path / name / "run"
+        files = [*folder.glob("negatives/**/*"), *folder.glob("final_model/**/*.safetensors")]
+        return {str(file.relative_to(folder)): sha256_file(file) for file in files if file.is_file()}
+
+    def killed_after(parts: int) -> bool:
+        work = {
+            "recipe": recipe_to_dict(settings("cut")),
+            "queries": data.queries,
+            "documents": data.documents,
+        }
+        write_json(tmp_path / "work.json", work)
+        command = [sys.executable, "-c", KILLED, str(tmp_path / "work.json"), str(parts)]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        assert done.returncode in (0, -signal.SIGKILL), done.stderr
+        return done.returncode != 0
+
+    # A kill loses what was at work, and the counts would be others if more were made again.
+    # After two blocks of the second set, before any checkpoint:
+    assert killed_after(3 + 3 + 1 + 3 + 2)
+    # After one block of the third, with a checkpoint from three steps before:
+    assert killed_after(1 + 1 + 3 + 1)
+    assert not killed_after(2 + 1 + 1)
+    monkeypatch.setattr("neural_sparse.mining.miner.BLOCK", 4)
+    monkeypatch.setattr("neural_sparse.mining.student.PART", 10)
+    train(settings("whole"), data=data)
+    assert len(written("whole")) > 4
+    assert written("cut") == written("whole")
 
 
 def test_mined_once_and_read_back(
@@ -204,7 +307,7 @@ def test_a_resumed_run_ends_with_the_same_weights(
     seen: list[int] = []
     mine = RunNegatives.mine
     monkeypatch.setattr(
-        RunNegatives, "mine", lambda self, number: (seen.append(number), mine(self, number))[1]
+        RunNegatives, "mine", lambda self, number, at: (seen.append(number), mine(self, number, at))[1]
     )
     end = RefreshNegatives.on_step_end
 
