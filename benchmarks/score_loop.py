@@ -45,7 +45,10 @@ class Drawn(BiEncoderTeacher):
     def work(self, queries: Any, documents: Any, pairs: Any = None) -> Any:
         from dataclasses import replace
 
-        return [replace(one, at_start=lambda: None) for one in super().work(queries, documents, pairs)]
+        return [
+            replace(one, at_start=lambda: None, batches=None)
+            for one in super().work(queries, documents, pairs)
+        ]
 
     def encode(self, texts: list[str], task: str) -> Any:
         self.encoded += len(texts)

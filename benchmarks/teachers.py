@@ -124,7 +124,7 @@ def encoding_arm(settings: dict[str, Any]) -> None:
     devices = ["cpu"] * cores if settings["arm"] == "processes" else []
     encode = partial(teacher.encode, task="document")
 
-    with encoder(name, encode, teacher.batch_size, devices, lambda _: None) as encoded:
+    with encoder(name, encode, partial(teacher.batches, task="document"), devices, lambda _: None) as encoded:
 
         def step() -> Callable[[], dict[str, Any]]:
             done = sum(len(block) for block, _ in encoded(iter(blocks)))

@@ -38,7 +38,8 @@ class TeacherConfig:
             prepared folder of a precomputed one; nothing for BM25.
         weight: its share in the ensemble; only ratios matter.
         max_length: tokens it reads of a text; its own limit, or 512, if None.
-        batch_size: texts (or pairs) it takes at once; the default of its kind if None.
+        batch_size: texts (or pairs) of the full length that it takes at once, and more of shorter ones: as many
+            padded tokens. As many tokens as suit the device if None.
         precision: of its computation, "float32" or "bfloat16"; that of the run (`bf16`) if None.
         query_prompt, document_prompt: put before each text; what the model's own files say if None, nothing if "".
             Of dense and sparse teachers.

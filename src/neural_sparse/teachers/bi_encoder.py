@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from neural_sparse.teachers.cache import TeacherCache, Work
 from neural_sparse.teachers.rows import Matrix, Rows, dot
 from neural_sparse.teachers.teacher import Known, Scores
-from neural_sparse.teachers.truncation import warn_if_truncated
+from neural_sparse.teachers.token_batches import by_tokens, token_lengths
+from neural_sparse.teachers.truncation import model_and_limit, warn_if_truncated
 from neural_sparse.teachers.weights import (
     Model,
     checked_precision,
@@ -75,7 +76,8 @@ class BiEncoderTeacher(ABC):
     Args:
         name: Hub id, folder, or folder inside an installed package. Safetensors weights only.
         query_prompt, document_prompt: Put before each text; None means what the model's own files say.
-        batch_size: Texts per batch; None for the default of the kind.
+        batch_size: Texts of the full length in a batch, and more of shorter ones: as many padded tokens. None for
+            as many tokens as suit the device.
         device: None means a GPU where there is one.
         precision: Of the computation; bfloat16 is quicker where the hardware has it and off by about 1e-3.
         max_length: Longer texts are cut to this many tokens (or to the model's own limit, if that is lower).
@@ -88,6 +90,7 @@ class BiEncoderTeacher(ABC):
     in_batch = True
     kind: str
     default_batch_size = 32
+    default_tokens: ClassVar[Mapping[str, int]] = {"cpu": 1024, "cuda": 16_384}  # padded, of a batch
 
     def __init__(
         self,
@@ -103,6 +106,7 @@ class BiEncoderTeacher(ABC):
     ) -> None:
         self.name = name
         self.batch_size = batch_size or self.default_batch_size
+        self._bounded = batch_size is not None
         self.device = device
         self.max_length = max_length
         self.precision = checked_precision(precision)
@@ -122,6 +126,20 @@ class BiEncoderTeacher(ABC):
         """Whether queries and documents go through different modules."""
         modules = read_config(self.folder, "modules.json")
         return any(str(module["type"]).endswith(("Router", "Asym")) for module in modules)
+
+    @property
+    def batch_tokens(self) -> int:
+        """Padded tokens of a batch, at most."""
+        model, limit = model_and_limit(self)
+        if self._bounded:
+            return self.batch_size * (limit or self.max_length)
+        return self.default_tokens.get(model.device.type, self.default_tokens["cuda"])
+
+    def batches(self, texts: list[str], task: Task) -> list[slice]:
+        """Texts that are encoded at once."""
+        model, limit = model_and_limit(self)
+        lengths = token_lengths(texts, model.tokenizer, limit or self.max_length, self.prompt(task))
+        return by_tokens(lengths, self.batch_tokens)
 
     def _load(self, kind: Callable[..., Model]) -> Model:
         return load_model(
@@ -169,6 +187,7 @@ class BiEncoderTeacher(ABC):
                 partial(self.encode, task=task),
                 self.batch_size,
                 partial(warn_if_truncated, self, documents),
+                partial(self.batches, task=task),
             )
             for task, texts in sides
         ]

@@ -8,6 +8,7 @@ import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -21,6 +22,7 @@ from neural_sparse.keys import first_occurrence
 from neural_sparse.teachers.devices import encoder, on_engine
 from neural_sparse.teachers.rows import Matrix, Rows, batches
 from neural_sparse.teachers.shards import KEY_BYTES, LARGEST_MERGE, Keys, Shards, as_words
+from neural_sparse.teachers.token_batches import Split, by_count
 from neural_sparse.workers import Engine
 
 OTHER_PLACE = "make room, or name a folder on another disk as the teacher cache"
@@ -36,7 +38,9 @@ class Work(Generic[Item]):
         name: of the teacher: shown in the progress bar and in the folder's name.
         identity: all that the vectors depend on (JSON values); another identity, another folder.
         items: texts, or (query, document) pairs; equal ones share a row.
-        encode: vectors of at most `batch_size` items of similar length, one row each.
+        encode: vectors of a batch of items of similar length, one row each.
+        batch_size: items that are encoded at once.
+        batches: how a block of items is split instead.
         at_start: called before anything is encoded, and not where all is there already.
     """
 
@@ -46,6 +50,11 @@ class Work(Generic[Item]):
     encode: Callable[[list[Item]], Matrix]
     batch_size: int
     at_start: Callable[[], object] = lambda: None
+    batches: Split | None = None
+
+    @property
+    def split(self) -> Split:
+        return self.batches or partial(by_count, self.batch_size)
 
 
 class TeacherCache:
@@ -158,10 +167,10 @@ class TeacherCache:
             tqdm(
                 total=len(missing), desc=f"encode {work.name}", unit=" texts", disable=None, delay=0.5
             ) as progress,
-            encoder(work.name, work.encode, work.batch_size, devices, progress.update) as encoded,
+            encoder(work.name, work.encode, work.split, devices, progress.update) as encoded,
         ):
             if self.engine is not None and several:
-                how = (work.name, work.encode, work.batch_size, progress.update, work.identity.get("weights"))
+                how = (work.name, work.encode, work.split, progress.update, work.identity.get("weights"))
                 encoded = on_engine(self.engine, *how)
             left = len(missing)
             for items, matrix in encoded(texts_of_blocks()):

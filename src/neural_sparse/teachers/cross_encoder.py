@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from neural_sparse.errors import InputError
 from neural_sparse.keys import first_rows
+from neural_sparse.teachers.bi_encoder import BiEncoderTeacher
 from neural_sparse.teachers.cache import TeacherCache, Work
 from neural_sparse.teachers.pairs import PairTexts, PreparedPairs
 from neural_sparse.teachers.rows import Matrix
+from neural_sparse.teachers.token_batches import by_tokens, token_lengths
 from neural_sparse.teachers.truncation import warn_if_truncated
 from neural_sparse.teachers.weights import (
     checked_precision,
@@ -47,7 +49,8 @@ class CrossEncoderTeacher:
         trust_remote_code: bool = False,
     ) -> None:
         self.name = name
-        self.batch_size = batch_size or 32
+        self.batch_size = batch_size or BiEncoderTeacher.default_batch_size
+        self._bounded = batch_size is not None
         self.device = device
         self.max_length = max_length
         self.precision = checked_precision(precision)
@@ -94,6 +97,19 @@ class CrossEncoderTeacher:
             )
         return model
 
+    @property
+    def batch_tokens(self) -> int:
+        """Padded tokens of a batch, at most."""
+        if self._bounded:
+            return self.batch_size * (self.model.max_seq_length or self.max_length)
+        tokens = BiEncoderTeacher.default_tokens
+        return tokens.get(self.model.device.type, tokens["cuda"])
+
+    def batches(self, pairs: list[tuple[str, str]]) -> list[slice]:
+        """Pairs that are scored at once."""
+        limit = self.model.max_seq_length or self.max_length
+        return by_tokens(token_lengths(pairs, self.model.tokenizer, limit), self.batch_tokens)
+
     def encode(self, pairs: list[tuple[str, str]]) -> Matrix:
         """Scores of a batch of pairs: float32 [pairs, 1]."""
         with computing_in(self.precision, self.model.device):
@@ -122,7 +138,7 @@ class CrossEncoderTeacher:
             )
         items = PairTexts(queries, documents, pairs)
         warn = partial(warn_if_truncated, self, documents)
-        return [Work(self.name, self.identity, items, self.encode, self.batch_size, warn)]
+        return [Work(self.name, self.identity, items, self.encode, self.batch_size, warn, self.batches)]
 
     def prepare(
         self,

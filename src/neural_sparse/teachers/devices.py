@@ -14,7 +14,8 @@ from scipy.sparse import csr_matrix, vstack
 
 from neural_sparse.errors import InputError
 from neural_sparse.processes import available_cores, worker_processes
-from neural_sparse.teachers.rows import Matrix, batches
+from neural_sparse.teachers.rows import Matrix
+from neural_sparse.teachers.token_batches import Split
 from neural_sparse.teachers.weights import content_hash, model_folder
 from neural_sparse.workers import Engine
 
@@ -28,7 +29,7 @@ AHEAD = 2  # blocks waiting per device
 def encoder(
     name: str,
     encode: Encode[Item],
-    batch_size: int,
+    split: Split,
     devices: Sequence[str],
     advance: Callable[[int], object],
 ) -> Iterator[Callable[[Iterator[list[Item]]], Encoded[Item]]]:
@@ -36,19 +37,18 @@ def encoder(
 
     Args:
         name: of the teacher, for messages.
-        encode: vectors of at most `batch_size` items; picklable where there are several devices.
+        encode: vectors of a batch of items; picklable where there are several devices, as is `split`.
+        split: a block into batches.
         devices: fewer than two: this process encodes. Each block is encoded by one device, so which device
             it was does not show.
         advance: told how many items are done.
     """
     if len(devices) < 2:
-        yield lambda blocks: (
-            (block, encode_block(name, encode, block, batch_size, advance)) for block in blocks
-        )
+        yield lambda blocks: ((block, encode_block(name, encode, block, split, advance)) for block in blocks)
         return
     with ExitStack() as stack:
         pools = [
-            stack.enter_context(worker_processes(1, _start, name, encode, batch_size, device, len(devices)))
+            stack.enter_context(worker_processes(1, _start, name, encode, split, device, len(devices)))
             for device in devices
         ]
 
@@ -75,7 +75,7 @@ def on_engine(
     engine: Engine,
     name: str,
     encode: Encode[Item],
-    batch_size: int,
+    split: Split,
     advance: Callable[[int], object],
     weights: str | None = None,
 ) -> Callable[[Iterator[list[Item]]], Encoded[Item]]:
@@ -90,7 +90,7 @@ def on_engine(
     def encoded(blocks: Iterator[list[Item]]) -> Encoded[Item]:
         early: dict[int, tuple[list[Item], Matrix]] = {}
         following = 0
-        arguments = (name, encode, batch_size, weights)
+        arguments = (name, encode, split, weights)
         for (number, block), vectors in engine(_start_piece, arguments, enumerate(blocks), None, advance):
             early[number] = block, vectors
             while following in early:
@@ -104,16 +104,16 @@ def encode_block(
     name: str,
     encode: Encode[Item],
     items: list[Item],
-    batch_size: int,
+    split: Split,
     advance: Callable[[int], object] = lambda _: None,
 ) -> Matrix:
-    """Vectors of any number of items, `batch_size` at a time.
+    """Vectors of any number of items, batch by batch.
 
     Raises:
         InputError: NaN or infinity among them.
     """
     pieces: list[Matrix] = []
-    for piece in batches(len(items), batch_size):
+    for piece in split(items):
         pieces.append(_checked(encode(items[piece]), name, items[piece]))
         advance(piece.stop - piece.start)
     if isinstance(pieces[0], csr_matrix):
@@ -137,18 +137,18 @@ def _checked(matrix: Matrix, name: str, items: Sequence[object]) -> Matrix:
 _job: dict[str, Any] = {}  # of a worker process
 
 
-def _start(name: str, encode: Encode[Any], batch_size: int, device: str, workers: int) -> None:
+def _start(name: str, encode: Encode[Any], split: Split, device: str, workers: int) -> None:
     import torch
 
     kind, _, number = device.partition(":")
     # Read when a device is first used, which has not happened yet.
     os.environ["CUDA_VISIBLE_DEVICES"] = number if kind == "cuda" else ""
     torch.set_num_threads(max(1, available_cores() // workers))
-    _job.update(name=name, encode=encode, batch_size=batch_size)
+    _job.update(name=name, encode=encode, split=split)
 
 
 def _start_piece(
-    name: str, encode: Encode[Any], batch_size: int, weights: str | None, worker: int
+    name: str, encode: Encode[Any], split: Split, weights: str | None, worker: int
 ) -> Callable[[tuple[int, list[Any]], Callable[[int], object]], Matrix]:
     """What encodes (number, block) on a machine of a cluster.
 
@@ -160,7 +160,7 @@ def _start_piece(
             f"teacher {name} on {platform.node()} is not the model it is where the work was started; put it on a "
             "disk that all machines share, or use the same revision of a hub model"
         )
-    return lambda piece, advance: encode_block(name, encode, piece[1], batch_size, advance)
+    return lambda piece, advance: encode_block(name, encode, piece[1], split, advance)
 
 
 def _encode_in_worker(items: list[Any]) -> Matrix:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -11,6 +12,7 @@ from scipy.sparse import csr_matrix
 from neural_sparse.errors import InputError
 from neural_sparse.teachers.bi_encoder import BiEncoderTeacher, Task
 from neural_sparse.teachers.rows import Matrix
+from neural_sparse.teachers.token_batches import by_count
 from neural_sparse.teachers.weights import computing_in, loading, read_config
 
 if TYPE_CHECKING:
@@ -27,7 +29,13 @@ class SparseTeacher(BiEncoderTeacher):
     """
 
     kind = "sparse"
-    default_batch_size = 256  # split further by number of tokens
+    default_batch_size = 256
+    default_tokens: ClassVar[Mapping[str, int]] = {"cpu": 4096, "cuda": 65_536}
+
+    def batches(self, texts: list[str], task: Task) -> list[slice]:
+        if self._fast is not None and self.routed and task == "query":  # looked up: no model runs
+            return by_count(self.default_batch_size, texts)
+        return super().batches(texts, task)
 
     def encode(self, texts: list[str], task: Task) -> Matrix:
         if self._fast is not None:
@@ -37,7 +45,7 @@ class SparseTeacher(BiEncoderTeacher):
             vectors = (
                 self._fast.encode_queries(prompted)
                 if looked_up
-                else self._fast.encode_documents(prompted, bf16=bf16)
+                else self._fast.encode_documents(prompted, tokens_per_batch=self.batch_tokens, bf16=bf16)
             )
         else:
             vectors = self._encode_plainly(texts, task)
@@ -93,7 +101,7 @@ class SparseTeacher(BiEncoderTeacher):
             weights = self._plain.encode(
                 texts,
                 prompt=self.prompt(task),
-                batch_size=32,
+                batch_size=min(32, self.batch_size),  # its head holds logits of all tokens
                 show_progress_bar=False,
                 convert_to_tensor=True,
                 convert_to_sparse_tensor=False,

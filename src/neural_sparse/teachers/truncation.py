@@ -25,7 +25,7 @@ def truncated_share(teacher: object, texts: Sequence[str], sample: int = SAMPLE)
     """
     if not hasattr(type(teacher), "model") or not len(texts):
         return None
-    model, limit = _model_and_limit(teacher)
+    model, limit = model_and_limit(teacher)
     rows = np.unique(np.linspace(0, len(texts) - 1, min(sample, len(texts))).astype(int))
     tokens = tokenize([texts[row] for row in rows.tolist()], model.tokenizer, special_tokens=True)
     return float(np.mean(tokens.lengths > limit)) if limit else 0.0
@@ -41,11 +41,12 @@ def warn_if_truncated(teacher: object, texts: Sequence[str]) -> float | None:
             "beginnings; raise its max_length, split the documents, or choose a teacher that reads more",
             teacher.name,  # type: ignore[attr-defined]
             100 * share,
-            _model_and_limit(teacher)[1],
+            model_and_limit(teacher)[1],
         )
     return share
 
 
-def _model_and_limit(teacher: Any) -> tuple[Any, int]:
+def model_and_limit(teacher: Any) -> tuple[Any, int]:
+    """A teacher's model, and how many tokens of a text it reads (0: without limit)."""
     model = teacher.model
     return model, int(model.max_length if hasattr(model, "routes") else model.max_seq_length or 0)
