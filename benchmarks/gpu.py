@@ -115,11 +115,16 @@ def attempt(work: Callable[[], Figures]) -> Figures:
         # A fault: the others are still worth their time, and the command ends with 1.
         traceback.print_exc()
         figures = {"failed": "error"}
-    # Outside the handler, for the exception holds the frames that hold the tensors.
-    gc.collect()
-    if device() == "cuda":
-        torch.cuda.empty_cache()
+    release()  # outside the handler, for the exception holds the frames that hold the tensors
     return figures
+
+
+def release() -> None:
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def show(figures: Figures, key: str, form: str, factor: float = 1.0) -> str:
@@ -674,6 +679,7 @@ def run(section: Section, until: float) -> Figures:
         pass
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+    release()
     print(f"<!-- /gpu-{section.name} -->")
     if left:
         print(f"{section.name}: left out for time, {len(left)} of {len(section.cases)}: {left}")

@@ -152,7 +152,8 @@ def _on(tensor: Tensor) -> contextlib.AbstractContextManager:
     return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()
 
 
-@triton.jit
+# The number of texts changes from batch to batch: Triton would compile anew for 1 text and for multiples of 16.
+@triton.jit(do_not_specialize=["texts"])
 def _maxima(  # type: ignore[no-untyped-def]
     hidden,
     offsets,
@@ -219,7 +220,7 @@ def _active_lines(gradient):  # type: ignore[no-untyped-def]
     return tl.sum(active << tl.arange(0, gradient.shape[0]).to(tl.int64), 0)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["texts"])
 def _add_to_dimensions(  # type: ignore[no-untyped-def]
     gradient,
     winners,
@@ -259,7 +260,7 @@ def _add_to_dimensions(  # type: ignore[no-untyped-def]
     tl.store(into + dimension[:, None] * width + depth[None, :], total, mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["texts"])
 def _add_to_tokens(  # type: ignore[no-untyped-def]
     gradient,
     winners,

@@ -118,6 +118,13 @@ def test_narrow_and_odd_widths_compile(compiled) -> None:
     compiled(head_triton._add_to_tokens, 121, dtype, settings)
 
 
+def test_another_number_of_texts_compiles_nothing_anew() -> None:
+    from neural_sparse.model import head_triton
+
+    for kernel in (head_triton._maxima, head_triton._add_to_dimensions, head_triton._add_to_tokens):
+        assert next(each for each in kernel.params if each.name == "texts").do_not_specialize
+
+
 def test_groups_of_texts_stay_in_the_cache() -> None:
     from neural_sparse.model.head_triton import CACHE_SHARE, text_groups
 
