@@ -109,7 +109,7 @@ class Recipe:
         trust_remote_code: names of the models, among teachers and negatives, whose own code may be run. Only for a
             repository you have read.
         scale_constant: S of equation 9.
-        teacher_cache: folder of the teachers' vectors, shared by runs.
+        teacher_cache: folder of the teachers' vectors and of the counts for IDF, shared by runs.
         ranking: weights of the ranking losses "kl", "margin_mse", "info_nce".
         lambda_flops: weight of FLOPS after the ramp.
         target_flops: evaluation FLOPS that the finished model should have on the training documents: lambda is

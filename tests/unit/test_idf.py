@@ -18,12 +18,14 @@ from tiny_models import make_tokenizer
 from neural_sparse.errors import InputError
 from neural_sparse.files import read_json, write_json
 from neural_sparse.idf import (
+    DocumentFrequencies,
     IdfWeights,
     adapt_weights,
     compute_idf_weights,
     document_frequencies,
     idf_from_counts,
     idf_weights,
+    kept_frequencies,
     save_idf_weights,
 )
 from neural_sparse.tokens import vocabulary
@@ -203,3 +205,33 @@ def test_trained_weights_are_carried_over_to_another_corpus(bert_tokenizer: Any)
     assert adapted[three] == 7.0  # nothing to compare with
     assert adapted[names[-4]] == 4.0  # as it was
     assert adapted.vector[bert_tokenizer.all_special_ids].max() == 0
+
+
+def test_a_corpus_is_counted_once_for_each_tokenizer(
+    bert_tokenizer: Any, texts: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    expected = document_frequencies(texts, bert_tokenizer)
+
+    def counted(documents: list[str], tokenizer: Any) -> tuple[bool, DocumentFrequencies]:
+        caplog.clear()
+        found = kept_frequencies(documents, tokenizer, tmp_path / "idf")
+        return "were counted before" not in caplog.text, found
+
+    for anew in (True, False):
+        made, found = counted(texts, bert_tokenizer)
+        assert made == anew
+        np.testing.assert_array_equal(found.counts, expected.counts)
+        assert (found.documents, found.tokenizer) == (expected.documents, expected.tokenizer)
+    assert counted([*texts[:-1], texts[-1] + "."], bert_tokenizer)[0]
+    assert counted([*texts[:-2], texts[-2] + texts[-1]], bert_tokenizer)[0]  # where a text ends counts
+    assert counted(texts, make_tokenizer("roberta"))[0]
+    assert not counted(list(texts), bert_tokenizer)[0]
+    for file in (tmp_path / "idf").iterdir():
+        file.write_bytes(file.read_bytes()[:-5])
+    made, found = counted(texts, bert_tokenizer)
+    assert made
+    assert "damaged" in caplog.text
+    np.testing.assert_array_equal(found.counts, expected.counts)
+    with pytest.raises(InputError, match="text 1 is int"):
+        kept_frequencies(["a", 7], bert_tokenizer, tmp_path / "idf")  # type: ignore[list-item]

@@ -2,6 +2,7 @@
 
 from neural_sparse.idf.counting import DocumentCounter, document_frequencies
 from neural_sparse.idf.frequencies import DocumentFrequencies, merge
+from neural_sparse.idf.kept import kept_frequencies
 from neural_sparse.idf.weights import (
     DEFAULT_IDF,
     IdfWeights,
@@ -23,6 +24,7 @@ __all__ = [
     "document_frequencies",
     "idf_from_counts",
     "idf_weights",
+    "kept_frequencies",
     "merge",
     "save_idf_weights",
     "weights_of",

@@ -24,7 +24,14 @@ from neural_sparse.distributed import ranks
 from neural_sparse.doctor.run_record import INTERRUPTED, Run
 from neural_sparse.doctor.run_rules import learning_rate, ramp
 from neural_sparse.errors import InputError
-from neural_sparse.idf import DEFAULT_IDF, IdfWeights, compute_idf_weights, idf_weights, save_idf_weights
+from neural_sparse.idf import (
+    DEFAULT_IDF,
+    IdfWeights,
+    idf_weights,
+    kept_frequencies,
+    save_idf_weights,
+    weights_of,
+)
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.model.own_words import mean_word_count
 from neural_sparse.teachers.build import build_ensemble
@@ -40,6 +47,7 @@ from neural_sparse.training.trainer import checkpoints
 
 logger = logging.getLogger(__name__)
 
+IDF_FOLDER = "idf"  # in the teacher cache
 LENGTH_SAMPLE = 2000  # documents whose length is looked at before training
 
 
@@ -259,18 +267,23 @@ def _sample(data: TrainingSet) -> list[str]:
 
 def _idf(recipe: Recipe, model: NeuralSparseEncoder, data: TrainingSet) -> IdfWeights:
     if recipe.idf is None:
-        return compute_idf_weights(data.documents, model.tokenizer, show_progress=False)
+        return counted_weights(recipe, data.documents, model.tokenizer)
     if recipe.idf == "init":
         return model.idf_table()
     if is_prepared(Path(recipe.idf)):
-        documents = PreparedSet.load(recipe.idf).documents
-        return compute_idf_weights(documents, model.tokenizer, show_progress=False)
+        return counted_weights(recipe, PreparedSet.load(recipe.idf).documents, model.tokenizer)
     if not Path(recipe.idf).is_file():
         raise InputError(
             f"idf: {recipe.idf} is neither a table {{token: weight}} (`neural-sparse idf` makes one) nor a folder of "
             "`neural-sparse data prepare`; idf=null counts the training documents"
         )
     return idf_weights(recipe.idf, model.tokenizer)
+
+
+def counted_weights(recipe: Recipe, documents: Sequence[str], tokenizer: Any) -> IdfWeights:
+    """IDF of documents, which are counted once for all runs that share a teacher cache, and their resumptions."""
+    folder = Path(recipe.teacher_cache).expanduser() / IDF_FOLDER
+    return weights_of(kept_frequencies(documents, tokenizer, folder), tokenizer)
 
 
 def _prepare_again(ensemble: EnsembleTeacher, sets: Sequence[TrainingSet]) -> PreparedEnsemble:

@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 
 from neural_sparse.config import Recipe
 from neural_sparse.data.training_set import TrainingSet, load_training_set
-from neural_sparse.idf import IdfWeights, compute_idf_weights
+from neural_sparse.idf import IdfWeights
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.teachers.build import build_ensemble
 from neural_sparse.teachers.ensemble import PreparedEnsemble
 from neural_sparse.training.refresh import RunNegatives
-from neural_sparse.training.train import candidate_pairs
+from neural_sparse.training.train import candidate_pairs, counted_weights
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ class Shared:
 
         def count() -> IdfWeights:
             tokenizer = NeuralSparseEncoder(recipe.init, device="cpu").tokenizer
-            return compute_idf_weights(data.documents, tokenizer, show_progress=False)
+            return counted_weights(recipe, data.documents, tokenizer)
 
         return self._once("idf", _files(recipe) | {"init": recipe.init}, count)
 

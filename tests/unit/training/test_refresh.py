@@ -283,6 +283,7 @@ def test_a_resumed_run_ends_with_the_same_weights(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     stop_after: int,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Refreshed after 4 and 8 steps, saved after 5 and 10: killed between a save and the next one."""
 
@@ -320,7 +321,9 @@ def test_a_resumed_run_ends_with_the_same_weights(
     with pytest.raises(Stop):
         train(run("cut"), data=data)
     monkeypatch.setattr(RefreshNegatives, "on_step_end", end)
+    caplog.set_level("INFO")
     resumed = train(run("cut"), data=data)
+    assert "IDF: 24 documents were counted before" in caplog.text
     assert sorted(seen) == [0, 1, 2]  # each mined once
     expected, found = weights(whole), weights(resumed)
     assert expected.keys() == found.keys()
