@@ -123,7 +123,7 @@ def main() -> None:
     parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="further keys of korean.yaml")
     options = parser.parse_args()
 
-    from neural_sparse.data.collection import read_corpus
+    from neural_sparse.data.corpus_file import read_corpus
     from neural_sparse.files import read_json
 
     work = options.work

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import yaml
 
-from neural_sparse.errors import InputError
+from neural_sparse.errors import InputError, refuse_one_string
 
 TeacherKind = Literal["dense", "sparse", "cross-encoder", "bm25", "precomputed"]
 Precision = Literal["float32", "bfloat16"]
@@ -457,6 +457,7 @@ def read_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     values = _yaml(path.read_text(encoding="utf-8"), str(path))
     if not isinstance(values, dict):
         raise InputError(f"{path}: a recipe is a YAML mapping of keys to values")
+    refuse_one_string(overrides, "overrides")
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:

@@ -10,3 +10,9 @@ class InputError(ValueError):
 
 class NoJudgementsError(InputError):
     """A collection has no judgements of the split that was asked for."""
+
+
+def refuse_one_string(texts: object, what: str = "texts") -> None:
+    """Raises InputError for one string where a list of them belongs: its letters would pass for texts."""
+    if isinstance(texts, str | bytes):
+        raise InputError(f"{what} must be a list of texts, not one text: [{texts!r:.60}]")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from neural_sparse.errors import InputError
+from neural_sparse.lines import json_value, without_mark
 from neural_sparse.urls import Location, location
 
 logger = logging.getLogger(__name__)
@@ -308,77 +309,10 @@ def write_json(path: str | Path, value: Any) -> None:
 def read_json(path: str | Path) -> Any:
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid JSON ({error})") from error
-
-
-def read_jsonl(
-    path: str | Location, required: tuple[str, ...] = (), start: int = 0, end: int | None = None
-) -> Iterator[dict[str, Any]]:
-    """Yield one object per non-blank line.
-
-    Args:
-        required: keys that every object must have.
-        start, end: only the lines whose first byte is in this range of the file.
-
-    Raises:
-        InputError: a missing file, a line that is no JSON object, or one that lacks a `required` key;
-            the message names the file and the line.
-    """
-    path = location(path)
-    for offset, line in lines_between(path, start, end):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}, line {line_number(path, offset)}: not valid JSON ({error})") from error
-        if not isinstance(row, dict):
-            raise InputError(
-                f"{path}, line {line_number(path, offset)}: expected a JSON object, found {type(row).__name__}"
-            )
-        if missing := [key for key in required if key not in row]:
-            raise InputError(
-                f"{path}, line {line_number(path, offset)}: lacks {', '.join(map(repr, missing))} "
-                f"(has {', '.join(map(repr, row))})"
-            )
-        yield row
-
-
-def lines_between(
-    path: str | Location, start: int = 0, end: int | None = None
-) -> Iterator[tuple[int, bytes]]:
-    """Offset and bytes of each line whose first byte is in [start, end): ranges that meet share no line.
-
-    Raises:
-        InputError: no such file.
-    """
-    path = location(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    with path.open("rb") as file:
-        offset = start
-        if start:  # the line that holds the byte before began in an earlier range
-            file.seek(start - 1)
-            offset += len(file.readline()) - 1
-        for line in file:
-            if end is not None and offset >= end:
-                return
-            yield offset, line
-            offset += len(line)
-
-
-def line_number(path: str | Location, offset: int) -> int:
-    """Number, from 1, of the line at a byte offset; reads the file up to there."""
-    with location(path).open("rb") as file:
-        lines = 1
-        while offset > 0 and (block := file.read(min(offset, 1 << 20))):
-            lines += block.count(b"\n")
-            offset -= len(block)
-        return lines
+    return json_value(without_mark(content, path), path, path)
 
 
 def file_sums(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:

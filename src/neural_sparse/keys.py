@@ -9,12 +9,15 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from neural_sparse.errors import refuse_one_string
+
 Keys = npt.NDArray[np.uint64]  # [n, 2]
 Rows = npt.NDArray[np.int64]
 
 
 def text_keys(texts: Iterable[str]) -> Keys:
     """Keys of the texts as they are, uint64 [texts, 2]."""
+    refuse_one_string(texts)
     digests = bytearray()
     for text in texts:
         digests += xxhash.xxh3_128_digest(text.encode("utf-8", "surrogatepass"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from neural_sparse.errors import InputError
+from neural_sparse.errors import InputError, refuse_one_string
 
 # Of a window: a tokenizer takes some 8 KB for a text of 60 words until its ids are copied out.
 WINDOW_TEXTS = 16_384
@@ -51,7 +52,7 @@ class Tokens:
 def tokenize(
     texts: Sequence[str], tokenizer: Any, max_length: int | None = None, special_tokens: bool = False
 ) -> Tokens:
-    """Tokenize texts.
+    """Tokenize texts in their composed form, NFC: canonically equal texts have equal tokens with every tokenizer.
 
     Args:
         texts: any number of strings; an empty one has no tokens but its special ones.
@@ -62,11 +63,12 @@ def tokenize(
     Raises:
         InputError: an entry that is no string, with its position.
     """
+    refuse_one_string(texts)
     if not isinstance(texts, list):
         texts = list(texts)
     _check_strings(texts)
     prefix, suffix = special_token_template(tokenizer) if special_tokens else ((), ())
-    ids_of_texts = _token_ids(texts, tokenizer)
+    ids_of_texts = _token_ids([nfc(text) for text in texts], tokenizer)
     lengths = np.fromiter(map(len, ids_of_texts), np.int64, len(texts))
     total = int(lengths.sum())
     ids = np.fromiter(chain.from_iterable(ids_of_texts), np.int64, total)
@@ -108,6 +110,7 @@ def tokenize_windows(
         texts: read once, in order; a window ends after `WINDOW_TEXTS` of them, or with the one that brings it to
             `WINDOW_CHARACTERS`, so where windows end depends on the texts alone.
     """
+    refuse_one_string(texts)
     if isinstance(texts, (list, tuple)):
         _check_strings(texts)  # before the work; other sequences are read but once
     window: list[str] = []
@@ -129,6 +132,11 @@ def _check_strings(texts: Sequence[Any], first: int = 0) -> None:
     for position, text in enumerate(texts, first):
         if not isinstance(text, str):
             raise InputError(f"text {position} is {type(text).__name__}, not a string: {text!r:.80}")
+
+
+def nfc(text: str) -> str:
+    """The text with composed characters, Unicode's normal form C: macOS writes names of files without."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def _token_ids(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:

@@ -18,7 +18,6 @@ from neural_sparse.files import (
     check_output,
     check_output_folder,
     read_json,
-    read_jsonl,
     reading_folder,
     replacing,
     replacing_folder,
@@ -26,6 +25,7 @@ from neural_sparse.files import (
     write_json,
     write_text,
 )
+from neural_sparse.lines import read_jsonl
 
 
 def names(folder: Path) -> list[str]:
@@ -303,7 +303,10 @@ def test_json(tmp_path: Path) -> None:
         write_json(tmp_path / "a.json", {"loss": math.nan})
     assert read_json(tmp_path / "a.json") == value
     (tmp_path / "latin.json").write_bytes(b'{"a": "\xe4"}')
-    for file, message in [("absent.json", "no such file"), ("latin.json", "not valid JSON")]:
+    for file, message in [
+        ("absent.json", "no such file"),
+        ("latin.json", "latin.json: not UTF-8 .byte 0xe4"),
+    ]:
         with pytest.raises(InputError, match=message):
             read_json(tmp_path / file)
 

@@ -106,7 +106,7 @@ def test_streams_a_generator(bert_tokenizer: Any, texts: list[str]) -> None:
         ([], "the corpus is empty"),
         (iter(()), "the corpus is empty"),
         (["", "  "], "none of the 2 documents has a token"),
-        ("one string", "not one string"),
+        ("one string", "must be a list of texts"),
         (["a", 3], "text 1 is int"),
     ],
 )

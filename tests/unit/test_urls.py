@@ -17,7 +17,8 @@ from neural_sparse.data.corpus_file import corpus_documents, corpus_file
 from neural_sparse.data.prepared import MANIFEST
 from neural_sparse.data.training_set import load_training_set
 from neural_sparse.errors import InputError
-from neural_sparse.files import lines_between, read_jsonl, sha256_file
+from neural_sparse.files import sha256_file
+from neural_sparse.lines import lines_between, read_jsonl
 from neural_sparse.search.encode_corpus import encode_corpus
 from neural_sparse.search.encoded import EncodedCollection
 from neural_sparse.teachers.cache import TeacherCache

@@ -21,6 +21,7 @@ from neural_sparse.errors import InputError
 REASONS = {
     "unknown_id": "names a query or document that is not there",
     "too_few_texts": "a set of fewer than two texts",
+    "not_relevant": "a label or score that is not above 0",
     "empty": "query or relevant document without a letter or digit",
     "same_text": "the query is the relevant document",
     "query_length": "query shorter or longer than allowed",

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from neural_sparse.data.corpus_file import read_corpus
+from neural_sparse.data.fields import as_id, as_text, document_fields, with_title
+from neural_sparse.data.qrels_file import Qrels, read_qrels, whole_grades, write_qrels
+from neural_sparse.data.queries_file import read_queries
 from neural_sparse.errors import InputError, NoJudgementsError
-from neural_sparse.files import read_jsonl, replacing
-from neural_sparse.urls import Location
+from neural_sparse.files import replacing
 
 logger = logging.getLogger(__name__)
-
-Qrels = dict[str, dict[str, int]]
 
 
 @dataclass
@@ -59,7 +60,7 @@ class Collection:
                     f"(a collection is corpus.jsonl, queries.jsonl and qrels/{split}.tsv){have}"
                 )
         doc_ids, texts = read_corpus(folder / "corpus.jsonl")
-        all_queries = _read_queries(folder / "queries.jsonl")
+        all_queries = read_queries(folder / "queries.jsonl")
         qrels = read_qrels(qrels_file)
 
         qrels = _known_only(qrels, all_queries, set(doc_ids), str(qrels_file))
@@ -69,7 +70,7 @@ class Collection:
     @classmethod
     def of(
         cls,
-        corpus: Mapping[str, str | Mapping[str, str]],
+        corpus: Mapping[str, str | Mapping[str, Any]],
         queries: Mapping[str, str],
         qrels: Mapping[str, Mapping[str, float]],
         name: str = "collection",
@@ -82,22 +83,29 @@ class Collection:
             qrels: query id -> document id -> grade.
 
         Raises:
-            InputError: an empty corpus, a document without text, a fractional grade, no judged query.
+            InputError: an empty corpus, a document without text, what is no text or id, a fractional grade, no
+                judged query.
         """
         if not corpus:
             raise InputError("the corpus is empty")
-        texts = []
-        for doc_id, document in corpus.items():
-            if isinstance(document, Mapping):
-                if "text" not in document:
-                    raise InputError(
-                        f"document {doc_id!r} lacks 'text' (has {', '.join(map(repr, document))})"
-                    )
-                document = with_title(document.get("title"), document["text"])
-            texts.append(document)
-        judged = _known_only(whole_grades(qrels), queries, corpus.keys(), "the judgements")
-        kept = {query_id: text for query_id, text in queries.items() if query_id in judged}
-        return cls(name, list(corpus), texts, kept, judged)
+        doc_ids, texts = [], []
+        for key, document in corpus.items():
+            where = f"document {key!r}"
+            doc_ids.append(as_id(key, where, "the id"))
+            texts.append(
+                with_title(*document_fields(document, where))
+                if isinstance(document, Mapping)
+                else as_text(document, where)
+            )
+        if len(set(doc_ids)) < len(doc_ids):
+            raise InputError("a document id occurs twice: as a text and as a number")
+        asked = {
+            as_id(key, f"query {key!r}", "the id"): as_text(text, f"query {key!r}")
+            for key, text in queries.items()
+        }
+        judged = _known_only(whole_grades(qrels), asked, set(doc_ids), "the judgements")
+        kept = {query_id: text for query_id, text in asked.items() if query_id in judged}
+        return cls(name, doc_ids, texts, kept, judged)
 
     def save(self, folder: str | Path, split: str = "test") -> None:
         """Write the collection in BEIR layout, texts as the body (no title)."""
@@ -107,103 +115,6 @@ class Collection:
                 out.write(json.dumps({"_id": doc_id, "title": "", "text": text}, ensure_ascii=False) + "\n")
         write_queries(folder / "queries.jsonl", self.queries)
         write_qrels(folder / "qrels" / f"{split}.tsv", self.qrels)
-
-
-def read_corpus(path: str | Location) -> tuple[list[str], list[str]]:
-    """Ids and texts (title + " " + text) of a corpus.jsonl.
-
-    Raises:
-        InputError: malformed line, duplicate id (both with the line), empty corpus.
-    """
-    doc_ids: list[str] = []
-    texts: list[str] = []
-    seen: set[str] = set()
-    for row in read_jsonl(path, required=("_id", "text")):
-        doc_id = str(row["_id"])
-        if doc_id in seen:
-            raise InputError(f"{path}: document id {doc_id!r} occurs twice (at document {len(doc_ids) + 1})")
-        seen.add(doc_id)
-        doc_ids.append(doc_id)
-        texts.append(with_title(row.get("title"), row["text"]))
-    if not doc_ids:
-        raise InputError(f"{path}: the corpus is empty")
-    return doc_ids, texts
-
-
-def _read_queries(path: Path) -> dict[str, str]:
-    queries: dict[str, str] = {}
-    for row in read_jsonl(path, required=("_id", "text")):
-        query_id = str(row["_id"])
-        if query_id in queries:
-            raise InputError(f"{path}: query id {query_id!r} occurs twice")
-        queries[query_id] = row["text"]
-    return queries
-
-
-def with_title(title: str | None, text: str) -> str:
-    """BEIR's document text: title, a space, body."""
-    return f"{title or ''} {text}".strip()
-
-
-def read_qrels(path: str | Path) -> Qrels:
-    """Judgements of a TSV file (query-id, corpus-id, score), with or without a header line, or TREC's.
-
-    Negative grades count as 0 (TREC-COVID in BEIR holds -1); how many is said once.
-
-    Raises:
-        InputError: a missing file, too few columns, or a grade that is no whole number, with the line.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    grades: dict[str, dict[str, float]] = {}
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            columns = line.rstrip("\r\n").split("\t") if "\t" in line else line.split()
-            if not line.strip() or (number == 1 and columns[-1].strip() in ("score", "relevance", "rel")):
-                continue
-            if len(columns) == 4:  # TREC: query, iteration, document, grade
-                columns = [columns[0], columns[2], columns[3]]
-            if len(columns) != 3:
-                raise InputError(
-                    f"{path}, line {number}: expected query-id, corpus-id and score parted by tabs, "
-                    f"found {len(columns)} columns"
-                )
-            try:
-                grade = float(columns[2])
-            except ValueError:
-                grade = math.nan
-            if not grade.is_integer():
-                raise InputError(
-                    f"{path}, line {number}: the grade {columns[2]!r} is no whole number; "
-                    "round the grades, or multiply them to whole numbers"
-                )
-            grades.setdefault(columns[0], {})[columns[1]] = grade
-    return whole_grades(grades, str(path))
-
-
-def whole_grades(qrels: Mapping[str, Mapping[str, float]], source: str = "the judgements") -> Qrels:
-    """Judgements as whole numbers >= 0; queries without any are dropped.
-
-    A negative grade counts as 0, with one warning for all.
-
-    Raises:
-        InputError: a fractional grade.
-    """
-    negative = 0
-    checked: Qrels = {}
-    for query_id, judged in qrels.items():
-        for doc_id, grade in judged.items():
-            if not float(grade).is_integer():
-                raise InputError(
-                    f"{source}: the grade of document {doc_id!r} for {query_id!r} is {grade}, no whole number"
-                )
-            negative += grade < 0
-        if judged:
-            checked[query_id] = {doc_id: max(int(grade), 0) for doc_id, grade in judged.items()}
-    if negative:
-        logger.warning("%s: %d negative grades count as 0 (not relevant)", source, negative)
-    return checked
 
 
 def _known_only(qrels: Qrels, queries: Container[str], doc_ids: Container[str], source: str) -> Qrels:
@@ -233,11 +144,3 @@ def write_queries(path: str | Path, queries: dict[str, str]) -> None:
     with replacing(path) as file, file.open("w", encoding="utf-8") as out:
         for query_id, text in queries.items():
             out.write(json.dumps({"_id": query_id, "text": text}, ensure_ascii=False) + "\n")
-
-
-def write_qrels(path: str | Path, qrels: Qrels) -> None:
-    with replacing(path) as file, file.open("w", encoding="utf-8") as out:
-        out.write("query-id\tcorpus-id\tscore\n")
-        for query_id, grades in qrels.items():
-            for doc_id, grade in grades.items():
-                out.write(f"{query_id}\t{doc_id}\t{grade}\n")

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from neural_sparse.data.near_duplicates import gram_sets, hash_of_words
 from neural_sparse.data.words import ngram_hashes, words
+from neural_sparse.errors import refuse_one_string
 
 QUERY_GRAM, DOCUMENT_GRAM = 4, 8
 CONTAINED = 0.8
@@ -41,6 +42,7 @@ class TestTexts:
         Args:
             queries: whether these are queries; documents otherwise.
         """
+        refuse_one_string(texts)
         size = QUERY_GRAM if queries else DOCUMENT_GRAM
         split = [found for text in texts if (found := words(text))]
         grams, owners = ngram_hashes(split, size)

@@ -1,13 +1,13 @@
-"""A corpus on disk: its texts one after another, of the whole file or of a range of it."""
+"""A corpus on disk: what every command reads of it, the whole file or a range of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from neural_sparse.data.collection import with_title
+from neural_sparse.data.fields import document_fields, id_field, with_title
 from neural_sparse.errors import InputError
-from neural_sparse.files import line_number, lines_between, read_jsonl
-from neural_sparse.urls import Location, Url
+from neural_sparse.lines import Place, decoded, json_lines, line_number, lines_between, text_lines
+from neural_sparse.urls import Location, Url, location
 
 
 def corpus_file(corpus: Location) -> Location:
@@ -27,41 +27,52 @@ def corpus_texts(file: Location, start: int = 0, end: int | None = None) -> Iter
         InputError: no such file; a malformed line (file and line).
     """
     if file.suffix == ".txt":
-        yield from (text for _, text in text_lines(file, start, end))
+        yield from (text.strip() for _, text in text_lines(file, start, end))
         return
-    for row in read_jsonl(file, ("text",), start, end):
-        yield with_title(row.get("title"), row["text"])
+    for place, row in json_lines(file, start, end):
+        yield with_title(*document_fields(row, place))
 
 
 def corpus_documents(file: Location, start: int = 0, end: int | None = None) -> Iterator[tuple[str, str]]:
     """Id and text of each document, as `corpus_texts`; that of a .txt has its line number as id.
 
     Raises:
-        InputError: as `corpus_texts`, and a document without `_id`.
+        InputError: as `corpus_texts`, and a document without an id.
     """
     if file.suffix != ".txt":
-        for row in read_jsonl(file, ("_id", "text"), start, end):
-            if not isinstance(row["text"], str):
-                found = type(row["text"]).__name__
-                raise InputError(f"{file}: the text of document {row['_id']!r} is {found}, not a string")
-            yield str(row["_id"]), with_title(row.get("title"), row["text"])
+        for place, row in json_lines(file, start, end):
+            yield id_field(row, place), with_title(*document_fields(row, place))
         return
     first = 0
-    for place, (offset, line) in enumerate(lines_between(file, start, end)):
+    for number, (offset, line) in enumerate(lines_between(file, start, end)):
         first = first or line_number(file, offset)
-        if text := _decoded(file, offset, line):
-            yield str(first + place), text
+        if text := decoded(line, Place(file, offset), file).strip():
+            yield str(first + number), text
 
 
-def text_lines(file: Location, start: int = 0, end: int | None = None) -> Iterator[tuple[int, str]]:
-    """Offset and text of each line that is not blank."""
-    for offset, line in lines_between(file, start, end):
-        if text := _decoded(file, offset, line):
-            yield offset, text
+def read_corpus(path: str | Location) -> tuple[list[str], list[str]]:
+    """Ids and texts (title + " " + text) of a corpus.jsonl.
+
+    Raises:
+        InputError: malformed line, duplicate id (both with the line), empty corpus.
+    """
+    parts = list(read_documents(path))
+    return [one for one, _, _ in parts], [with_title(title, text) for _, title, text in parts]
 
 
-def _decoded(file: Location, offset: int, line: bytes) -> str:
-    try:
-        return line.decode().strip()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: not UTF-8 (line {line_number(file, offset)}: {error})") from error
+def read_documents(path: str | Location) -> Iterator[tuple[str, str, str]]:
+    """Id, title and text of each document of a corpus.jsonl.
+
+    Raises:
+        InputError: as `read_corpus`.
+    """
+    path = location(path)
+    seen: set[str] = set()
+    for place, row in json_lines(path):
+        doc_id = id_field(row, place)
+        if doc_id in seen:
+            raise InputError(f"{place}: document id {doc_id!r} occurs twice")
+        seen.add(doc_id)
+        yield doc_id, *document_fields(row, place)
+    if not seen:
+        raise InputError(f"{path}: the corpus is empty")

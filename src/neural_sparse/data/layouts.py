@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from neural_sparse.data.example import Example
+from neural_sparse.data.fields import as_text, document_fields, with_title
+from neural_sparse.data.scores import checked_scores
 from neural_sparse.errors import InputError
 
 # Names that data sets give their columns, the likeliest first. A source of its own names goes by `fields`.
@@ -27,20 +30,28 @@ POSITIVE = (
     "sentence2",
 )
 NEGATIVE = ("neg", "negs", "negative", "negatives", "negative_passages")
+LABEL = ("label", "score", "relevance", "similarity", "is_relevant", "is_duplicate", "grade")
+IRRELEVANT = (
+    *("false", "no", "irrelevant", "not_relevant", "not relevant", "negative", "contradiction", "neutral"),
+    *("not_duplicate", "not_entailment", "nan"),
+)
+_NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 EXPECTED = (
     '["query", "document"], ["query", "document", "negative"], {"set": [...]}, {query, pos}, {query, pos, negs} '
     "or {query, docs, scores}"
 )
 
 
-def examples_of(row: Any, fields: Mapping[str, str], where: str, draw: int = 0) -> list[Example]:
+def examples_of(row: Any, fields: Mapping[str, str], where: object, draw: int = 0) -> list[Example]:
     """The examples of one row; several where a query has several relevant documents.
 
+    A label or score that is not above 0 says that the documents are not relevant: such a row gives no example.
+
     Args:
-        row: a list [query, relevant(, negative...)], or a mapping: {"set": [...]} (two of its texts, chosen
-            by `draw`), {query, docs, scores}, or columns for the query, the relevant documents (a text or a
-            list) and perhaps negatives.
-        fields: names of the columns "query", "positive", "negative" where they are unusual.
+        row: a list [query, relevant(, negative...)] or [query, document, label], or a mapping: {"set": [...]} (two
+            of its texts, chosen by `draw`), {query, docs, scores}, {query, docs, labels}, or columns for the query,
+            the relevant documents (a text or a list) and perhaps negatives or a label.
+        fields: names of the columns "query", "positive", "negative", "label" where they are unusual.
         where: file and line, for messages.
         draw: any number; equal numbers choose equally.
 
@@ -48,18 +59,15 @@ def examples_of(row: Any, fields: Mapping[str, str], where: str, draw: int = 0) 
         InputError: columns that are missing (those found are named), or values that are no texts.
     """
     if isinstance(row, Sequence) and not isinstance(row, str):
-        if len(row) < 2 or not all(isinstance(text, str) for text in row):
-            raise InputError(
-                f"{where}: a list must hold a query, a document and perhaps negatives, all texts"
-            )
-        return [Example(row[0], tuple(row[1:]))]
+        return _from_list(row, where)
     if not isinstance(row, Mapping):
         raise InputError(f"{where}: expected {EXPECTED}, found {type(row).__name__}")
     if "set" in row and not fields:
         return _from_set(row["set"], where, draw)
     query_name = _column(row, fields, "query", QUERY)
-    if "docs" in row and "scores" in row and query_name is not None:
-        return [_scored(row[query_name], row["docs"], row["scores"], where)]
+    for name in ("scores", "labels"):
+        if "docs" in row and name in row and query_name is not None:
+            return _scored(row[query_name], row["docs"], row[name], where, name == "labels")
     positive_name = _column(row, fields, "positive", [name for name in POSITIVE if name != query_name])
     if query_name is None or positive_name is None:
         lacking = "a query" if query_name is None else "a relevant document"
@@ -67,14 +75,62 @@ def examples_of(row: Any, fields: Mapping[str, str], where: str, draw: int = 0) 
             f"{where}: no column for {lacking}; found: {', '.join(map(str, row)) or 'none'}. "
             f"Expected {EXPECTED}, or name the columns with --fields query=NAME,positive=NAME,negative=NAME"
         )
-    query = _texts(row[query_name], f"{where}, {query_name}")
+    query = _texts(row[query_name], where, query_name)
     if len(query) != 1:
         raise InputError(f"{where}, {query_name}: expected one text, found {len(query)}")
     negatives = _negatives(row, fields, where)
-    return [
-        Example(query[0], (text, *negatives))
-        for text in _texts(row[positive_name], f"{where}, {positive_name}")
-    ]
+    positives = _texts(row[positive_name], where, positive_name)
+    label_name = _column(row, fields, "label", LABEL)
+    if label_name is None or label_name in (query_name, positive_name):
+        return [Example(query[0], (text, *negatives)) for text in positives]
+    labels = row[label_name]
+    if not isinstance(labels, list):
+        labels = [labels] * len(positives)
+    if len(labels) != len(positives):
+        raise InputError(
+            f"{where}, {label_name}: {len(labels)} labels for {len(positives)} texts of {positive_name}"
+        )
+    relevant = [_is_relevant(label, where, label_name) for label in labels]
+    found = list(zip(positives, relevant, strict=True))
+    negatives += [text for text, judged in found if not judged]
+    return [Example(query[0], (text, *negatives)) for text, judged in found if judged]
+
+
+def _from_list(row: Sequence[Any], where: object) -> list[Example]:
+    """[query, document], with a label behind it or negatives; a negative that is a number alone is none."""
+    cells, label = list(row), None
+    if len(cells) == 3 and _is_number(cells[2]):
+        label = cells.pop()
+    if len(cells) < 2:
+        raise InputError(
+            f"{where}: a list must hold a query, a document and perhaps negatives, all texts; found {len(cells)}"
+        )
+    texts = [as_text(cell, where, "each cell") for cell in cells]
+    if label is not None and not _is_relevant(label, where):
+        return []
+    return [Example(texts[0], (texts[1], *(text for text in texts[2:] if not _is_number(text))))]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) or (isinstance(value, str) and bool(_NUMBER.fullmatch(value)))
+
+
+def _is_relevant(label: Any, where: object, name: str = "label") -> bool:
+    """Whether a label or score says so: a number above 0, true, or a word that does not deny it; null says nothing.
+
+    Raises:
+        InputError: a list, an object, a number that is not finite.
+    """
+    if label is None:
+        return True
+    if isinstance(label, str) and not _is_number(label):
+        return label.strip().lower() not in IRRELEVANT
+    if not _is_number(label) or not math.isfinite(float(label)):
+        raise InputError(
+            f"{where}: {name} must be a number, above 0 for a relevant document, found {label!r:.60}; "
+            "leave the column out, or turn it into numbers"
+        )
+    return float(label) > 0
 
 
 def _column(row: Mapping[str, Any], fields: Mapping[str, str], role: str, names: Sequence[str]) -> str | None:
@@ -83,38 +139,29 @@ def _column(row: Mapping[str, Any], fields: Mapping[str, str], role: str, names:
     return next((name for name in names if name in row), None)
 
 
-def _negatives(row: Mapping[str, Any], fields: Mapping[str, str], where: str) -> list[str]:
+def _negatives(row: Mapping[str, Any], fields: Mapping[str, str], where: object) -> list[str]:
     """All negatives of a row: one column of texts or lists, or numbered columns negative_1, negative_2, ..."""
     name = _column(row, fields, "negative", NEGATIVE)
     if name is None and "negative" in fields:
         raise InputError(f"{where}: no column {fields['negative']!r}; found: {', '.join(map(str, row))}")
-    if name is not None:
-        return [] if row[name] is None else _texts(row[name], f"{where}, {name}")
-    numbered = [name for name in row if isinstance(name, str) and name.startswith("negative_")]
-    return [text for name in numbered for text in _texts(row[name], f"{where}, {name}")]
+    names = [name] if name is not None else [one for one in row if str(one).startswith("negative_")]
+    found = (text for one in names for text in _texts(row[one], where, str(one)))
+    return [text for text in found if text]
 
 
-def _texts(value: Any, where: str) -> list[str]:
-    """A text, a list of texts, or of {text, title?} mappings, as texts."""
+def _texts(value: Any, where: object, name: str) -> list[str]:
+    """A text, a list of texts, or of {text, title?} mappings, as texts; null is an empty one."""
     values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-    texts = [
-        f"{one.get('title') or ''} {one['text']}".strip()
-        if isinstance(one, Mapping) and "text" in one
-        else one
+    return [
+        with_title(*document_fields(one, where)) if isinstance(one, Mapping) else as_text(one, where, name)
         for one in values
     ]
-    if not all(isinstance(text, str) for text in texts):
-        raise InputError(f"{where}: expected a text or a list of texts, found {value!r:.80}")
-    return texts
 
 
-def _from_set(texts: Any, where: str, draw: int) -> list[Example]:
-    if (
-        not isinstance(texts, Sequence)
-        or isinstance(texts, str)
-        or not all(isinstance(t, str) for t in texts)
-    ):
+def _from_set(texts: Any, where: object, draw: int) -> list[Example]:
+    if not isinstance(texts, Sequence) or isinstance(texts, str):
         raise InputError(f"{where}: a set must be a list of texts")
+    texts = [as_text(text, where, "a text of a set") for text in texts]
     if len(texts) < 2:
         return []
     first = draw % len(texts)
@@ -122,28 +169,26 @@ def _from_set(texts: Any, where: str, draw: int) -> list[Example]:
     return [Example(texts[first], (texts[second],))]
 
 
-def _scored(query: Any, documents: Any, scores: Any, where: str) -> Example:
-    """The best-scored document is the relevant one; the rest are negatives, best first."""
-    if (
-        not isinstance(query, str)
-        or not isinstance(documents, Sequence)
-        or not isinstance(scores, Sequence)
-        or len(documents) != len(scores)
-        or not all(isinstance(text, str) for text in documents)
-    ):
-        raise InputError(f"{where}: query must be a text, docs texts, and scores as many numbers")
-    for score in scores:
-        if score is not None and (
-            isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score)
-        ):
-            raise InputError(f"{where}: scores must be finite numbers or null, found {score!r}")
-    if all(score is None for score in scores):
-        raise InputError(f"{where}: no document has a score")
-    order = sorted(
-        range(len(scores)), key=lambda at: -math.inf if scores[at] is None else scores[at], reverse=True
-    )
-    return Example(
-        query,
-        tuple(documents[at] for at in order),
-        tuple(None if scores[at] is None else float(scores[at]) for at in order),
-    )
+def _scored(query: Any, documents: Any, scores: Any, where: object, labels: bool) -> list[Example]:
+    """The best-scored document is the relevant one, or all of label 1; the rest are negatives, best first."""
+    asked, texts, values = checked_scores(query, documents, scores, where)
+    known = [value for value in values if value is not None]
+    if not known or not any(known):  # nobody knows a score, or all are 0: none is said to be relevant
+        return []
+    order = sorted(range(len(values)), key=lambda at: _known(values[at]), reverse=True)
+    relevant = order[:1]
+    if labels or set(known) <= {0.0, 1.0}:
+        relevant = [at for at in order if _known(values[at]) > 0]
+    others = [at for at in order if at not in relevant]
+    return [
+        Example(
+            asked,
+            tuple(texts[at] for at in (first, *others)),
+            () if labels else tuple(values[at] for at in (first, *others)),
+        )
+        for first in relevant
+    ]
+
+
+def _known(score: float | None) -> float:
+    return -math.inf if score is None else score

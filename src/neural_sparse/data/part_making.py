@@ -17,8 +17,8 @@ from tqdm import tqdm
 from neural_sparse.data.cleaning import Cleaning
 from neural_sparse.data.prepare_options import PrepareOptions
 from neural_sparse.data.reading import Piece, Reader, piece_count, pieces
-from neural_sparse.data.source import Source, text_rows
-from neural_sparse.data.text_table import TextTable
+from neural_sparse.data.source import Source, places_of, text_rows
+from neural_sparse.data.text_table import RepeatedIdError, TextTable
 from neural_sparse.errors import InputError
 from neural_sparse.parts import Parts
 from neural_sparse.processes import worker_processes
@@ -96,7 +96,14 @@ def _tables(source: Source, work: Path, number: int, show_progress: bool) -> dic
             rows = sum(file.rows for file in files)
             disable = None if show_progress else True
             with tqdm(total=rows, desc=f"{source.name}: {name}", unit="row", disable=disable) as bar:
-                TextTable.make(path, text_rows(files, bar.update))
+                try:
+                    TextTable.make(path, text_rows(files, bar.update))
+                except RepeatedIdError as error:
+                    path.unlink(missing_ok=True)
+                    where = list(places_of(files, error.key))
+                    raise InputError(
+                        f"{where[1]}: the id {error.key!r} occurs twice (first in {where[0]})"
+                    ) from error
             found[name] = path
     return found
 

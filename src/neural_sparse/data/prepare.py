@@ -26,7 +26,7 @@ from neural_sparse.data.prepared import MANIFEST, PreparedSet, is_prepared
 from neural_sparse.data.registry import expand_groups
 from neural_sparse.data.source import Source, find_source
 from neural_sparse.disk import require_space
-from neural_sparse.errors import InputError
+from neural_sparse.errors import InputError, refuse_one_string
 from neural_sparse.files import check_output_folder, file_sums, read_json, replacing_folder, write_json
 from neural_sparse.parts import Parts
 
@@ -63,6 +63,7 @@ def prepare(
     check_languages(options.cleaning.languages)
     if ":" in options.queries_from:
         load_generator(options.queries_from)  # before any work
+    refuse_one_string(names, "sources")
     names = expand_groups(names)
     if not names:
         raise InputError("name at least one source; `neural-sparse data list` shows the public ones")

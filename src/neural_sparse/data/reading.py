@@ -15,13 +15,16 @@ import xxhash
 from neural_sparse.data.cleaning import Cleaner, Cleaning, Counts
 from neural_sparse.data.contamination import TestTexts
 from neural_sparse.data.example import Example
+from neural_sparse.data.fields import document_fields
 from neural_sparse.data.from_documents import Document, Generator, examples_from, load_generator
 from neural_sparse.data.layouts import examples_of
 from neural_sparse.data.part import part_bytes
+from neural_sparse.data.qrels_file import cells_of, judgement
 from neural_sparse.data.row_file import Chunk, RowFile, chunks, parse
-from neural_sparse.data.source import DocumentFiles, Section, Source, document_fields
+from neural_sparse.data.source import DocumentFiles, Section, Source
 from neural_sparse.data.text_table import TextTable
 from neural_sparse.errors import InputError
+from neural_sparse.lines import decoded, without_mark
 
 
 @dataclass(frozen=True)
@@ -126,8 +129,7 @@ class Reader:
         assert isinstance(section.file, RowFile)
         where = f"{section.file.path}, line {number + 1}"
         if section.kind in ("documents", "generated"):
-            _, title, text = document_fields(row, where)
-            document = Document(title, text)
+            document = Document(*document_fields(row, where))
             if section.kind == "documents":
                 yield Example(None, (document.whole,))
             else:
@@ -136,12 +138,18 @@ class Reader:
             found = examples_of(row, self.source.fields, where, self._draw(section, number))
             if not found:
                 counts.read += 1
-                counts.dropped["too_few_texts"] += 1
+                few = isinstance(row, Mapping) and "set" in row
+                counts.dropped["too_few_texts" if few else "not_relevant"] += 1
             yield from found
         else:
-            ids = _judgement(row, where) if section.kind == "judgements" else _triple(row, where)
-            if ids is None:
-                return
+            if section.kind == "judgements":
+                cells = cells_of("\t".join(row)) if isinstance(row, list) else row
+                query_id, doc_id, grade = judgement(cells, where)
+                if grade <= 0:
+                    return
+                ids = [query_id, doc_id]
+            else:
+                ids = _triple(row, where)
             query = self._tables["queries"].get(ids[0])
             documents = [self._tables["corpus"].get(key) for key in ids[1:]]
             if query is None or documents[0] is None:
@@ -173,31 +181,10 @@ def uniform(seed: int, first: int, count: int) -> npt.NDArray[np.float64]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as UTF-8 text ({error})") from error
-
-
-def _judgement(row: Any, where: str) -> list[str] | None:
-    """Query id and document id of a judgement; None for one of grade 0."""
-    if isinstance(row, Mapping):
-        query = next((row[name] for name in ("query-id", "query_id", "qid") if name in row), None)
-        document = next((row[name] for name in ("corpus-id", "doc_id", "pid") if name in row), None)
-        grade = next((row[name] for name in ("score", "relevance", "label") if name in row), 1)
-        if query is None or document is None:
-            raise InputError(
-                f"{where}: expected query-id, corpus-id and score; found: {', '.join(map(str, row))}"
-            )
-    elif len(row) in (3, 4):  # TREC has an iteration in second place
-        query, document, grade = row[0], row[-2], row[-1]
-    else:
-        raise InputError(
-            f"{where}: expected query-id, corpus-id and score parted by tabs, found {len(row)} cells"
-        )
-    try:
-        return [str(query), str(document)] if float(grade) > 0 else None
-    except ValueError as error:
-        raise InputError(f"{where}: the grade {grade!r} is no number") from error
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    return decoded(without_mark(content, path), path, path)
 
 
 def _triple(row: Any, where: str) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 import logging
 import re
 import zlib
@@ -16,8 +15,11 @@ from typing import IO, Any, TypeAlias, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from neural_sparse.data.qrels_file import is_header
 from neural_sparse.errors import InputError
 from neural_sparse.files import sha256_file
+from neural_sparse.lines import decoded, json_lines, json_value, whole_characters, without_mark
+from neural_sparse.urls import Location, Url
 
 logger = logging.getLogger(__name__)
 
@@ -104,9 +106,9 @@ def scan(path: Path, columns: Collection[str] = ()) -> RowFile:
     header: tuple[str, ...] = ()
     if kind == "tsv":
         with _open(path) as file:
-            names = _cells(file.readline(), f"{path}, line 1")
+            names = _cells(without_mark(file.readline(), path), f"{path}, line 1", path)
         names = [name.strip() for name in names]
-        known = any(name in columns or _HEADER.fullmatch(name.lower()) for name in names)
+        known = is_header(names) or any(name in columns or _HEADER.fullmatch(name.lower()) for name in names)
         if known and all(_WORD.fullmatch(name) for name in names):
             header = tuple(names)
     return RowFile(path, kind, rows, size, plain, sha256_file(path), header)
@@ -161,15 +163,17 @@ def parse(file: RowFile, chunk: Chunk, first: int) -> Iterator[tuple[int, Any]]:
         InputError: malformed JSON, not UTF-8, or a line with more or fewer cells than the header.
     """
     if not isinstance(chunk, list):
-        yield from enumerate(chunk.to_pylist(), start=first)
+        yield from enumerate(map(whole_characters, chunk.to_pylist()), start=first)
         return
     line: bytes
     for number, line in enumerate(chunk, start=first):
         if not line.strip() or (number == 0 and file.header):
             continue
         where = f"{file.path}, line {number + 1}"
+        if number == 0:
+            line = without_mark(line, file.path)
         if file.format == "tsv":
-            cells = _cells(line, where)
+            cells = _cells(line, where, file.path)
             if not file.header:
                 yield number, cells
                 continue
@@ -177,19 +181,27 @@ def parse(file: RowFile, chunk: Chunk, first: int) -> Iterator[tuple[int, Any]]:
                 raise InputError(f"{where}: {len(cells)} cells, but the header names {len(file.header)}")
             yield number, dict(zip(file.header, cells, strict=True))
             continue
-        try:
-            yield number, json.loads(line)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise InputError(
-                f"{where}: not valid JSON ({error}); is the file cut short or its download unfinished?"
-            ) from error
+        yield number, json_value(line, where, file.path)
 
 
-def _cells(line: bytes, where: str) -> list[str]:
-    try:
-        return line.decode("utf-8-sig").rstrip("\r\n").split("\t")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{where}: not UTF-8 ({error})") from error
+def rows_of(file: Location) -> Iterator[tuple[object, Any]]:
+    """Place and value of each row of a file, whatever its format; a URL or an unknown ending is JSON lines.
+
+    Raises:
+        InputError: as `scan` and `parse`.
+    """
+    if isinstance(file, Url) or (row_format(file) in ("jsonl", None) and file.suffix != ".gz"):
+        yield from json_lines(file)
+        return
+    scanned, first = scan(file), 0
+    for chunk in chunks(scanned, 10_000):
+        for number, row in parse(scanned, chunk, first):
+            yield f"{file}, line {number + 1}", row
+        first += len(chunk)
+
+
+def _cells(line: bytes, where: str, path: Path) -> list[str]:
+    return decoded(line, where, path).rstrip("\r\n").split("\t")
 
 
 def _open(path: Path) -> IO[bytes]:

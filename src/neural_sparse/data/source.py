@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from neural_sparse.data.fields import ID, document_fields, id_field, with_title
 from neural_sparse.data.hub_files import hub_files
+from neural_sparse.data.qrels_file import read_qrels
 from neural_sparse.data.registry import PublicSet, nearest, public_sets, require_acceptance
 from neural_sparse.data.row_file import FORMATS, RowFile, chunks, parse, row_format, scan
 from neural_sparse.errors import InputError
@@ -20,8 +22,6 @@ Kind = Literal["examples", "documents", "generated", "judgements", "triples"]
 # Of a large set only this many times the wanted examples are read and cleaned.
 _SURPLUS = 1.5
 DOCUMENT_SUFFIXES = (".txt", ".md")
-_TEXT = ("text", "passage", "contents", "body")
-_ID = ("_id", "id", "docid", "doc_id", "passage_id", "pid", "query_id", "qid")
 
 
 @dataclass(frozen=True)
@@ -168,6 +168,10 @@ def joined(
     kind: Kind,
 ) -> Source:
     """A source whose examples name their texts by id; all its documents are kept, as candidates to mine from."""
+    if kind == "judgements":
+        for path in judged:
+            if row_format(path) == "tsv" and path.suffix != ".gz":
+                read_qrels(path)  # all of it is looked at before the work
     documents = tuple(scan(path) for path in corpus)
     sections = [Section("documents", file) for file in documents]
     sections += [Section(kind, scan(path)) for path in judged]
@@ -245,28 +249,8 @@ def _is_corpus(file: RowFile) -> bool:
         for _, row in parse(file, chunk, 0):
             if not isinstance(row, Mapping):
                 return False
-            return any(name in row for name in _ID) and "text" in row and not {"query", "anchor"} & set(row)
+            return any(name in row for name in ID) and "text" in row and not {"query", "anchor"} & set(row)
     return False
-
-
-def document_fields(row: Any, where: str) -> tuple[str, str, str]:
-    """Id ("" if it has none), title and text of a corpus row, or of a row of queries.
-
-    Raises:
-        InputError: no text; the columns found are named.
-    """
-    if not isinstance(row, Mapping):
-        if len(row) == 2 and all(isinstance(cell, str) for cell in row):
-            return row[0], "", row[1]
-        raise InputError(f"{where}: expected id and text parted by a tab, found {len(row)} cells")
-    text_name = next((name for name in _TEXT if name in row), None)
-    if text_name is None:
-        raise InputError(f"{where}: no column for the text; found: {', '.join(map(str, row)) or 'none'}")
-    key = next((row[name] for name in _ID if name in row), "")
-    title, text = row.get("title") or "", row[text_name] or ""
-    if not isinstance(title, str) or not isinstance(text, str):
-        raise InputError(f"{where}: title and {text_name} must be texts")
-    return str(key), title, text
 
 
 def text_rows(
@@ -277,14 +261,25 @@ def text_rows(
     Raises:
         InputError: a row without id or text.
     """
+    for where, row in _rows(files, progress):
+        yield id_field(row, where), with_title(*document_fields(row, where))
+
+
+def places_of(files: Sequence[RowFile], key: str) -> Iterator[str]:
+    """File and line of each row of an id."""
+    for where, row in _rows(files):
+        if id_field(row, where) == key:
+            yield where
+
+
+def _rows(
+    files: Sequence[RowFile], progress: Callable[[int], object] | None = None
+) -> Iterator[tuple[str, Any]]:
     for file in files:
         first = 0
         for chunk in chunks(file, 10_000):
             for number, row in parse(file, chunk, first):
-                key, title, text = document_fields(row, f"{file.path}, line {number + 1}")
-                if not key:
-                    raise InputError(f"{file.path}, line {number + 1}: no id")
-                yield key, f"{title} {text}".strip()
+                yield f"{file.path}, line {number + 1}", row
             first += len(chunk)
             if progress is not None:
                 progress(len(chunk))

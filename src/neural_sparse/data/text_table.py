@@ -17,6 +17,14 @@ _ROWS = 50_000
 _SCHEMA = pa.schema([("id", pa.string()), ("text", pa.string())])
 
 
+class RepeatedIdError(InputError):
+    """An id that occurs twice; the reader of the files can say where."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the id {key!r} occurs twice")
+        self.key = key
+
+
 class TextTable:
     """Texts of a corpus or of queries, found by their ids; only 16 bytes a text are in memory."""
 
@@ -29,7 +37,7 @@ class TextTable:
         self._order = np.argsort(hashes, kind="stable")
         self._sorted = hashes[self._order]
         if len(hashes) > 1 and (same := np.flatnonzero(self._sorted[1:] == self._sorted[:-1])).size:
-            raise InputError(f"{path.stem}: the id {self._id(int(self._order[same[0]]))!r} occurs twice")
+            raise RepeatedIdError(self._id(int(self._order[same[0]])))
 
     @classmethod
     def make(cls, path: Path, rows: Iterable[tuple[str, str]]) -> TextTable:

@@ -1,17 +1,21 @@
-"""Training examples of JSONL files and of collections, one by one."""
+"""Training examples of files of rows and of collections, one by one."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from neural_sparse.data.collection import read_corpus, read_qrels
+import xxhash
+
+from neural_sparse.data.corpus_file import read_corpus
 from neural_sparse.data.layouts import examples_of
+from neural_sparse.data.qrels_file import read_qrels
+from neural_sparse.data.queries_file import read_queries
+from neural_sparse.data.row_file import rows_of
 from neural_sparse.errors import InputError
-from neural_sparse.files import read_jsonl
-from neural_sparse.urls import Location, read_from
+from neural_sparse.urls import Location
 
 logger = logging.getLogger(__name__)
 
@@ -27,32 +31,33 @@ class Line(NamedTuple):
 
 
 def file_lines(file: Location, row_of: Callable[[str], int]) -> Iterator[Line]:
-    """Each line that has a query and a relevant document.
+    """Each example that has a query and a relevant document; how many have not is said once.
 
-    `row_of` gives the row of a document. Of {query, docs, scores} the best-scored document is the relevant
-    one, as everywhere.
+    Rows are in any layout that `neural-sparse data prepare` reads. `row_of` gives the row of a document. Of
+    {query, docs, scores} the best-scored document is the relevant one, as everywhere.
 
     Raises:
         InputError: a malformed line (file and number).
     """
-    for number, example in enumerate(read_jsonl(file, required=("query",)), start=1):
-        where = f"{file}, example {number}"
-        if "pos" not in example and "docs" in example and "scores" in example:
-            (scored,) = examples_of(example, {}, where)
-            texts = [scored.query or "", *scored.documents]
-        elif "pos" not in example:
-            raise InputError(f"{where}: lacks 'pos' (has {', '.join(map(repr, example))})")
-        else:
-            others = example.get("negs") or []
-            texts = [example["query"], example["pos"], *(others if isinstance(others, list) else [None])]
-            if not all(isinstance(text, str) for text in texts):
-                raise InputError(f"{where}: query, pos and negs must be strings (negs a list of them)")
-        if texts[0].strip() and texts[1].strip():
-            weight = example.get("weight")
+    empty = irrelevant = 0
+    for number, (where, row) in enumerate(rows_of(file)):
+        found = examples_of(row, {}, where, xxhash.xxh3_64_intdigest(str(number).encode()))
+        irrelevant += not found
+        label, weight = "", None
+        if isinstance(row, Mapping):
+            label, weight = str(row.get("source", "")), row.get("weight")
             if not (weight is None or (isinstance(weight, int | float) and 0 < weight < math.inf)):
                 raise InputError(f"{where}: the weight of a source must be a number above 0, not {weight!r}")
-            positive, *negatives = map(row_of, texts[1:])
-            yield Line(texts[0], positive, negatives, str(example.get("source", "")), weight)
+        for query, documents, _ in found:
+            if not (query or "").strip() or not documents[0].strip():
+                empty += 1
+                continue
+            positive, *negatives = map(row_of, documents)
+            yield Line(query or "", positive, negatives, label, weight)
+    if empty:
+        logger.warning("%s: left out %d examples without a query or a relevant document", file, empty)
+    if irrelevant:
+        logger.warning("%s: left out %d rows whose label or score is not above 0", file, irrelevant)
 
 
 def collection_lines(folder: Location, row_of: Callable[[str], int]) -> Iterator[Line]:
@@ -68,11 +73,8 @@ def collection_lines(folder: Location, row_of: Callable[[str], int]) -> Iterator
             raise InputError(f"{folder}: lacks {name}, needed to train on a collection")
     doc_ids, texts = read_corpus(folder / "corpus.jsonl")
     row_by_id = {doc_id: row_of(text) for doc_id, text in zip(doc_ids, texts, strict=True)}
-    query_texts = {
-        str(row["_id"]): row["text"] for row in read_jsonl(folder / "queries.jsonl", ("_id", "text"))
-    }
-    with read_from(qrels_file) as judged:
-        qrels = read_qrels(judged)
+    query_texts = read_queries(folder / "queries.jsonl")
+    qrels = read_qrels(qrels_file)
     lost = 0
     for query_id, grades in qrels.items():
         for doc_id, grade in grades.items():

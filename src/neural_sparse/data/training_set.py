@@ -11,11 +11,11 @@ from typing import cast
 import numpy as np
 
 from neural_sparse.data.arrow_texts import JoinedTexts, PickedTexts
-from neural_sparse.data.collection import read_corpus
+from neural_sparse.data.corpus_file import read_corpus
 from neural_sparse.data.prepared import PreparedSet, is_prepared
 from neural_sparse.data.row_lists import RelevantRows, RowLists
 from neural_sparse.data.training_lines import collection_lines, file_lines
-from neural_sparse.errors import InputError
+from neural_sparse.errors import InputError, refuse_one_string
 from neural_sparse.keys import KeyIndex, first_rows, text_keys
 from neural_sparse.urls import Location, Url, location
 
@@ -45,6 +45,8 @@ class TrainingSet:
     weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        refuse_one_string(self.queries, "queries")
+        refuse_one_string(self.documents, "documents")
         if not len(self.queries):
             raise InputError("no training example")
         if not len(self.negatives):
@@ -88,6 +90,7 @@ def load_training_set(sources: Iterable[str | Location], corpus: str | Location 
         InputError: a missing file, a malformed line (file and line), a folder without qrels/train.tsv,
             no example at all; a prepared folder at a URL.
     """
+    refuse_one_string(sources, "sources")
     paths = [location(source) for source in sources]
     for path in paths:
         if isinstance(path, Url) and path.suffix != ".jsonl" and is_prepared(path):

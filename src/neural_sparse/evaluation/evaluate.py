@@ -43,7 +43,7 @@ def evaluate_retriever(
         stopwatch: times this retriever later, in turn with others: call its `measure`. `latency` is None until then.
         ignore_identical_ids: leave out a document whose id is the query's, as BEIR does. None does so only
             where `queries_are_documents` finds that the queries were taken from the corpus, as in ArguAna:
-            in other collections equal ids are chance.
+            in other collections equal ids are chance. A document judged relevant is never left out.
 
     Raises:
         InputError: k below 1, a retriever over other documents, or what `evaluate_run` refuses.
@@ -66,7 +66,7 @@ def evaluate_retriever(
         hits = retriever.search_texts(texts[start : start + _BATCH], depth)
         run |= run_from_hits(hits, query_ids[start : start + _BATCH], retriever.doc_ids)
     if ignore_identical_ids:
-        run = without_identical_ids(run, k)
+        run = without_identical_ids(run, collection, k)
     result = _evaluation(
         name or type(retriever).__name__,
         collection,
@@ -100,7 +100,7 @@ def evaluate_external_run(
     if ignore_identical_ids is None:
         ignore_identical_ids = queries_are_documents(collection)
     if ignore_identical_ids:
-        run = without_identical_ids(run)
+        run = without_identical_ids(run, collection)
     details = {"unknown_documents": unknown, "ignore_identical_ids": ignore_identical_ids}
     return _evaluation(name, collection, run, measures, details=details)
 

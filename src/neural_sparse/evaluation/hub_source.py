@@ -7,15 +7,16 @@ qrels/, all parquet, and judgements without a grade (each is relevant).
 
 from __future__ import annotations
 
-import gzip
-import json
 import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from neural_sparse.data.collection import Collection, Qrels, read_qrels
+from neural_sparse.data.collection import Collection
+from neural_sparse.data.fields import document_fields, id_field, with_title
+from neural_sparse.data.qrels_file import Qrels, judgement, read_qrels, whole_grades
+from neural_sparse.data.row_file import rows_of
 from neural_sparse.errors import InputError, NoJudgementsError
 
 logger = logging.getLogger(__name__)
@@ -42,13 +43,18 @@ def read_hub_layout(name: str, texts: Path, judged: Path, split: str) -> Collect
         InputError: a part or a split that is lacking, an empty or repeated id, a fractional grade.
     """
     qrels = _judgements(judged, split)  # before millions of documents are read
-    corpus: dict[str, str | dict[str, str]] = {}
-    for row in _rows(texts, "corpus"):
-        doc_id = str(row["_id"])
+    corpus: dict[str, str] = {}
+    for where, row in _rows(texts, "corpus"):
+        doc_id = id_field(row, where)
         if doc_id in corpus:
-            raise InputError(f"{texts}: document id {doc_id!r} occurs twice")
-        corpus[doc_id] = {"title": row.get("title") or "", "text": row["text"] or ""}
-    queries = {str(row["_id"]): row["text"] for row in _rows(texts, "queries")}
+            raise InputError(f"{where}: document id {doc_id!r} occurs twice")
+        corpus[doc_id] = with_title(*document_fields(row, where))
+    queries: dict[str, str] = {}
+    for where, row in _rows(texts, "queries"):
+        query_id = id_field(row, where)
+        if query_id in queries:
+            raise InputError(f"{where}: query id {query_id!r} occurs twice")
+        queries[query_id] = document_fields(row, where)[1]
     return Collection.of(corpus, queries, qrels, name)
 
 
@@ -58,10 +64,11 @@ def _judgements(folder: Path, split: str) -> Qrels:
             return read_qrels(folder / f"{candidate}.tsv")
         files = sorted([*folder.glob(f"qrels/{candidate}*.parquet"), *folder.glob(f"{candidate}*.parquet")])
         if files:
-            qrels: Qrels = {}
-            for row in parquet_rows(files):
-                qrels.setdefault(str(row["query-id"]), {})[str(row["corpus-id"])] = row.get("score", 1)
-            return qrels
+            grades: dict[str, dict[str, float]] = {}
+            for where, row in (one for file in files for one in rows_of(file)):
+                query_id, doc_id, grade = judgement(row, where)
+                grades.setdefault(query_id, {})[doc_id] = grade
+            return whole_grades(grades, str(folder))
     found = sorted(
         {
             file.name.split(".")[0].split("-")[0]
@@ -74,20 +81,15 @@ def _judgements(folder: Path, split: str) -> Qrels:
     )
 
 
-def _rows(folder: Path, part: str) -> Iterator[dict[str, Any]]:
-    if files := _parquet_files(folder, part):
-        yield from parquet_rows(files)
-        return
-    for file in (folder / f"{part}.jsonl", folder / f"{part}.jsonl.gz"):
-        if file.is_file():
-            with (
-                gzip.open(file, "rt", encoding="utf-8")
-                if file.suffix == ".gz"
-                else file.open(encoding="utf-8") as lines
-            ):
-                yield from map(json.loads, lines)
-            return
-    raise InputError(f"{folder}: holds no {part} (looked for {part}/*.parquet and {part}.jsonl[.gz])")
+def _rows(folder: Path, part: str) -> Iterator[tuple[object, Any]]:
+    files = (
+        _parquet_files(folder, part)
+        or [file for suffix in (".jsonl", ".jsonl.gz") if (file := folder / f"{part}{suffix}").is_file()][:1]
+    )
+    if not files:
+        raise InputError(f"{folder}: holds no {part} (looked for {part}/*.parquet and {part}.jsonl[.gz])")
+    for file in files:
+        yield from rows_of(file)
 
 
 def _parquet_files(folder: Path, part: str) -> list[Path]:
@@ -97,15 +99,6 @@ def _parquet_files(folder: Path, part: str) -> list[Path]:
         if (numbered := re.search(r"-of-(\d+)\.parquet$", file.name)) and len(files) < int(numbered[1]):
             return []
     return files
-
-
-def parquet_rows(files: list[Path]) -> Iterator[dict[str, Any]]:
-    """Rows of several files, streamed."""
-    import pyarrow.parquet as pq
-
-    for file in files:
-        for batch in pq.ParquetFile(file).iter_batches(batch_size=8192):
-            yield from batch.to_pylist()
 
 
 def _snapshot(repository: str, parts: tuple[str, ...], name: str) -> Path:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from neural_sparse.data.collection import Collection, Qrels
+from neural_sparse.data.collection import Collection
+from neural_sparse.data.qrels_file import Qrels
 from neural_sparse.errors import InputError
 
 PREFIX = "irds:"

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from neural_sparse.errors import refuse_one_string
+
 if TYPE_CHECKING:
     from neural_sparse.search import Retriever
 
@@ -113,6 +115,7 @@ def measure_latency(
     retriever: Retriever, texts: Sequence[str], k: int = 10, most: int = QUERIES
 ) -> Latency | None:
     """Time one retriever alone on up to `most` queries, as `Stopwatch` does; None without queries."""
+    refuse_one_string(texts)
     found: list[Latency] = []
     stopwatch = Stopwatch(most)
     stopwatch.add(retriever, texts, k, found.append)

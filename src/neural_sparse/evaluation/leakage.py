@@ -11,9 +11,9 @@ import numpy as np
 
 from neural_sparse.data.collection import Collection
 from neural_sparse.data.prepared import PreparedSet, is_prepared
+from neural_sparse.data.row_file import rows_of
 from neural_sparse.data.words import ngram_hashes, words
-from neural_sparse.errors import InputError
-from neural_sparse.files import read_jsonl
+from neural_sparse.errors import InputError, refuse_one_string
 
 QUERY_GRAM, DOCUMENT_GRAM = 4, 8
 CONTAINED = 0.8
@@ -80,6 +80,7 @@ def find_leakage(
     Args:
         contained: share of a test text's n-grams that one training text has to hold.
     """
+    refuse_one_string(training_texts)
     queries = _Sought(list(collection.queries), list(collection.queries.values()), QUERY_GRAM)
     documents = _Sought(collection.doc_ids, collection.texts, DOCUMENT_GRAM)
     seen = 0
@@ -126,8 +127,8 @@ def read_training_texts(path: str | Path) -> Iterator[str]:
         raise InputError(
             f"{path} is a folder; give the JSON-lines file with the training pairs, or prepared data"
         )
-    for row in read_jsonl(path):
-        yield from _strings(row)
+    for _, row in rows_of(path):
+        yield from _strings(row if isinstance(row, dict) else {"": row})
 
 
 def _strings(row: Mapping[str, Any]) -> Iterator[str]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from neural_sparse.data.collection import whole_grades
-from neural_sparse.errors import InputError
+from neural_sparse.data.qrels_file import whole_grades
+from neural_sparse.errors import InputError, refuse_one_string
 from neural_sparse.evaluation.ranking import trec_order
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def parse_measures(names: Iterable[str]) -> list[Measure]:
     """
     import ir_measures
 
+    refuse_one_string(names, "measures")
     found = []
     for name in names:
         stem = name.split("@")[0].split("(")[0]

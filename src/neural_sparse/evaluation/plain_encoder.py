@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from neural_sparse.errors import refuse_one_string
+
 if TYPE_CHECKING:
     from sentence_transformers import SparseEncoder
 
@@ -34,6 +36,7 @@ class PlainEncoder:
         return self._encode(self.model.encode_query, texts, False)
 
     def _encode(self, encode: Any, texts: Sequence[str], show_progress: bool) -> csr_matrix:
+        refuse_one_string(texts)
         if not texts:
             return csr_matrix(np.zeros((0, self.vocab_size), dtype=np.float32))
         vectors = encode(

@@ -15,6 +15,7 @@ from neural_sparse.errors import InputError
 from neural_sparse.evaluation.measures import Run
 from neural_sparse.evaluation.ranking import trec_order, without_ties
 from neural_sparse.files import replacing
+from neural_sparse.lines import text_lines
 
 if TYPE_CHECKING:
     from neural_sparse.search import Hits
@@ -66,30 +67,24 @@ def read_run(path: str | Path) -> Run:
             naming a document a second time for its query (file and line).
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such run file")
     run: Run = {}
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for number, line in enumerate(lines, start=1):
-            columns = line.split()
-            if not columns:
-                continue
-            if len(columns) != 6:
-                raise InputError(
-                    f"{path}, line {number}: expected 6 columns (query-id Q0 document-id rank score tag), "
-                    f"found {len(columns)}"
-                )
-            query_id, _, doc_id, _, text, _ = columns
-            try:
-                score = float(np.float32(text))
-            except ValueError:
-                score = math.nan
-            if not math.isfinite(score):
-                raise InputError(f"{path}, line {number}: the score {text!r} is no number")
-            scores = run.setdefault(query_id, {})
-            if doc_id in scores:
-                raise InputError(f"{path}, line {number}: query {query_id} has document {doc_id} twice")
-            scores[doc_id] = score
+    for place, line in text_lines(path):
+        columns = line.split()
+        if len(columns) != 6:
+            raise InputError(
+                f"{place}: expected 6 columns (query-id Q0 document-id rank score tag), found {len(columns)}"
+            )
+        query_id, _, doc_id, _, text, _ = columns
+        try:
+            score = float(np.float32(text))
+        except ValueError:
+            score = math.nan
+        if not math.isfinite(score):
+            raise InputError(f"{place}: the score {text!r} is no number")
+        scores = run.setdefault(query_id, {})
+        if doc_id in scores:
+            raise InputError(f"{place}: query {query_id} has document {doc_id} twice")
+        scores[doc_id] = score
     if not run:
         raise InputError(f"{path}: the run is empty")
     return run

@@ -6,12 +6,15 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
-from neural_sparse.data.collection import Collection, read_qrels
+from neural_sparse.data.collection import Collection
+from neural_sparse.data.fields import document_fields, id_field
 from neural_sparse.data.hub_files import hub_files
-from neural_sparse.errors import InputError
-from neural_sparse.evaluation.hub_source import load_from_hub, parquet_rows
+from neural_sparse.data.qrels_file import read_qrels
+from neural_sparse.data.queries_file import read_queries
+from neural_sparse.data.row_file import rows_of
+from neural_sparse.errors import InputError, refuse_one_string
+from neural_sparse.evaluation.hub_source import load_from_hub
 from neural_sparse.evaluation.ir_datasets_source import load_from_ir_datasets
-from neural_sparse.files import read_jsonl
 
 # The thirteen of the inference-free sparse retrieval papers, in their order.
 BEIR_13 = (
@@ -53,6 +56,7 @@ _HUB_NAMES = {"touche-2020": "webis-touche2020"}
 
 def expand_names(names: Iterable[str]) -> list[str]:
     """The names with each benchmark's word replaced by its collections; repeated ones once."""
+    refuse_one_string(names, "names of collections")
     expanded: list[str] = []
     for name in names:
         expanded += BENCHMARKS.get(name.lower(), (name,)) if not Path(name).is_dir() else (name,)
@@ -108,8 +112,8 @@ def load_queries(name: str, split: str = "test") -> dict[str, str]:
     lowered = _OTHER_NAMES.get(name.lower(), name.lower())
     if folder.is_dir() and (folder / "queries.jsonl").is_file():
         judged = read_qrels(folder / "qrels" / f"{split}.tsv")
-        rows = read_jsonl(folder / "queries.jsonl", ("_id", "text"))
-        return {key: row["text"] for row in rows if (key := str(row["_id"])) in judged}
+        texts = read_queries(folder / "queries.jsonl")
+        return {key: text for key, text in texts.items() if key in judged}
     if not folder.is_dir() and lowered in BEIR:
         hub_name = _HUB_NAMES.get(lowered, lowered)
         try:
@@ -117,6 +121,7 @@ def load_queries(name: str, split: str = "test") -> dict[str, str]:
         except InputError:  # older revisions have another layout
             return load_collection(name, split).queries
         judged = read_qrels(hub_files(lowered, f"BeIR/{hub_name}-qrels", "main", (f"{split}.tsv",))[0])
-        texts = {str(row["_id"]): row["text"] for row in parquet_rows(files)}
+        rows = [one for file in files for one in rows_of(file)]
+        texts = {id_field(row, where): document_fields(row, where)[1] for where, row in rows}
         return {key: text for key, text in texts.items() if key in judged}
     return load_collection(name, split).queries

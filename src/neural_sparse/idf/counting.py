@@ -14,7 +14,7 @@ import numba
 import numpy as np
 from tqdm import tqdm
 
-from neural_sparse.errors import InputError
+from neural_sparse.errors import InputError, refuse_one_string
 from neural_sparse.idf.frequencies import DocumentFrequencies
 from neural_sparse.tokens import fingerprint, tokenize, tokenizes_words_apart, vocabulary
 
@@ -162,8 +162,7 @@ def document_frequencies(
 
 
 def text_batches(documents: Iterable[str], size: int = BATCH) -> Iterator[list[str]]:
-    if isinstance(documents, str):
-        raise InputError("documents must be an iterable of texts, not one string")
+    refuse_one_string(documents, "documents")
     iterator = iter(documents)
     while batch := list(islice(iterator, size)):
         yield batch

@@ -14,6 +14,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from neural_sparse.errors import refuse_one_string
 from neural_sparse.search.compiled import compiled
 
 SHINGLE = 8  # characters
@@ -96,6 +97,7 @@ def normalised(texts: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.int
     Returns:
         Code points; offsets int64 [texts + 1]; a hash of each text uint64 [texts].
     """
+    refuse_one_string(texts)
     simple = [text.lower() if text.isascii() else _fold(text) for text in texts]
     lengths = np.fromiter(map(len, simple), np.int64, len(simple))
     codes = np.frombuffer(bytearray("".join(simple).encode("utf-32-le", "surrogatepass")), np.uint32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from neural_sparse.errors import InputError
+from neural_sparse.errors import InputError, refuse_one_string
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.tokens import vocabulary
 
@@ -25,6 +25,7 @@ def average_models(models: Sequence[str | Path]) -> NeuralSparseEncoder:
     """
     if len(models) < 2:
         raise InputError("name at least two models to average")
+    refuse_one_string(models, "models")
     mean = NeuralSparseEncoder(models[0], device="cpu")
     sums = {name: tensor.double() for name, tensor in mean.state_dict().items()}
     for name in models[1:]:

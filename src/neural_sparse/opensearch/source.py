@@ -9,9 +9,9 @@ from typing import Any
 
 import scipy.sparse as sp
 
-from neural_sparse.data.collection import read_corpus
+from neural_sparse.data.corpus_file import corpus_file, read_corpus
+from neural_sparse.data.queries_file import read_queries
 from neural_sparse.errors import InputError
-from neural_sparse.files import read_jsonl
 from neural_sparse.opensearch.guards import check_query_side, server_names
 from neural_sparse.search.encoded import MANIFEST, EncodedCollection
 
@@ -67,7 +67,7 @@ def vector_source(
             )
         from neural_sparse.model.encoder import NeuralSparseEncoder
 
-        doc_ids, texts = read_corpus(corpus / "corpus.jsonl" if corpus.is_dir() else corpus)
+        doc_ids, texts = read_corpus(corpus_file(corpus))
         encoder = NeuralSparseEncoder(model, max_length, idf=idf)
         if not uniform_query_weights:
             check_query_side(encoder)
@@ -81,5 +81,5 @@ def _queries(folder: Path | None) -> tuple[list[str], list[str]]:
     file = folder / "queries.jsonl" if folder is not None else None
     if file is None or not file.is_file():
         return [], []
-    rows = list(read_jsonl(file, required=("_id", "text")))
-    return [str(row["_id"]) for row in rows], [row["text"] for row in rows]
+    queries = read_queries(file)
+    return list(queries), list(queries.values())

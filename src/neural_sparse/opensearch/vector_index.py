@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import scipy.sparse as sp
 
-from neural_sparse.errors import InputError
+from neural_sparse.errors import InputError, refuse_one_string
 from neural_sparse.opensearch.bulk import BulkReport, BulkSettings, Progress, send
 from neural_sparse.opensearch.connection import told
 from neural_sparse.opensearch.features import escaped, query_tokens, vector_objects
@@ -128,6 +128,7 @@ class VectorIndex:
         Raises:
             InputError: see `bulk.send`; ids that are not unique; `resume` of other work.
         """
+        refuse_one_string(doc_ids, "ids")
         if len(doc_ids) != vectors.shape[0] or (texts is not None and len(texts) != len(doc_ids)):
             counts = f"{vectors.shape[0]:,} vectors, {len(doc_ids):,} ids"
             raise InputError(f"as many ids (and texts) as vectors, please: {counts}")

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from neural_sparse.data.collection import Collection, read_qrels
+from neural_sparse.data.collection import Collection
+from neural_sparse.data.corpus_file import read_documents
 from neural_sparse.data.from_documents import MIN_SENTENCE_WORDS, first_sentence
 from neural_sparse.data.python_docs import python_docs
+from neural_sparse.data.qrels_file import read_qrels
+from neural_sparse.data.queries_file import read_queries
 from neural_sparse.data.training_set import TrainingSet
+from neural_sparse.data.words import normalised
 from neural_sparse.errors import InputError
-from neural_sparse.files import read_jsonl
 
 MAX_TRAINING_QUERIES = 50_000
 
@@ -57,7 +60,7 @@ def quickstart_data(folder: str | Path | None, seed: int = 0) -> QuickstartData:
 
 def _from_train_qrels(folder: Path, collection: Collection, train_qrels: Path, seed: int) -> QuickstartData:
     row_of = {doc_id: row for row, doc_id in enumerate(collection.doc_ids)}
-    texts = {str(row["_id"]): row["text"] for row in read_jsonl(folder / "queries.jsonl", ("_id", "text"))}
+    texts = read_queries(folder / "queries.jsonl")
     pairs = [
         (texts[query_id], row_of[doc_id])
         for query_id, grades in read_qrels(train_qrels).items()
@@ -69,12 +72,12 @@ def _from_train_qrels(folder: Path, collection: Collection, train_qrels: Path, s
 
 def _from_documents(folder: Path, collection: Collection, seed: int) -> QuickstartData:
     """Queries made from the documents: training documents lack what became their query."""
-    rows = list(read_jsonl(folder / "corpus.jsonl", ("_id", "text")))
-    with_title = sum(bool((row.get("title") or "").strip()) for row in rows)
+    rows = list(read_documents(folder / "corpus.jsonl"))
+    with_title = sum(bool(title.strip()) for _, title, _ in rows)
     use_titles = with_title > len(rows) / 2
     documents, pairs = [], []
-    for position, row in enumerate(rows):
-        query, body = (row.get("title") or "", row["text"]) if use_titles else first_sentence(row["text"])
+    for position, (_, title, text) in enumerate(rows):
+        query, body = (title, text) if use_titles else first_sentence(text)
         documents.append(body or collection.texts[position])
         if len(query.split()) >= MIN_SENTENCE_WORDS and len(body.split()) >= 2 * MIN_SENTENCE_WORDS:
             pairs.append((query, position))
@@ -89,8 +92,8 @@ def _from_documents(folder: Path, collection: Collection, seed: int) -> Quicksta
 def _data(
     collection: Collection, documents: list[str], pairs: list[tuple[str, int]], seed: int, origin: str
 ) -> QuickstartData:
-    held_out = {query.strip().lower() for query in collection.queries.values()}
-    pairs = [pair for pair in pairs if pair[0].strip().lower() not in held_out]
+    held_out = {normalised(query) for query in collection.queries.values()}
+    pairs = [pair for pair in pairs if normalised(pair[0]) not in held_out]
     if len(pairs) < 32:
         raise InputError(
             f"{collection.name}: only {len(pairs)} training queries could be made; at least 32 are needed"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from neural_sparse.errors import InputError
+from neural_sparse.errors import InputError, refuse_one_string
 from neural_sparse.search.hits import Hits
 from neural_sparse.search.index import SparseIndex, available_cores
 
@@ -81,6 +81,7 @@ class SeismicRetriever:
         return self._doc_ids
 
     def search_texts(self, texts: Sequence[str], k: int) -> Hits:
+        refuse_one_string(texts)
         return self.search(self.encode_queries(texts), k)
 
     def search(self, queries: sp.csr_matrix, k: int) -> Hits:

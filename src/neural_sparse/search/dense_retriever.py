@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from neural_sparse.errors import InputError
+from neural_sparse.errors import InputError, refuse_one_string
 from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.search.hits import Hits
 from neural_sparse.search.topk import ROW_MASK, top_of_rows
@@ -46,6 +46,7 @@ class DenseRetriever:
         self.block = block
 
     def search_texts(self, texts: Sequence[str], k: int) -> Hits:
+        refuse_one_string(texts)
         return self.search(self.encode_queries(texts), k)
 
     def search(self, queries: NDArray[np.float32], k: int) -> Hits:

@@ -9,7 +9,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from neural_sparse.errors import InputError
+from neural_sparse.errors import InputError, refuse_one_string
 from neural_sparse.search.compiled import compiled
 
 
@@ -31,6 +31,7 @@ class DocumentIds(Sequence[str]):
     @classmethod
     def of(cls, ids: Iterable[str]) -> DocumentIds:
         """Raises InputError on an id that is not a str, is empty or occurs twice."""
+        refuse_one_string(ids, "ids")
         result = _encoded(ids)
         result.check_distinct()
         return result
@@ -91,6 +92,7 @@ class DocumentIds(Sequence[str]):
         Raises:
             InputError: an id that is not here.
         """
+        refuse_one_string(ids, "ids")
         wanted = _encoded(ids)
         hashes, order = self._sorted_hashes()
         rows = _find(

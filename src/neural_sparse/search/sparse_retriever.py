@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import scipy.sparse as sp
 
+from neural_sparse.errors import refuse_one_string
 from neural_sparse.search.hits import Hits
 from neural_sparse.search.index import SparseIndex
 from neural_sparse.search.vocabulary import check_vocabulary
@@ -41,4 +42,5 @@ class SparseRetriever:
         return self.index.doc_ids
 
     def search_texts(self, texts: Sequence[str], k: int) -> Hits:
+        refuse_one_string(texts)
         return self.index.search(self.encode_queries(texts), k, threads=self.threads)

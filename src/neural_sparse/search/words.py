@@ -1,4 +1,4 @@
-"""Words of a text, for BM25."""
+"""Words of a text, for BM25: of its composed form (NFC), so that canonically equal texts have equal words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import scipy.sparse as sp
 
-from neural_sparse.errors import InputError
+from neural_sparse.errors import InputError, refuse_one_string
+from neural_sparse.tokens import nfc
 
 # Runs of letters and digits. Single Latin letters are what is left of "it's" and "e.g."; single digits and
 # single letters of other scripts carry meaning. "_" separates, so that identifiers are found by their parts.
@@ -65,11 +66,16 @@ class Words:
 
     def learn(self, texts: Sequence[str]) -> list[list[int]]:
         """Word ids of each text; new words join the vocabulary."""
-        return list(self._tokenizer.streaming_tokenize(texts, update_vocab=True, allow_empty=False))
+        return self._ids(texts, learn=True)
+
+    def _ids(self, texts: Sequence[str], learn: bool) -> list[list[int]]:
+        refuse_one_string(texts)
+        composed = [nfc(text) for text in texts]
+        return list(self._tokenizer.streaming_tokenize(composed, update_vocab=learn, allow_empty=False))
 
     def count(self, texts: Sequence[str]) -> sp.csr_matrix:
         """How often each known word occurs, float32 [texts, vocabulary]."""
-        ids = list(self._tokenizer.streaming_tokenize(texts, update_vocab=False, allow_empty=False))
+        ids = self._ids(texts, learn=False)
         indptr = np.cumsum([0, *map(len, ids)])
         indices = np.array([i for one in ids for i in one], np.int32)
         shape = (len(ids), len(self.vocabulary))

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from neural_sparse.errors import InputError
+from neural_sparse.errors import InputError, refuse_one_string
 from neural_sparse.teachers.cache import MEMORY, TeacherCache
 from neural_sparse.teachers.cross_encoder import CrossEncoderTeacher
 from neural_sparse.teachers.dense import DenseTeacher
@@ -155,6 +155,8 @@ class EnsembleTeacher:
         Raises:
             InputError: no text, a text that is no str, a model that cannot be loaded, a full disk.
         """
+        refuse_one_string(queries, "queries")
+        refuse_one_string(documents, "documents")
         if not len(queries) or not len(documents):
             raise InputError("teachers need at least one query and one document")
         wanted = None if pairs is None else np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
@@ -174,6 +176,8 @@ class EnsembleTeacher:
         Raises:
             InputError: lists of different lengths, or not one list per query.
         """
+        refuse_one_string(queries, "queries")
+        refuse_one_string(documents, "documents")
         lists = [[text] if isinstance(text, str) else list(text) for text in documents]
         flat = [text for texts in lists for text in texts]
         in_batch = all(isinstance(text, str) for text in documents)

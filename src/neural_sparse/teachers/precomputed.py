@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neural_sparse.data.prepared import PreparedSet, is_prepared
 from neural_sparse.errors import InputError
-from neural_sparse.files import read_jsonl
 from neural_sparse.keys import KeyIndex, first_occurrence, text_keys
 from neural_sparse.teachers.cache import TeacherCache
 from neural_sparse.teachers.pairs import PreparedPairs
+from neural_sparse.teachers.score_files import read_scores
 
 logger = logging.getLogger(__name__)
 
@@ -88,20 +86,14 @@ class PrecomputedTeacher:
             rows = queries.find(text_keys(query for query, _, _ in block))
             owners = np.repeat(rows, [len(docs) for _, docs, _ in block])
             found = documents.find(text_keys(doc for _, docs, _ in block for doc in docs))
-            scores = [math.nan if score is None else score for _, _, values in block for score in values]
+            scores = [score for _, _, values in block for score in values]
             yield np.column_stack((owners, found)), np.array(scores, np.float32)
 
-    def _lines(self) -> Iterator[tuple[str, list[str], list[float | None]]]:
-        for number, row in enumerate(read_jsonl(self.path, required=("query", "docs", "scores")), start=1):
-            query, docs, scores = row["query"], row["docs"], row["scores"]
-            if not isinstance(docs, list) or not isinstance(scores, list) or len(docs) != len(scores):
-                raise InputError(f"{self.path}, entry {number}: docs and scores must be lists of one length")
-            if not isinstance(query, str) or not all(isinstance(doc, str) for doc in docs):
-                raise InputError(f"{self.path}, entry {number}: query and docs must be texts")
-            if not all(score is None or _is_number(score) for score in scores):
-                raise InputError(f"{self.path}, entry {number}: scores must be finite numbers or null")
-            yield query, docs, scores
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    def _lines(self) -> Iterator[tuple[str, list[str], list[float]]]:
+        for row in read_scores(self.path):
+            if not row.texts:
+                raise InputError(
+                    f"{self.path}: holds ids, and a teacher is asked by texts; turn it into texts with "
+                    "`neural-sparse teach convert ... --collection FOLDER`"
+                )
+            yield row.query, row.docs, row.scores

@@ -6,9 +6,9 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from neural_sparse.data.collection import read_corpus
+from neural_sparse.data.corpus_file import read_corpus
+from neural_sparse.data.queries_file import read_queries
 from neural_sparse.errors import InputError
-from neural_sparse.files import read_jsonl
 from neural_sparse.teachers.score_files import Scored
 
 logger = logging.getLogger(__name__)
@@ -21,9 +21,9 @@ def collection_texts(folder: str | Path) -> tuple[dict[str, str], dict[str, str]
         InputError: a missing file, a malformed line.
     """
     folder = Path(folder)
-    rows = read_jsonl(folder / "queries.jsonl", ("_id", "text"))
-    queries = {str(row["_id"]): row["text"] for row in rows}
-    return queries, dict(zip(*read_corpus(folder / "corpus.jsonl"), strict=True))
+    return read_queries(folder / "queries.jsonl"), dict(
+        zip(*read_corpus(folder / "corpus.jsonl"), strict=True)
+    )
 
 
 def translated(

@@ -14,15 +14,17 @@ from __future__ import annotations
 
 import gzip
 import json
-import math
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from neural_sparse.data.fields import as_id, as_text
+from neural_sparse.data.row_file import rows_of
+from neural_sparse.data.scores import checked_scores
 from neural_sparse.errors import InputError
-from neural_sparse.files import read_jsonl
+from neural_sparse.lines import decoded
 from neural_sparse.teachers.json_members import members
 
 COLUMNS = {
@@ -53,7 +55,7 @@ def read_scores(path: str | Path) -> Iterator[Scored]:
     Raises:
         InputError: no such file, a pickle, an ending that is none of the above; with the place in the file:
             missing columns (those found are named), lists of different length, a score that is NaN or no
-            number, a document that has two scores for one query.
+            number, a document that has two scores for one query. Pairs whose score is null are left out.
     """
     path = Path(path)
     if not path.is_file():
@@ -64,18 +66,17 @@ def read_scores(path: str | Path) -> Iterator[Scored]:
             f"{path} is a pickle, and reading one runs any program that is in it; if you trust it, turn it into JSON "
             "{query id: {passage id: score}} elsewhere, with json.dump"
         )
-    if name.endswith(".parquet"):
-        return _joined(_rows(_parquet_rows(path), path, "row"))
-    if name.endswith(".jsonl"):
-        return _joined(_rows(read_jsonl(path), path, "entry"))
+    if name.endswith((".parquet", ".jsonl")):
+        return _joined(_rows(path), path)
     if name.endswith((".json", ".json.gz")):
         return _nested(path)
     raise InputError(f"{path}: expected .jsonl, .parquet, .json or .json.gz")
 
 
-def _rows(rows: Iterable[Mapping[str, Any]], path: Path, word: str) -> Iterator[Scored]:
-    for number, row in enumerate(rows, start=1):
-        where = f"{path}, {word} {number}"
+def _rows(path: Path) -> Iterator[Scored]:
+    for where, row in rows_of(path):
+        if not isinstance(row, Mapping):
+            raise InputError(f"{where}: expected a JSON object, found {type(row).__name__}")
         found = {
             role: row[next(name for name in names if name in row)]
             for role, names in COLUMNS.items()
@@ -94,19 +95,13 @@ def _rows(rows: Iterable[Mapping[str, Any]], path: Path, word: str) -> Iterator[
         yield _checked(query, docs, scores, texts, where)
 
 
-def _checked(query: Any, docs: Any, scores: Any, texts: bool, where: str) -> Scored:
-    if not isinstance(docs, list) or not isinstance(scores, list) or len(docs) != len(scores):
-        raise InputError(f"{where}: documents and scores must be lists of one length")
-    kinds = (str,) if texts else (str, int)
-    if not all(isinstance(value, kinds) and not isinstance(value, bool) for value in (query, *docs)):
-        raise InputError(f"{where}: query and documents must be {'texts' if texts else 'ids'}")
-    for score in scores:
-        if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
-            raise InputError(f"{where}: the score {score!r} is not a finite number")
-    return Scored(str(query), [str(doc) for doc in docs], [float(score) for score in scores], texts)
+def _checked(query: Any, docs: Any, scores: Any, texts: bool, where: object) -> Scored:
+    name, names, values = checked_scores(query, docs, scores, where, as_text if texts else as_id)
+    known = [(doc, score) for doc, score in zip(names, values, strict=True) if score is not None]
+    return Scored(name, [doc for doc, _ in known], [score for _, score in known], texts)
 
 
-def _joined(rows: Iterator[Scored]) -> Iterator[Scored]:
+def _joined(rows: Iterator[Scored], path: Path) -> Iterator[Scored]:
     """Neighbours of the same query as one."""
     open_: Scored | None = None
     for row in rows:
@@ -115,42 +110,28 @@ def _joined(rows: Iterator[Scored]) -> Iterator[Scored]:
             open_.scores.extend(row.scores)
             continue
         if open_ is not None:
-            yield _without_repeats(open_)
+            yield _without_repeats(open_, path)
         open_ = row
     if open_ is not None:
-        yield _without_repeats(open_)
+        yield _without_repeats(open_, path)
 
 
-def _without_repeats(row: Scored) -> Scored:
+def _without_repeats(row: Scored, path: Path) -> Scored:
     unique: dict[str, float] = {}
     for doc, score in zip(row.docs, row.scores, strict=True):
         if unique.setdefault(doc, score) != score:
             raise InputError(
-                f"query {row.query!r:.80} has two scores for document {doc!r:.80}: {unique[doc]} and {score}"
+                f"{path}: query {row.query!r:.80} has two scores for document {doc!r:.80}: {unique[doc]} and {score}"
             )
     return Scored(row.query, list(unique), list(unique.values()), row.texts)
-
-
-def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(1024):
-                yield from batch.to_pylist()
-    except (pa.ArrowInvalid, OSError) as error:
-        if getattr(error, "errno", None):  # Arrow's own have none
-            raise
-        raise InputError(f"{path}: not a Parquet file ({error})") from error
 
 
 def _nested(path: Path) -> Iterator[Scored]:
     """{query id: {passage id: score}}, of which only one query is held at a time."""
     with (
-        gzip.open(path, "rt", encoding="utf-8")
+        gzip.open(path, "rt", encoding="utf-8-sig")
         if path.suffix == ".gz"
-        else path.open(encoding="utf-8") as file
+        else path.open(encoding="utf-8-sig") as file
     ):
         try:
             for query, scores in members(file):
@@ -159,7 +140,10 @@ def _nested(path: Path) -> Iterator[Scored]:
                         f"{path}: expected {{query id: {{passage id: score}}}}, found {scores!r:.80}"
                     )
                 yield _checked(query, list(scores), list(scores.values()), False, f"{path}, query {query}")
-        except (json.JSONDecodeError, UnicodeDecodeError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+        except UnicodeDecodeError as error:
+            decoded(error.object, path, path)  # says how to convert it
+            raise
+        except (json.JSONDecodeError, RecursionError, gzip.BadGzipFile, zlib.error, EOFError) as error:
             raise InputError(
                 f"{path}: not valid JSON {{query id: {{passage id: score}}}} ({error})"
             ) from error

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from neural_sparse.errors import InputError
+from neural_sparse.errors import InputError, refuse_one_string
 from neural_sparse.losses.idf_aware import IDFAwareLoss
 from neural_sparse.model.precision import native_bf16
 from neural_sparse.teachers.ensemble import EnsembleTeacher
@@ -30,8 +30,8 @@ def train_step(
     In bfloat16 on a GPU that multiplies it, in float32 elsewhere.
 
     Args:
-        batch: "queries", B texts, and "documents", B lists of as many texts each, the relevant one first
-            (or B texts: one each). Every query is scored against every document of the batch.
+        batch: "queries", B texts, and "documents", B lists of as many texts each, the relevant one first.
+            Every query is scored against every document of the batch.
         model: a NeuralSparseEncoder, compiled or not.
         loss_fn: its `step` is advanced.
         scaler: a torch GradScaler, or None.
@@ -44,8 +44,12 @@ def train_step(
     Raises:
         InputError: lists of unequal length, or a loss that is not finite (nothing is updated then).
     """
+    for what in ("queries", "documents"):
+        refuse_one_string(batch[what], what)
     queries = list(batch["queries"])
-    groups = [[group] if isinstance(group, str) else list(group) for group in batch["documents"]]
+    for group in batch["documents"]:
+        refuse_one_string(group, "the documents of each query")
+    groups = [list(group) for group in batch["documents"]]
     if len(groups) != len(queries) or len({len(group) for group in groups}) != 1 or not groups[0]:
         raise InputError(
             "a batch needs one list of documents per query, all of one length, the relevant one first"

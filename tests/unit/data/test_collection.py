@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from neural_sparse.data.collection import Collection, read_qrels, write_qrels
+from neural_sparse.data.collection import Collection
+from neural_sparse.data.qrels_file import read_qrels, write_qrels
 from neural_sparse.errors import InputError
 
 
@@ -92,7 +93,7 @@ def test_a_lacking_split_names_those_there_are(tmp_path: Path) -> None:
         ([{"_id": "d1"}], QUERIES, "q1\td1\t1\n", r"corpus\.jsonl, line 1: lacks 'text'"),
         (CORPUS, QUERIES, "q1\td1\n", r"test\.tsv, line 1"),
         (CORPUS, QUERIES, "q1\tother\t1\n", "no judgement names"),
-        (CORPUS, QUERIES, HEADER, "no judgement names"),
+        (CORPUS, QUERIES, HEADER, r"test\.tsv: holds no judgement"),
     ],
 )
 def test_bad_input_is_named(tmp_path: Path, corpus: list, queries: list, qrels: str, message: str) -> None:
@@ -118,5 +119,5 @@ def test_from_dicts() -> None:
     assert (made.queries, made.qrels) == ({"q1": "first"}, {"q1": {"d1": 1}})
     with pytest.raises(InputError, match="corpus is empty"):
         Collection.of({}, {"q": "x"}, {"q": {"d": 1}})
-    with pytest.raises(InputError, match="'d1' lacks 'text'"):
+    with pytest.raises(InputError, match="'d1': lacks 'text'"):
         Collection.of({"d1": {"title": "T"}}, {"q": "x"}, {"q": {"d1": 1}})

@@ -78,11 +78,14 @@ def test_named_columns() -> None:
         ({"query": "q", "foo": 1}, {}, "no column for a relevant document; found: query, foo"),
         ({"query": "q", "pos": "d"}, {"query": "frage"}, "no column for a query; found: query, pos"),
         ({"query": "q", "pos": "d"}, {"negative": "falsch"}, "no column 'falsch'; found: query, pos"),
-        ({"query": "q", "pos": 3}, {}, "f:3, pos: expected a text or a list of texts, found 3"),
-        ({"query": None, "pos": "d"}, {}, "f:3, query: expected a text"),
-        ({"query": "q", "docs": ["a"], "scores": [1, 2]}, {}, "scores as many numbers"),
+        ({"query": "q", "pos": 3}, {}, "f:3: pos must be a text, found a number: 3"),
+        ({"query": ["a", "b"], "pos": "d"}, {}, "f:3, query: expected one text, found 2"),
+        ({"query": "q", "docs": ["a"], "scores": [1, 2]}, {}, "must be lists of one length"),
+        ({"query": "q", "docs": ["a", "a"], "scores": [1, 2]}, {}, "'a' has two scores, 1.0 and 2.0"),
+        ({"query": "q", "pos": "d", "label": {}}, {}, "f:3: label must be a number"),
+        ({"query": "q", "pos": "d", "score": math.nan}, {}, "f:3: score must be a number"),
+        ({"query": "q", "pos": ["a", "b"], "label": [1]}, {}, "1 labels for 2 texts of pos"),
         ({"query": "q", "docs": ["a"], "scores": [math.nan]}, {}, "finite numbers or null, found nan"),
-        ({"query": "q", "docs": ["a"], "scores": [None]}, {}, "no document has a score"),
         (["q"], {}, "a list must hold a query"),
         (3, {}, "expected .* found int"),
         ({"set": "text"}, {}, "a set must be a list of texts"),
@@ -91,3 +94,42 @@ def test_named_columns() -> None:
 def test_refuses(row: Any, fields: dict[str, str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         examples_of(row, fields, "f:3")
+
+
+@pytest.mark.parametrize(
+    ("row", "documents"),
+    [
+        ({"sentence1": "q", "sentence2": "d", "label": 1}, [("d",)]),
+        ({"sentence1": "q", "sentence2": "d", "label": 0}, []),
+        ({"query": "q", "document": "d", "score": "0.0"}, []),
+        ({"query": "q", "document": "d", "score": -1}, []),
+        ({"query": "q", "document": "d", "score": 0.5}, [("d",)]),
+        ({"query": "q", "document": "d", "is_relevant": False}, []),
+        ({"query": "q", "document": "d", "label": "contradiction"}, []),
+        ({"query": "q", "document": "d", "label": "politics"}, [("d",)]),
+        ({"query": "q", "document": "d", "label": None}, [("d",)]),
+        ({"query": "q", "pos": ["a", "b"], "negs": ["n"], "label": [1, 0]}, [("a", "n", "b")]),
+        (["q", "d", "0"], []),
+        (["q", "d", 1], [("d",)]),
+        (["q", "d", "n", "1.0"], [("d", "n")]),
+        ({"query": "q", "docs": ["a", "b", "c"], "labels": [0, 1, 1]}, [("b", "a"), ("c", "a")]),
+        ({"query": "q", "docs": ["a", "b"], "scores": [0, 0]}, []),
+        ({"query": "q", "docs": ["a", "b", "c"], "scores": [1, 1, 0]}, [("a", "c"), ("b", "c")]),
+        ({"query": "q", "docs": ["a", "b"], "scores": [-3.5, -1.0]}, [("b", "a")]),
+        ({"query": "q", "docs": ["a"], "scores": [None]}, []),
+    ],
+)
+def test_what_a_label_or_score_denies_is_no_positive(row: Any, documents: list[tuple[str, ...]]) -> None:
+    assert [example.documents for example in examples_of(row, {}, "here")] == documents
+
+
+def test_an_unusual_column_of_labels() -> None:
+    row = {"query": "q", "document": "d", "richtig": 0}
+    assert examples_of(row, {"label": "richtig"}, "here") == []
+
+
+@pytest.mark.parametrize("row", [{"query": None, "pos": "d"}, {"query": "q", "pos": None}, [None, "d"]])
+def test_null_is_an_empty_text(row: Any) -> None:
+    ((query, documents, _),) = examples_of(row, {}, "here")
+    assert "" in (query, documents[0])
+    assert "None" not in (query, *documents)

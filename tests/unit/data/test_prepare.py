@@ -185,7 +185,7 @@ class TestLayouts:
         [
             (["a.csv", "b.bin"], r"no training data found \(there is a.csv, b.bin\); expected corpus"),
             ([], r"there is nothing"),
-            (["corpus.jsonl"], r"corpus.jsonl, line 1: no column for the text; found: none"),
+            (["corpus.jsonl"], r"corpus.jsonl, line 1: lacks 'text'"),
         ],
     )
     def test_a_folder_of_something_else(self, tmp_path: Path, names: list[str], message: str) -> None:

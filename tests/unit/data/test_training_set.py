@@ -103,9 +103,9 @@ def test_what_is_mined_from_a_mixture_is_one(tmp_path: Path, prepared: Path) -> 
     ("weights", "message"),
     [
         ((1, 2), r"source 'a' has the weights 1 and 2"),
-        ((0, 0), r"example 1: the weight of a source must be a number above 0, not 0"),
-        (("much", 1), "example 1: the weight of a source .* not 'much'"),
-        ((float("inf"), 1), "example 1: the weight of a source .* not inf"),
+        ((0, 0), r"line 1: the weight of a source must be a number above 0, not 0"),
+        (("much", 1), "line 1: the weight of a source .* not 'much'"),
+        ((float("inf"), 1), "line 1: the weight of a source .* not inf"),
     ],
 )
 def test_weights_that_cannot_be(tmp_path: Path, weights: tuple[Any, Any], message: str) -> None:

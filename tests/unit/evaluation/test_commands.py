@@ -111,7 +111,7 @@ def test_leaked_test_queries_are_said(folder: Path) -> None:
         (evaluate, ["--run", "r", "-c", "animals", "-c", "colours"], "one collection"),
         (compare, ["one"], "at least two"),
         (compare, ["animals", "colours"], "holds no evaluation"),
-        (compare, ["none.trec", "other.trec"], "no such run file"),
+        (compare, ["none.trec", "other.trec"], "no such file"),
     ],
 )
 def test_bad_input_is_named(

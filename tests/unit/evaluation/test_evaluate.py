@@ -145,4 +145,22 @@ def test_equal_ids_by_chance_are_kept() -> None:
     )
     assert not queries_are_documents(made)
     assert evaluate_external_run({"1": {"1": 1.0}}, made).means["RR@10"] == 1.0
-    assert evaluate_external_run({"1": {"1": 1.0}}, made, ignore_identical_ids=True).means["RR@10"] == 0.0
+    # Not even where it is asked for: it is judged relevant.
+    assert evaluate_external_run({"1": {"1": 1.0}}, made, ignore_identical_ids=True).means["RR@10"] == 1.0
+
+
+def test_judged_documents_stay_and_how_many_others_go_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    """Query i answered by document i, which holds its words (beir 169): no heuristic goes against the judgements."""
+    texts = {"1": "cats are good pets", "2": "dogs bark at night"}
+    made = Collection.of(
+        texts, {"1": "cats pets", "2": "dogs bark"}, {"1": {"1": 1}, "2": {"2": 1}}, name="items"
+    )
+    assert not queries_are_documents(made)
+    assert evaluate_retriever(overlap(made), made, k=2).means["nDCG@10"] == 1.0
+    mixed = Collection.of(
+        texts, {"1": "cats pets", "2": "dogs bark"}, {"1": {"1": 1}, "2": {"1": 1}}, name="mixed"
+    )
+    with caplog.at_level("INFO", logger="neural_sparse"):
+        run = {"1": {"1": 1.0}, "2": {"2": 2.0, "1": 1.0}}
+        assert evaluate_external_run(run, mixed).means["RR@10"] == 1.0
+    assert "mixed: left out 1 retrieved documents that are the query itself" in caplog.text

@@ -49,5 +49,5 @@ def test_ids_the_format_cannot_hold(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="white space"):
             write_run(tmp_path / "r", {"q": {bad: 1.0}})
     assert not (tmp_path / "r").exists()
-    with pytest.raises(InputError, match="no such run file"):
+    with pytest.raises(InputError, match="no such file"):
         read_run(tmp_path / "r")

@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse as sp
 
 from neural_sparse.data.collection import Collection
-from neural_sparse.files import read_jsonl
+from neural_sparse.lines import read_jsonl
 from neural_sparse.search import SparseIndex
 
 

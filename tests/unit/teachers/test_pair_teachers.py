@@ -82,14 +82,14 @@ def test_a_file_of_scores(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"query": "q0", "docs": ["d0"]}, "line 2.*lacks 'scores'"),
-        ({"query": "q0", "docs": ["d0"], "scores": [1, 2]}, "entry 2.*one length"),
-        ({"query": "q0", "docs": "d0", "scores": [1]}, "entry 2.*lists"),
-        ({"query": 3, "docs": ["d0"], "scores": [1]}, "entry 2.*texts"),
-        ({"query": "q0", "docs": [7], "scores": [1]}, "entry 2.*texts"),
-        ({"query": "q0", "docs": ["d0"], "scores": ["high"]}, "entry 2.*numbers"),
-        ({"query": "q0", "docs": ["d0"], "scores": [float("nan")]}, "entry 2.*numbers"),
-        ({"query": "q0", "docs": ["d0"], "scores": [True]}, "entry 2.*numbers"),
+        ({"query": "q0", "docs": ["d0"]}, "line 2: needs query, docs and scores"),
+        ({"query": "q0", "docs": ["d0"], "scores": [1, 2]}, "line 2: .*one length"),
+        ({"query": "q0", "docs": "d0", "scores": [1]}, "line 2: .*lists of one length"),
+        ({"query": 3, "docs": ["d0"], "scores": [1]}, "line 2: .* must be a text"),
+        ({"query": "q0", "docs": [7], "scores": [1]}, "line 2: .* must be a text"),
+        ({"query": "q0", "docs": ["d0"], "scores": ["high"]}, "line 2: scores must be finite numbers"),
+        ({"query": "q0", "docs": ["d0"], "scores": [float("nan")]}, "line 2: scores must be finite numbers"),
+        ({"query": "q0", "docs": ["d0"], "scores": [True]}, "line 2: scores must be finite numbers"),
     ],
 )
 def test_a_malformed_file(tmp_path: Path, row: object, message: str) -> None:

@@ -80,18 +80,17 @@ GOOD = {"query_id": "1", "passage_ids": ["a", "b"], "scores": [1, 2]}
     [
         (
             {"qid": "1", "text": "a", "score": 1},
-            r"entry 2: needs query, docs and scores, .* found the columns qid, text",
+            r"line 2: needs query, docs and scores, .* found the columns qid, text",
         ),
-        ({**GOOD, "scores": [1, float("nan")]}, r"entry 2: the score nan is not a finite number"),
-        ({**GOOD, "scores": [1, float("inf")]}, "the score inf"),
-        ({**GOOD, "scores": [1, None]}, "the score None"),
-        ({**GOOD, "scores": [1, "2"]}, "the score '2'"),
-        ({**GOOD, "scores": [1, True]}, "the score True"),
+        ({**GOOD, "scores": [1, float("nan")]}, r"line 2: scores must be finite numbers or null, found nan"),
+        ({**GOOD, "scores": [1, float("inf")]}, "found inf"),
+        ({**GOOD, "scores": [1, "2"]}, "found '2'"),
+        ({**GOOD, "scores": [1, True]}, "found True"),
         ({**GOOD, "scores": [1]}, "lists of one length"),
         ({**GOOD, "scores": 1}, "lists of one length"),
-        ({**GOOD, "passage_ids": ["a", None]}, "must be ids"),
-        ({"query": 3, "docs": ["a"], "scores": [1]}, "must be texts"),
-        ({**GOOD, "passage_ids": ["a", "a"]}, r"query '1' has two scores for document 'a': 1.0 and 2.0"),
+        ({**GOOD, "passage_ids": ["a", None]}, "a document must be a text or a whole number, found null"),
+        ({"query": 3, "docs": ["a"], "scores": [1]}, "the query must be a text, found a number"),
+        ({**GOOD, "passage_ids": ["a", "a"]}, r"line 2: document 'a' has two scores, 1.0 and 2.0"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, row: dict[str, Any], message: str) -> None:
@@ -99,6 +98,19 @@ def test_what_is_wrong_is_named(tmp_path: Path, row: dict[str, Any], message: st
     file.write_text(json.dumps({**GOOD, "query_id": "0"}) + "\n" + json.dumps(row))
     with pytest.raises(InputError, match=message):
         read(file)
+
+
+def test_a_score_that_is_null_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "scores.jsonl").write_text(json.dumps({**GOOD, "scores": [1, None]}))
+    assert read(tmp_path / "scores.jsonl") == [Scored("1", ["a"], [1.0], False)]
+
+
+def test_neighbours_that_contradict_each_other(tmp_path: Path) -> None:
+    (tmp_path / "scores.jsonl").write_text(json.dumps(GOOD) + "\n" + json.dumps({**GOOD, "scores": [2, 2]}))
+    with pytest.raises(
+        InputError, match=r"scores.jsonl: query '1' has two scores for document 'a': 1.0 and 2.0"
+    ):
+        read(tmp_path / "scores.jsonl")
 
 
 def test_equal_repeats_count_once(tmp_path: Path) -> None:
@@ -117,9 +129,9 @@ def test_equal_repeats_count_once(tmp_path: Path) -> None:
         ("scores.json", b'{"a": 3}', "found 3"),
         ("scores.json", b'{"a": {"b": 1}, }', "not valid JSON"),
         ("scores.json", b'{"a": {"b": 1}', "not valid JSON"),
-        ("scores.json", b'{"a": {"b": NaN}}', "query a: the score nan"),
+        ("scores.json", b'{"a": {"b": NaN}}', "query a: scores must be finite numbers or null, found nan"),
         ("scores.json.gz", b'{"a": {}}', "not valid JSON"),
-        ("scores.parquet", b"PAR1", "not a Parquet file"),
+        ("scores.parquet", b"PAR1", "scores.parquet: cut short or damaged"),
     ],
 )
 def test_files_of_another_kind(tmp_path: Path, name: str, content: bytes, message: str) -> None:

@@ -18,7 +18,8 @@ from safetensors import SafetensorError
 from tiny_models import TEXTS
 
 from neural_sparse.config import Recipe, TeacherConfig
-from neural_sparse.data.collection import write_qrels, write_queries
+from neural_sparse.data.collection import write_queries
+from neural_sparse.data.qrels_file import write_qrels
 from neural_sparse.data.training_set import TrainingSet
 from neural_sparse.doctor import examine
 from neural_sparse.errors import InputError

@@ -80,7 +80,7 @@ def test_without_teacher_and_with_scheduler(model: NeuralSparseEncoder, texts: l
     loss_fn.lambda_flops = 0.0
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
-    batch = {"queries": BATCH["queries"], "documents": ["return a new list", "open a file"]}
+    batch = {"queries": BATCH["queries"], "documents": [["return a new list"], ["open a file"]]}
     first = train_step(batch, model, loss_fn, optimizer, scheduler=scheduler)["ranking"]
     assert scheduler.get_last_lr() == [5e-4]
     for _ in range(8):
