@@ -95,7 +95,7 @@ def test_the_advice_is_a_valid_override(name: str, advice: list[str]) -> None:
 def test_no_shipped_recipe_runs_code_of_others() -> None:
     assert not any(read_recipe(name, ["train=x"]).trust_remote_code for name in shipped_recipes())
     assert read_recipe("pretrain", [f"trust_remote_code={GTE}"]).trust_remote_code == (GTE,)
-    with pytest.raises(InputError, match="no teacher of this recipe"):
+    with pytest.raises(InputError, match="is no model that is used here; there is Alibaba-NLP"):
         read_recipe("pretrain", ["trust_remote_code=Alibaba-NLP/gte-large-en-v15"])
 
 
