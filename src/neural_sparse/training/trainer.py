@@ -157,7 +157,7 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> Any:
         if self.batches is None:
-            made = map(_pinned, epoch_iterator) if device.type == "cuda" else epoch_iterator
+            made = _pinned(epoch_iterator, device) if device.type == "cuda" else epoch_iterator
             self._first_step = self.state.global_step
             self.batches = Prefetch(made, max(2, num_batches), self._batches_until(self._readable))
         return super().get_batch_samples(self.batches, num_batches, device)
@@ -286,8 +286,10 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
             write_text(folder / COMPLETE, "")
 
 
-def _pinned(batch: dict[str, Any]) -> dict[str, Any]:
-    return map_tensors(batch, Tensor.pin_memory)
+def _pinned(batches: Iterator[dict[str, Any]], device: torch.device) -> Iterator[dict[str, Any]]:
+    with torch.cuda.device(device):  # a thread of its own would open the first GPU, whichever rank this is
+        for batch in batches:
+            yield map_tensors(batch, Tensor.pin_memory)
 
 
 def checkpoints(output: str | Path) -> list[Path]:
