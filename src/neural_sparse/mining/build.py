@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-import numpy as np
-
 from neural_sparse.data.training_set import TrainingSet
 from neural_sparse.errors import InputError
 from neural_sparse.mining.sources import (
@@ -90,7 +88,6 @@ class Sources:
         teacher = cast(BiEncoderTeacher, self.teachers.named("dense" if kind == "dense" else "sparse", name))
         prepared = teacher.prepare(self.data.queries, self.data.documents, None, self.cache)
         identity = {"query": teacher.identity("query"), "document": teacher.identity("document")}
-        documents = prepared.document_vectors()
-        if isinstance(documents, np.ndarray):
-            return DenseSource(name, identity, prepared.query_vectors, documents)  # type: ignore[arg-type]
-        return SparseSource(name, identity, prepared.query_vectors, documents)  # type: ignore[arg-type]
+        if (dense := prepared.dense_documents()) is not None:
+            return DenseSource(name, identity, prepared.query_vectors, dense)  # type: ignore[arg-type]
+        return SparseSource(name, identity, prepared.query_vectors, prepared.document_vectors())  # type: ignore[arg-type]

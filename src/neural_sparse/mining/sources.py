@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from neural_sparse.search import BM25Index, DenseRetriever, SparseIndex
 from neural_sparse.search.compiled import compiled
+from neural_sparse.search.dense_retriever import Vectors
 from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.teachers.cache import TeacherCache
 from neural_sparse.teachers.cross_encoder import CrossEncoderTeacher
@@ -51,7 +52,7 @@ class DenseSource:
 
     Args:
         queries: float32 [rows, dimensions] of query rows.
-        documents: float32 [documents, dimensions].
+        documents: [documents, dimensions], an array or a view that is read block by block.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class DenseSource:
         name: str,
         identity: dict[str, Any],
         queries: Callable[[Rows], NDArray[np.float32]],
-        documents: NDArray[np.float32],
+        documents: Vectors,
     ) -> None:
         self.name, self.identity = name, identity
         self._queries = queries
@@ -74,8 +75,10 @@ class DenseSource:
         for first in range(0, len(queries), step):
             rows = documents[first : first + step]
             mine = self._queries(queries[first : first + step])
+            used, place = np.unique(np.maximum(rows, 0), return_inverse=True)
+            theirs = np.asarray(vectors[used], np.float32)[place.reshape(rows.shape)]
             # Not einsum: the sum of a pair must not depend on the pairs beside it.
-            scores[first : first + step] = (vectors[rows] * mine[:, None]).sum(2, dtype=np.float32)
+            scores[first : first + step] = (theirs * mine[:, None]).sum(2, dtype=np.float32)
         return np.where(documents < 0, np.float32(np.nan), scores)
 
 

@@ -14,6 +14,7 @@ from neural_sparse.planning.hardware import Hardware
 from neural_sparse.planning.rates import Rates
 from neural_sparse.planning.shapes import ModelShape, shape_of
 from neural_sparse.planning.workload import Workload
+from neural_sparse.search.dense_retriever import BLOCK
 
 ARITHMETIC, TOKENIZING, ONE_PROCESS = "arithmetic", "tokenizing", "one process"
 BATCHES = "batch overhead"
@@ -156,7 +157,7 @@ class Planner:
             elif kind == "dense":
                 width = shape_of(name).hidden
                 seconds += queries * documents * width * rates.mining_dense.value
-                memory += 4 * documents * width
+                memory += 8 * min(documents, BLOCK) * width  # as stored, widened, and its copies in between
             else:  # sparse or student: an index, and the rows it was made of
                 terms = work.terms if kind == "student" else work.teacher_terms
                 seconds += queries * documents * rates.mining_sparse.value

@@ -205,20 +205,22 @@ def teacher_evaluations(
     for teacher, config in zip(prepared.teachers, configs, strict=True):
         if config.kind not in ("dense", "sparse") or not isinstance(teacher, PreparedVectors):
             continue
-        queries, documents = teacher.query_vectors()[len(work.training) :], teacher.document_vectors()
+        queries, dense = teacher.query_vectors()[len(work.training) :], teacher.dense_documents()
         name = f"{config.kind} teacher"
-        if isinstance(documents, sp.csr_matrix):
-            encoder = _CachedVectors(texts, queries)
+        if dense is None:
+            encoder, documents = _CachedVectors(texts, queries), teacher.document_vectors()
             results.append(
                 evaluate_encoder(
-                    encoder, work.collection, name=name, doc_vectors=documents, latency_queries=0
+                    encoder,
+                    work.collection,
+                    name=name,
+                    doc_vectors=documents,  # type: ignore[arg-type]
+                    latency_queries=0,
                 )
             )
         else:
             encoder = _CachedVectors(texts, np.asarray(queries, np.float32))
-            retriever = DenseRetriever(
-                np.asarray(documents, np.float32), work.collection.doc_ids, encoder.encode_queries
-            )
+            retriever = DenseRetriever(dense, work.collection.doc_ids, encoder.encode_queries)
             results.append(
                 evaluate_retriever(retriever, work.collection, SEARCH_DEPTH, name=name, latency_queries=0)
             )

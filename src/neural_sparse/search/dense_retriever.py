@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,17 +13,37 @@ from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.search.hits import Hits
 from neural_sparse.search.topk import ROW_MASK, top_of_rows
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 MARGIN = 64
+BLOCK = 65_536  # documents per matrix product
+_SCORES = 1 << 24  # of a matrix product: 64 MB
+_SUMMED = 1 << 23  # products summed anew at a time: 64 MB
+
+
+class Vectors(Protocol):
+    """Dense vectors [rows, dimensions] that are read when asked for: an array, or a view of files."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> NDArray[Any]:
+        """Rows by a slice or their numbers, [rows, dimensions], of any float type."""
+        ...
 
 
 class DenseRetriever:
-    """Dot products with all documents, block by block.
+    """Dot products with all documents, block by block, so that memory does not grow with their number.
 
     The matrix product finds k + 64 candidates; their scores are then summed anew in float64, because a
     product of matrices may give equal documents scores that differ in the last bit, by their place in it.
+    The product is computed in float32 on a GPU where there is one.
 
     Args:
-        vectors: float32 [documents, dimensions].
+        vectors: [documents, dimensions] of any float type: an array, or a view that reads a block at a time.
         doc_ids: One id per row.
         encode_queries: texts -> float32 [texts, dimensions]; without it only vectors are searched for.
         block: Documents per matrix product.
@@ -33,17 +54,20 @@ class DenseRetriever:
 
     def __init__(
         self,
-        vectors: NDArray[np.float32],
+        vectors: Vectors,
         doc_ids: Sequence[str],
         encode_queries: Callable[[Sequence[str]], NDArray[np.float32]] | None = None,
-        block: int = 65536,
+        block: int = BLOCK,
     ) -> None:
-        self.vectors = np.ascontiguousarray(_checked(vectors, "document vectors"))
+        self.vectors = vectors
+        self.block = block
+        _check_shape(vectors, "document vectors")
+        for start in range(0, len(vectors), block):
+            _check_finite(self._read(slice(start, start + block)), "document vectors")
         self.doc_ids: Sequence[str] = doc_ids if isinstance(doc_ids, DocumentIds) else DocumentIds.of(doc_ids)
         if len(self.doc_ids) != len(self.vectors):
             raise InputError(f"{len(self.doc_ids):,} document ids for {len(self.vectors):,} document vectors")
         self.encode_queries = encode_queries or _no_texts
-        self.block = block
 
     def search_texts(self, texts: Sequence[str], k: int) -> Hits:
         refuse_one_string(texts)
@@ -53,29 +77,39 @@ class DenseRetriever:
         """The k best documents of each row of `queries` [queries, dimensions]; every document is a hit."""
         if k < 1:
             raise InputError(f"k must be at least 1, got {k}")
-        queries = _checked(queries, "queries")
+        queries = np.asarray(queries, np.float32)
+        _check_shape(queries, "queries")
+        _check_finite(queries, "queries")
         if queries.shape[1] != self.vectors.shape[1]:
             raise InputError(
                 f"the queries have {queries.shape[1]} dimensions and the documents {self.vectors.shape[1]}"
             )
-        shape = len(queries), k
-        hits = Hits(np.full(shape, -1, np.int32), np.zeros(shape, np.float32), self.doc_ids)
+        hits = Hits(np.full((len(queries), k), -1, np.int32), np.zeros((len(queries), k), np.float32))
         depth = min(k + MARGIN, len(self.vectors))
-        # As many queries at a time as keep a block of scores at 64 MB.
-        step = max(1, (1 << 24) // max(1, min(self.block, len(self.vectors))))
+        candidates = np.sort(self._candidates(queries, depth), axis=1)
+        step = max(1, _SUMMED // max(1, depth * queries.shape[1]))
         for first in range(0, len(queries), step):
-            candidates = self._candidates(queries[first : first + step], depth)
-            for query, rows in enumerate(candidates, start=first):
-                self._rank(queries[query], np.sort(rows), k, hits.docs[query], hits.scores[query])
+            here = slice(first, first + step)
+            self._rank(queries[here], candidates[here], k, hits.docs[here], hits.scores[here])
         return hits
 
+    def _read(self, rows: Any) -> NDArray[np.float32]:
+        return np.asarray(self.vectors[rows], np.float32)
+
     def _candidates(self, queries: NDArray[np.float32], depth: int) -> NDArray[np.int32]:
-        """Rows of the `depth` best documents by matrix product, int32 [queries, depth]."""
+        """Rows of the `depth` best documents by matrix product, int32 [queries, depth].
+
+        Each block of documents is read once, whatever the number of queries.
+        """
+        top = _top_on_gpu if _gpu() else _top_on_cpu
         best = np.empty((len(queries), 0), np.int64)
+        step = max(1, _SCORES // max(1, min(self.block, len(self.vectors))))
         for base in range(0, len(self.vectors), self.block):
-            block = queries @ self.vectors[base : base + self.block].T
-            of_block = np.empty((len(queries), min(depth, block.shape[1])), np.int64)
-            top_of_rows(block, base, of_block.shape[1], of_block)
+            block = self._read(slice(base, base + self.block))
+            of_block = np.empty((len(queries), min(depth, len(block))), np.int64)
+            for first in range(0, len(queries), step):
+                here = slice(first, first + step)
+                top(queries[here], block, base, of_block[here])
             best = np.hstack([best, of_block])
             if best.shape[1] > depth:
                 best = np.partition(best, best.shape[1] - depth, axis=1)[:, -depth:]
@@ -83,24 +117,65 @@ class DenseRetriever:
 
     def _rank(
         self,
-        query: NDArray[np.float32],
+        queries: NDArray[np.float32],
         rows: NDArray[np.int32],
         k: int,
         docs: NDArray[np.int32],
         scores: NDArray[np.float32],
     ) -> None:
-        exact = (self.vectors[rows].astype(np.float64) * query.astype(np.float64)).sum(1).astype(np.float32)
-        order = np.argsort(-exact, kind="stable")[:k]
-        docs[: len(order)], scores[: len(order)] = rows[order], exact[order]
+        """Write the k best of the ascending `rows` [queries, depth] to docs and scores [queries, k]."""
+        used, place = np.unique(rows, return_inverse=True)
+        vectors = self._read(used).astype(np.float64)
+        for query, places in enumerate(place.reshape(rows.shape)):
+            exact = (vectors[places] * queries[query].astype(np.float64)).sum(1).astype(np.float32)
+            order = np.argsort(-exact, kind="stable")[:k]
+            docs[query, : len(order)], scores[query, : len(order)] = rows[query, order], exact[order]
 
 
-def _checked(vectors: NDArray[np.float32], what: str) -> NDArray[np.float32]:
-    vectors = np.asarray(vectors, dtype=np.float32)
-    if vectors.ndim != 2:
+def _gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _top_on_cpu(
+    queries: NDArray[np.float32], block: NDArray[np.float32], base: int, best: NDArray[np.int64]
+) -> None:
+    """Fill best [queries, depth] with the keys (see `topk`) of the best documents of a block, unsorted."""
+    top_of_rows(queries @ block.T, base, best.shape[1], best)
+
+
+def _top_on_gpu(
+    queries: NDArray[np.float32], block: NDArray[np.float32], base: int, best: NDArray[np.int64]
+) -> None:
+    import torch
+
+    asked, documents = (torch.from_numpy(part).cuda() for part in (queries, block))
+    best[:] = best_keys(asked @ documents.T, base, best.shape[1]).cpu().numpy()
+
+
+def best_keys(scores: Tensor, base: int, k: int) -> Tensor:
+    """As `topk.top_of_rows` on the scores' device: keys int64 [queries, k] of the k best of each row, unsorted.
+
+    Args:
+        scores: float32 [queries, documents], at least k; column i belongs to document base + i.
+    """
+    import torch
+
+    bits = (scores + 0.0).view(torch.int32).to(torch.int64)  # -0.0 becomes 0.0
+    high = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
+    rows = ROW_MASK - (base + torch.arange(scores.shape[1], device=scores.device))
+    return torch.topk((high << 32) | rows, k, dim=1, sorted=False).values
+
+
+def _check_shape(vectors: Vectors, what: str) -> None:
+    if len(vectors.shape) != 2:
         raise InputError(f"{what}: expected a matrix [texts, dimensions], got shape {vectors.shape}")
+
+
+def _check_finite(vectors: NDArray[np.float32], what: str) -> None:
     if not np.isfinite(vectors).all():
         raise InputError(f"{what}: a value is infinite or not a number")
-    return vectors
 
 
 def _no_texts(texts: Sequence[str]) -> NDArray[np.float32]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neural_sparse.teachers.cache import TeacherCache, Work
-from neural_sparse.teachers.rows import Matrix, Rows, dot
+from neural_sparse.teachers.rows import DenseRows, Matrix, Rows, dot
 from neural_sparse.teachers.teacher import Known, Scores
 from neural_sparse.teachers.token_batches import by_tokens, token_lengths
 from neural_sparse.teachers.truncation import model_and_limit, warn_if_truncated
@@ -68,6 +68,10 @@ class PreparedVectors:
     def document_vectors(self, rows: NDArray[np.int64] | None = None) -> Matrix:
         """float32 [documents, width]: as `query_vectors`."""
         return self._documents.gather(self._document_rows if rows is None else self._document_rows[rows])
+
+    def dense_documents(self) -> DenseRows | None:
+        """All document vectors of a dense teacher, left where they are until they are read; None of a sparse one."""
+        return None if self._documents.sparse else DenseRows(self._documents, self._document_rows)
 
 
 class BiEncoderTeacher(ABC):

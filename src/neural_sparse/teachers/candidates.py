@@ -31,10 +31,11 @@ def best_documents(prepared: PreparedVectors, depth: int, queries: int | None = 
     Args:
         queries: look at so many of the first only.
     """
-    asked, documents = prepared.query_vectors()[:queries], prepared.document_vectors()
+    asked, dense = prepared.query_vectors()[:queries], prepared.dense_documents()
+    if dense is not None:
+        return DenseRetriever(dense, DocumentIds.numbers(len(dense))).search(np.asarray(asked), depth)
+    documents = prepared.document_vectors()
     ids = DocumentIds.numbers(documents.shape[0])
-    if isinstance(documents, np.ndarray):
-        return DenseRetriever(documents, ids).search(np.asarray(asked), depth)
     return SparseIndex.build(documents, ids).search(asked, depth)  # type: ignore[arg-type]
 
 

@@ -87,9 +87,10 @@ class Rows:
 
     def gather(self, rows: NDArray[np.int64]) -> Matrix:
         """Rows by number, in the order asked for: float32 [n, width], an array or a csr_matrix."""
-        return self._gather_sparse(rows) if self.sparse else self._gather_dense(rows)
+        return self._gather_sparse(rows) if self.sparse else self.gather_dense(rows)
 
-    def _gather_dense(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def gather_dense(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """As `gather`, of a dense teacher."""
         if len(self.parts) == 1:
             return self.parts[0]["vectors"][rows].astype(np.float32)
         gathered = np.empty((len(rows), self.parts[0]["vectors"].shape[1]), dtype=np.float32)
@@ -122,6 +123,29 @@ class Rows:
                     indices[entries][here] = self.parts[number]["indices"][places[here]]
                     data[entries][here] = self.parts[number]["values"][places[here]]
         return csr_matrix((data, indices, offsets), shape=(len(rows), width))
+
+
+class DenseRows:
+    """Rows of dense shards in an order of their own, read when they are asked for.
+
+    Args:
+        rows: of a dense teacher.
+        numbers: int64 [texts], the row of each text.
+    """
+
+    def __init__(self, rows: Rows, numbers: NDArray[np.int64]) -> None:
+        self._rows, self._numbers = rows, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self), self._rows.parts[0]["vectors"].shape[1]
+
+    def __getitem__(self, places: slice | NDArray[np.int64]) -> NDArray[np.float32]:
+        """float32 [places, width]."""
+        return self._rows.gather_dense(self._numbers[places])
 
 
 def _ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
