@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import yaml
 
-from neural_sparse.errors import InputError, refuse_one_string
+from neural_sparse.errors import InputError, check_seed, refuse_one_string
 
 TeacherKind = Literal["dense", "sparse", "cross-encoder", "bm25", "precomputed"]
 Precision = Literal["float32", "bfloat16"]
@@ -222,6 +222,7 @@ class Recipe:
     logging_steps: int = 10
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         if not self.train:
             raise InputError("train: name at least one file or folder of training data")
         for key in ("num_steps", "batch_size", "gradient_accumulation_steps", "max_length", "logging_steps"):

@@ -12,6 +12,13 @@ class NoJudgementsError(InputError):
     """A collection has no judgements of the split that was asked for."""
 
 
+def check_seed(seed: int) -> int:
+    """Raises InputError for a seed that numpy's and torch's generators do not take."""
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed must be from 0 to {2**32 - 1}, not {seed}")
+    return seed
+
+
 def refuse_one_string(texts: object, what: str = "texts") -> None:
     """Raises InputError for one string where a list of them belongs: its letters would pass for texts."""
     if isinstance(texts, str | bytes):

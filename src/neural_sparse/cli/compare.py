@@ -52,12 +52,11 @@ def compare(
 
       neural-sparse compare a.trec b.trec -c scifact
     """
-    from rich.console import Console
-
     from neural_sparse.errors import InputError
     from neural_sparse.evaluation.compare import compare_systems
     from neural_sparse.evaluation.report import print_report, write_report
     from neural_sparse.files import check_output
+    from neural_sparse.terminal import console as make_console
 
     if len(runs) < 2:
         raise InputError("give at least two runs to compare")
@@ -67,7 +66,7 @@ def compare(
         check_output(output, folder=True)
     systems = _systems(runs, name, collection, split, measure)
     report = compare_systems(systems, measure or None, shown, seed)
-    console = Console(width=None if Console().is_terminal else 160)
+    console = make_console(160)
     print_report(report, console)
     if output is not None:
         write_report(report, output, title=" / ".join(system.name for system in systems))

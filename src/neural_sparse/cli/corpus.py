@@ -37,13 +37,13 @@ def encode(
 
     The same command goes on where an interrupted one stopped.
     """
-    from rich.console import Console
     from rich.table import Table
 
     from neural_sparse.files import read_json
     from neural_sparse.model.pruning import Pruning
     from neural_sparse.search.encode_corpus import encode_corpus
     from neural_sparse.search.encoded import MANIFEST
+    from neural_sparse.terminal import console as make_console
     from neural_sparse.urls import location, read_from
 
     with chosen_engine(engine, address, threads=threads) as chosen:
@@ -69,6 +69,6 @@ def encode(
     table.add_row(f"cut at {about['max_length']} tokens", f"{done.truncated:,}")
     table.add_row("terms per document", f"{about['nonzero_terms']:.1f}")
     table.add_row("index", f"{about['index_bytes'] / 1e6:,.1f} MB")
-    console = Console()
+    console = make_console()
     console.print(table)
     console.print(f"search them: neural-sparse search {output}")

@@ -16,10 +16,10 @@ app = typer.Typer(help="Training data: public sets, your own, or made from docum
 @app.command("list")
 def list_sets() -> None:
     """The public sets that `prepare` knows by name, with licence and size."""
-    from rich.console import Console
     from rich.table import Table
 
     from neural_sparse.data.registry import groups, public_sets
+    from neural_sparse.terminal import console as make_console
 
     table = Table(box=None, pad_edge=False)
     table.add_column("name", no_wrap=True)
@@ -33,7 +33,7 @@ def list_sets() -> None:
             f"{entry.sample:,}" if entry.sample else "all",
             entry.licence + (" (to be accepted)" if entry.accept else ""),
         )
-    console = Console()
+    console = make_console()
     console.print(table)
     for group, names in groups().items():
         console.print(f"{group}: the first {len(names)} of them")
@@ -146,15 +146,14 @@ def stats(
 
 
 def _print(prepared: PreparedSet) -> None:
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     from neural_sparse.data.cleaning import REASONS
     from neural_sparse.data.statistics import statistics
+    from neural_sparse.terminal import console as make_console
 
     found = statistics(prepared)
-    console = Console()
+    console = make_console()
     table = Table(box=None, pad_edge=False)
     table.add_column("source")
     for name in ("read", "dropped", "kept", "share of batches"):
@@ -162,12 +161,12 @@ def _print(prepared: PreparedSet) -> None:
     table.add_column("licence")
     for source in found["sources"]:
         table.add_row(
-            escape(source["name"]),
+            source["name"],
             f"{source['read']:,}",
             f"{sum(source['dropped'].values()):,}",
             f"{source['examples']:,}",
             f"{source['share']:.1%}",
-            escape(source["licence"]),
+            source["licence"],
         )
     console.print(table)
     reasons = {key: sum(one["dropped"].get(key, 0) for one in found["sources"]) for key in REASONS}

@@ -30,21 +30,23 @@ def doctor(
     import json
     from dataclasses import asdict
 
-    from rich.console import Console
+    from rich.text import Text
 
     from neural_sparse.doctor.examine import examine, kind_of
     from neural_sparse.errors import InputError
+    from neural_sparse.terminal import console as make_console
 
     kinds = [kind_of(path) for path in paths or ()]  # before minutes are spent on the first
     if model is not None and "idf" not in kinds:
         raise InputError("--model goes with an IDF table: neural-sparse doctor idf.json --model MODEL")
-    errors = Console(stderr=True)
+    errors = make_console(stderr=True)
     waiting = errors.status("looking at ...") if errors.is_terminal else contextlib.nullcontext()
     found: list[Examination] = []
     with waiting as status:
         for path in paths or (None,):
             if status is not None:
-                status.update(f"looking at {path or 'this machine (torch.compile takes up to a minute)'}")
+                what = path or "this machine (torch.compile takes up to a minute)"
+                status.update(Text(f"looking at {what}"))  # a path is no markup
             found.append(examine(path, model))
     if as_json:
         typer.echo(json.dumps([asdict(one) for one in found], indent=2, ensure_ascii=False))
@@ -61,11 +63,12 @@ CHANGED = (
 
 
 def _print(found: Sequence[Examination]) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
+    from neural_sparse.terminal import console as make_console
+
+    console = make_console()
     colours = {"ok": "green", "warning": "yellow", "problem": "bold red"}
     titles = {"machine": "this machine", "idf": "IDF table", "model": "model", "run": "run"}
     for one in found:

@@ -78,16 +78,16 @@ def evaluate(
 
       neural-sparse evaluate --run theirs.trec -c my-collection/
     """
-    from rich.console import Console
-
     from neural_sparse.errors import InputError
     from neural_sparse.evaluation import evaluate_bm25, evaluate_external_run, read_run
     from neural_sparse.evaluation.compare import System, compare_systems
     from neural_sparse.evaluation.latency import Stopwatch
     from neural_sparse.evaluation.measures import parse_measures
     from neural_sparse.evaluation.report import print_report, write_report
+    from neural_sparse.evaluation.runs import check_ids
     from neural_sparse.evaluation.sources import expand_names, load_collection
     from neural_sparse.files import check_output, write_json
+    from neural_sparse.terminal import console as make_console
 
     if (model is None) == (run is None):
         raise InputError("give either a model (or bm25) or --run FILE")
@@ -97,7 +97,7 @@ def evaluate(
     if output is not None:
         check_output(output, folder=True)
     parse_measures(measure)  # before hours of encoding
-    console = Console(width=None if Console().is_terminal else 160)
+    console = make_console(160)
     is_bm25 = model is not None and model.lower() == "bm25"
     system = None
     if run is None and not is_bm25:
@@ -111,11 +111,13 @@ def evaluate(
         loaded = load_collection(one, split)
         if any(loaded.name == other.collection for other in results):
             raise InputError(f"two collections are called {loaded.name}; rename one of the folders")
+        if output is not None:
+            check_ids(loaded.queries, loaded.doc_ids)  # before hours of encoding
         console.print(f"{loaded.name}: {len(loaded.texts):,} documents, {len(loaded.queries):,} queries")
         stopwatch = Stopwatch()
         remarks, checked = _checks(loaded, system, training)
         for remark in remarks:
-            console.print(f"  note: {remark}", style="yellow", markup=False)
+            console.print(f"  note: {remark}", style="yellow")
         if run is not None:
             result = evaluate_external_run(
                 read_run(run), loaded, measure, name=shown_name, ignore_identical_ids=ignore_identical_ids

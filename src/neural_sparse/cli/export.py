@@ -69,12 +69,11 @@ def export(
 
       neural-sparse export outputs/mine/index -f rank_features -o bulk --corpus my-collection
     """
-    from rich.console import Console
-
     from neural_sparse.errors import InputError
     from neural_sparse.files import check_output_folder
     from neural_sparse.opensearch.export import ExportOptions
     from neural_sparse.opensearch.formats import VECTOR_FORMATS, write_vectors
+    from neural_sparse.terminal import console as make_console
 
     if kind == "opensearch":
         options = ExportOptions(
@@ -87,7 +86,7 @@ def export(
         check_output_folder(output)
         source = vector_source(model, corpus, idf, max_length, uniform_query_weights)
         about = write_vectors(kind, output, source)
-        Console().print(
+        make_console().print(
             f"{about['documents']:,} documents and {about['queries']:,} queries written to {output} ({kind})"
         )
     elif kind == "sentence-transformers":
@@ -149,16 +148,15 @@ def _push(
     upload: bool = False,
     private: bool = True,
 ) -> None:
-    from rich.console import Console
-
     from neural_sparse.files import check_output_folder
     from neural_sparse.model.encoder import NeuralSparseEncoder
     from neural_sparse.opensearch.hub import prepare_folder, upload_folder
     from neural_sparse.opensearch.parity import parity_table
+    from neural_sparse.terminal import console as make_console
 
     if output is not None:
         check_output_folder(output)
-    console = Console(width=None if Console().is_terminal else 160)
+    console = make_console(160)
     encoder = NeuralSparseEncoder(model, max_length, idf=idf)
     prepared = prepare_folder(encoder, repository, output, evaluation, license_id, uniform_query_weights)
     with prepared as (folder, checks):
@@ -194,17 +192,16 @@ def export_and_show(
     split: str = "test",
 ) -> Export:
     """Export a model by name and print what was found."""
-    from rich.console import Console
-
     from neural_sparse.evaluation.sources import load_collection
     from neural_sparse.files import check_output_folder
     from neural_sparse.model.encoder import NeuralSparseEncoder
     from neural_sparse.opensearch.export import export_model
+    from neural_sparse.terminal import console as make_console
 
     check_output_folder(output)  # before anything is loaded
     loaded = load_collection(collection, split) if collection else None
     done = export_model(NeuralSparseEncoder(model, max_length, idf=idf), output, loaded, options)
-    show_export(done, Console(width=None if Console().is_terminal else 160))
+    show_export(done, make_console(160))
     return done
 
 
@@ -229,5 +226,5 @@ def show_export(done: Export, console: Console) -> None:
         f"(listed in {done.folder / 'export.json'})"
     )
     for remark in done.remarks:
-        console.print(f"note: {remark}; moved into (0, 64]", style="yellow", markup=False)
+        console.print(f"note: {remark}; moved into (0, 64]", style="yellow")
     console.print(f"deploy it: OPENSEARCH_URL=... OPENSEARCH_USER=... {done.folder / 'deploy.sh'}")

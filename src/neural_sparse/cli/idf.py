@@ -169,14 +169,13 @@ def inspect(
     default_idf: float = typer.Option(1.0, help="The weight of tokens that were not seen."),
 ) -> None:
     """Show what is in a table: range, mean, histogram, lightest and heaviest tokens, what cannot be right."""
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     from neural_sparse.errors import InputError
     from neural_sparse.idf.inspection import draw_histogram
     from neural_sparse.idf.inspection import inspect as inspected
     from neural_sparse.idf.weights import read_table
+    from neural_sparse.terminal import console as make_console
 
     weights = read_table(file)
     if not weights:
@@ -184,7 +183,7 @@ def inspect(
     found = inspected(weights, top, default_idf)
     picture = picture or file.with_suffix(".png")
     draw_histogram(weights, picture, default_idf)
-    console = Console()
+    console = make_console()
     console.print(f"IDF range: {found.low:.2f} ~ {found.high:.2f}")
     console.print(f"IDF mean: {found.mean:.2f}, median {found.median:.2f}")
     console.print(
@@ -193,13 +192,13 @@ def inspect(
     )
     table = Table("lightest", "weight", "heaviest", "weight")
     for light, heavy in zip(found.lightest, found.heaviest, strict=True):
-        table.add_row(escape(light[0]), f"{light[1]:.3f}", escape(heavy[0]), f"{heavy[1]:.3f}")
+        table.add_row(light[0], f"{light[1]:.3f}", heavy[0], f"{heavy[1]:.3f}")
     console.print(table)
     for problem in found.problems:
-        console.print(f"[yellow]warning:[/] {problem}")
+        console.print(f"warning: {problem}", style="yellow")
     if not found.problems:
         console.print("nothing in it looks wrong")
-    console.print(f"histogram: {escape(str(picture))}")
+    console.print(f"histogram: {picture!s}")
 
 
 @app.command()
@@ -210,18 +209,17 @@ def compare(
     default_idf: float = typer.Option(1.0, help="The weight of tokens that were not seen."),
 ) -> None:
     """Show how two tables differ: correlation, largest differences, tokens missing in either."""
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     from neural_sparse.idf.inspection import compare as compared
     from neural_sparse.idf.weights import read_table
+    from neural_sparse.terminal import console as make_console
 
     found = compared(read_table(first), read_table(second), top, default_idf)
-    console = Console()
+    console = make_console()
     for name, missing in ((first, found.only_first), (second, found.only_second)):
-        some = f" (for example {escape(' '.join(missing[:5]))})" if missing else ""
-        console.print(f"only in {escape(str(name))}: {len(missing):,}{some}")
+        some = f" (for example {' '.join(missing[:5])})" if missing else ""
+        console.print(f"only in {name!s}: {len(missing):,}{some}")
     console.print(
         f"in both: {found.common:,} tokens; unseen in the first alone {found.unseen_first:,}, "
         f"in the second alone {found.unseen_second:,}"
@@ -233,5 +231,5 @@ def compare(
     )
     table = Table("token", "first", "second", "difference", title="farthest from the median difference")
     for token, a, b in found.largest:
-        table.add_row(escape(token), f"{a:.3f}", f"{b:.3f}", f"{a - b:+.3f}")
+        table.add_row(token, f"{a:.3f}", f"{b:.3f}", f"{a - b:+.3f}")
     console.print(table)

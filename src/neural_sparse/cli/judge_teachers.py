@@ -65,8 +65,6 @@ def judge_teachers(
     """
     from dataclasses import replace
 
-    from rich.console import Console
-
     from neural_sparse.config import check_trusted, read_recipe
     from neural_sparse.errors import InputError
     from neural_sparse.evaluation.sources import load_collection
@@ -74,6 +72,7 @@ def judge_teachers(
     from neural_sparse.teachers.build import TeacherBuilder
     from neural_sparse.teachers.cache import TeacherCache
     from neural_sparse.teachers.quality import judge_teachers as judge
+    from neural_sparse.terminal import console as make_console
 
     if (recipe is None) == (not teacher):
         raise InputError("give either a recipe or --teacher options")
@@ -96,7 +95,7 @@ def judge_teachers(
             replace(config, max_length=max_length) if config.has_model else config for config in configs
         ]
     loaded = load_collection(collection, split)
-    console = Console(width=None if Console().is_terminal else 120)
+    console = make_console(120)
     console.print(f"{loaded.name}: {len(loaded.texts):,} documents, {len(loaded.queries):,} queries")
     builder = TeacherBuilder((), bf16, trusted)
     report = judge(
@@ -158,4 +157,4 @@ def _print(report: TeacherQuality, console: Console) -> None:
         f"{report.recall:.1%} of the relevant documents are among the candidates; the others are not added"
     )
     for warning in report.warnings:
-        console.print(f"warning: {warning}", style="yellow", markup=False)
+        console.print(f"warning: {warning}", style="yellow")

@@ -27,6 +27,7 @@ from neural_sparse.cli.sweep import sweep
 from neural_sparse.cli.teach import app as teach
 from neural_sparse.cli.train import train
 from neural_sparse.errors import InputError
+from neural_sparse.terminal import replace_what_cannot_be_shown
 
 app = typer.Typer(
     help="Train, judge and ship inference-free neural sparse retrievers.",
@@ -75,6 +76,7 @@ def settings(
 
 
 def main() -> None:
+    replace_what_cannot_be_shown()
     try:
         app()
     except InputError as error:

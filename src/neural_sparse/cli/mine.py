@@ -106,8 +106,6 @@ def mine(
 
       neural-sparse mine my-collection/ -s bm25 -s dense:BAAI/bge-small-en-v1.5 --relative-margin 0.05 -o mined.jsonl
     """
-    from rich.console import Console
-
     from neural_sparse.config import check_trusted
     from neural_sparse.data.prepared import PreparedSet, is_prepared
     from neural_sparse.data.training_set import load_training_set
@@ -119,6 +117,7 @@ def mine(
     from neural_sparse.mining.run import mine_to_file
     from neural_sparse.teachers.build import TeacherBuilder
     from neural_sparse.teachers.cache import TeacherCache
+    from neural_sparse.terminal import console as make_console
     from neural_sparse.urls import location
 
     # Everything that can be wrong on the command line, before hours of encoding.
@@ -169,7 +168,7 @@ def mine(
     elif isinstance(target, Path):
         check_output(target)
     loaded = load_training_set(data, corpus)
-    console = Console()
+    console = make_console()
     console.print(f"{len(loaded):,} examples, {len(loaded.documents):,} documents")
     lacking = loaded.without_negatives
     bring = len(loaded) - len(lacking)

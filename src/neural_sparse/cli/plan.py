@@ -39,8 +39,6 @@ def plan(
     """
     from dataclasses import replace
 
-    from rich.console import Console
-
     from neural_sparse.config import read_recipe
     from neural_sparse.errors import InputError
     from neural_sparse.planning import report
@@ -48,6 +46,7 @@ def plan(
     from neural_sparse.planning.rates import DEFAULT
     from neural_sparse.planning.stages import plan as estimate
     from neural_sparse.planning.workload import workload_of
+    from neural_sparse.terminal import console as make_console
 
     settings = read_recipe(recipe, overrides or [])
     if any(number < 1 for number in (*(documents or ()), queries or 1)):
@@ -56,9 +55,7 @@ def plan(
     if price is not None:
         machines = [replace(machine, price_per_hour=price) for machine in machines]
     work = workload_of(settings, max(documents) if documents else None, queries, terms)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=150)
+    console = make_console(150)
     here = DEFAULT
     if measure:
         from neural_sparse.planning.measure import measure as measure_here
@@ -95,7 +92,6 @@ def plan(
 def _show(
     console: Any, markdown: bool, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
 ) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
     from neural_sparse.planning import report
@@ -105,5 +101,5 @@ def _show(
         return
     table = Table(*columns, title=title)
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*row)
     console.print(table)

@@ -18,13 +18,14 @@ def recipes(
     from neural_sparse.config import read_recipe, recipe_to_dict, shipped_recipes
 
     if recipe is None:
-        from rich.console import Console
         from rich.table import Table
+
+        from neural_sparse.terminal import console as make_console
 
         table = Table("recipe", "what it is for", box=None, pad_edge=False)
         for name, purpose in shipped_recipes().items():
             table.add_row(name, purpose)
-        Console().print(table)
+        make_console().print(table)
         return
     values = recipe_to_dict(read_recipe(recipe, overrides or []))
     print(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), end="")

@@ -28,13 +28,12 @@ def search(
     ),
 ) -> None:
     """Search an encoded collection. Needs only the tokenizer and the weight table, no transformer."""
-    from rich.console import Console
-
     from neural_sparse.search.encoded import EncodedCollection
+    from neural_sparse.terminal import console as make_console
 
-    console = Console()
+    console = make_console()
     if not verify:
-        console.print("[dim]sizes are compared and no checksums: a damaged file may go unnoticed[/dim]")
+        console.print("sizes are compared and no checksums: a damaged file may go unnoticed", style="dim")
     collection = EncodedCollection(folder, verify)
     collection.count_repeats = count_repeats
     if query:
@@ -55,7 +54,7 @@ def _ask() -> str:
 def _show(collection: EncodedCollection, query: str, k: int, why: bool, console: Console) -> None:
     import time
 
-    from rich.markup import escape
+    from rich.text import Text
 
     from neural_sparse.quickstart.explained_search import explain_hit, explained_search
     from neural_sparse.tokens import tokenize, top_terms, vocabulary
@@ -88,10 +87,12 @@ def _show(collection: EncodedCollection, query: str, k: int, why: bool, console:
     for place, row in enumerate(rows, start=1):
         text = " ".join(collection.text(row).split())
         console.print(
-            f"[bold]{place}. {escape(collection.doc_ids[row])}[/bold]  {hits.scores[0][place - 1]:.2f}"
+            Text.assemble(
+                (f"{place}. {collection.doc_ids[row]}", "bold"), f"  {hits.scores[0][place - 1]:.2f}"
+            )
         )
-        console.print(f"   {escape(text[:200])}{'…' if len(text) > 200 else ''}")
-    console.print(f"[dim]{milliseconds:.1f} ms[/dim]")
+        console.print(f"   {text[:200]}{'…' if len(text) > 200 else ''}")
+    console.print(f"{milliseconds:.1f} ms", style="dim")
 
 
 def explain(
@@ -103,17 +104,17 @@ def explain(
     top: int = typer.Option(30, min=1, help="Tokens to show."),
 ) -> None:
     """Show the tokens a model gives a text, and why a query would find it."""
-    from rich.console import Console
     from rich.table import Table
 
     from neural_sparse.model.encoder import NeuralSparseEncoder
     from neural_sparse.quickstart.explained_search import explain_hit, explained_search
+    from neural_sparse.terminal import console as make_console
 
     encoder = NeuralSparseEncoder(model)
     vector = encoder.encode_documents([text])
     own = encoder.text_tokens(text)
     terms = encoder.top_terms(vector)
-    console = Console()
+    console = make_console()
     table = Table(title=f"{len(terms)} tokens", title_justify="left")
     table.add_column("token")
     table.add_column("weight", justify="right")

@@ -62,9 +62,8 @@ def sweep(
 
       neural-sparse sweep recipe.yaml lambda_flops=0.005..0.1:log --trials 8 -c scifact
     """
-    from rich.console import Console
-
     from neural_sparse.errors import InputError
+    from neural_sparse.terminal import console as make_console
     from neural_sparse.tuning.grid import Grid, read_grid
     from neural_sparse.tuning.references import parse_reference, published
     from neural_sparse.tuning.search import has_range, read_space, search
@@ -80,13 +79,13 @@ def sweep(
     from neural_sparse.tuning.result import FAILED
     from neural_sparse.tuning.sweep import sweep as run
 
-    console = Console(width=None if Console().is_terminal else 120)
+    console = make_console(120)
     judge = Judge.of([one.recipe for one in plan.runs], collection, split)
     options: dict[str, Any] = {
         "within": None if within is None else within / 100,
         "references": [*published(judge.collections), *given],
         "overwrite": overwrite,
-        "say": lambda text: console.print(text, markup=False, highlight=False),
+        "say": lambda text: console.print(text, highlight=False),
     }
     result = (
         run(plan, judge, **options) if isinstance(plan, Grid) else search(plan, trials or 0, judge, **options)
@@ -102,6 +101,6 @@ def _report(result: SweepResult, console: Console) -> None:
 
     console.print()
     console.print(sweep_table(result))
-    console.print(f"Recommended: {result.recommendation}", markup=False, highlight=False)
+    console.print(f"Recommended: {result.recommendation}", highlight=False)
     written = [name for name in (FILE, TABLE, PICTURE) if (result.output / name).is_file()]
-    console.print(f"written to {result.output}: {', '.join(written)}", markup=False, highlight=False)
+    console.print(f"written to {result.output}: {', '.join(written)}", highlight=False)

@@ -50,12 +50,11 @@ def fill_caches(
 
 
 def _fill(prepared: tuple[Any, Any, Any, Any], block: int, plan: bool, engine: Any) -> None:
-    from rich.console import Console
-
     from neural_sparse.disk import readable
     from neural_sparse.teachers.teach import check_disk, fill, needs_of
+    from neural_sparse.terminal import console as make_console
 
-    console = Console()
+    console = make_console()
     cache, ensemble, examples, pairs = prepared
     cache.block = block
     console.print(f"measuring {len(ensemble.teachers)} teachers on a sample ...")
@@ -172,7 +171,6 @@ def _prepared(
 
 
 def _plan_table(needs: list[Any]) -> Any:
-    from rich.markup import escape
     from rich.table import Table
 
     from neural_sparse.disk import readable
@@ -182,7 +180,7 @@ def _plan_table(needs: list[Any]) -> Any:
         table.add_column(column, justify="right")
     for need in needs:
         table.add_row(
-            escape(need.work.name),
+            need.work.name,
             need.kind,
             f"{need.items:,}",
             f"{need.missing:,}",
@@ -195,7 +193,6 @@ def _plan_table(needs: list[Any]) -> Any:
 
 
 def _report_table(needs: list[Any], spent: list[float], cache: Any) -> Any:
-    from rich.markup import escape
     from rich.table import Table
 
     from neural_sparse.disk import readable
@@ -205,7 +202,7 @@ def _report_table(needs: list[Any], spent: list[float], cache: Any) -> Any:
         table.add_column(column, justify="right")
     for need, seconds in zip(needs, spent, strict=True):
         table.add_row(
-            escape(need.work.name),
+            need.work.name,
             need.kind,
             f"{need.missing:,}",
             _duration(seconds),

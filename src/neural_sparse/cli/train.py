@@ -19,11 +19,10 @@ def train(
 
     Example: neural-sparse train tiny-cpu train=pairs.jsonl output=outputs/mine num_steps=500
     """
-    from rich.console import Console
-
     from neural_sparse.config import read_recipe
     from neural_sparse.distributed import ranks
     from neural_sparse.files import read_json
+    from neural_sparse.terminal import console as make_console
     from neural_sparse.training.train import train as run
 
     settings = read_recipe(recipe, overrides or [])
@@ -31,7 +30,7 @@ def train(
     if ranks.rank():
         return
     metrics = read_json(model.parent / "metrics.json")
-    console = Console()
+    console = make_console()
     if metrics["history"]:
         last = metrics["history"][-1]
         console.print(

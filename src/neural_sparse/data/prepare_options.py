@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from neural_sparse.data.cleaning import Cleaning
 from neural_sparse.data.from_documents import WAYS
-from neural_sparse.errors import InputError
+from neural_sparse.errors import InputError, check_seed
 
 ROWS_PER_PART = 10_000
 
@@ -43,14 +43,17 @@ class PrepareOptions:
     rows_per_part: int = ROWS_PER_PART
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         if self.workers < 1 or self.rows_per_part < 1:
             raise InputError("workers and rows_per_part must be at least 1")
         if any(weight <= 0 for weight in self.weights):
             raise InputError("weights must be above 0; leave a source out instead")
         if any(sample < 0 for sample in self.samples or ()):
             raise InputError("samples must be positive, or 0 for all")
-        if unknown := sorted(set(self.fields) - {"query", "positive", "negative"}):
-            raise InputError(f"fields: unknown {', '.join(unknown)}; known are query, positive and negative")
+        if unknown := sorted(set(self.fields) - {"query", "positive", "negative", "label"}):
+            raise InputError(
+                f"fields: unknown {', '.join(unknown)}; known are query, positive, negative and label"
+            )
         if ":" not in self.queries_from and self.queries_from not in WAYS:
             raise InputError(
                 f"queries from {self.queries_from!r}: choose {', '.join(WAYS)}, or module:function of your own"

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from neural_sparse.errors import InputError
+from neural_sparse.errors import InputError, check_seed
 from neural_sparse.evaluation.evaluation import Evaluation
 from neural_sparse.evaluation.significance import (
     RESAMPLES,
@@ -204,6 +204,7 @@ def compare_systems(
     Raises:
         InputError: fewer than one system, two of one name, no collection or measure in common.
     """
+    check_seed(seed)
     if not systems:
         raise InputError("there is nothing to compare")
     names = [system.name for system in systems]

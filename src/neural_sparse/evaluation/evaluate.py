@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,12 +15,14 @@ from neural_sparse.evaluation.contributions import explain_run
 from neural_sparse.evaluation.cost import Cost
 from neural_sparse.evaluation.evaluation import Evaluation
 from neural_sparse.evaluation.latency import QUERIES, Stopwatch, measure_latency
-from neural_sparse.evaluation.measures import DEFAULT_MEASURES, Run, evaluate_run
+from neural_sparse.evaluation.measures import DEFAULT_MEASURES, Run, deeper_than, evaluate_run
 from neural_sparse.evaluation.own_documents import queries_are_documents, without_identical_ids
 from neural_sparse.evaluation.runs import run_from_hits, unknown_documents
 
 if TYPE_CHECKING:
     from neural_sparse.search import Retriever
+
+logger = logging.getLogger(__name__)
 
 _BATCH = 256
 
@@ -53,6 +56,8 @@ def evaluate_retriever(
     if ignore_identical_ids is None:
         ignore_identical_ids = queries_are_documents(collection)
     held = set(retriever.doc_ids)
+    if k < len(held):
+        _say_what_is_cut(deeper_than(measures, k), f"k={k}: only the first {k} documents are retrieved")
     if not any(doc_id in held for grades in collection.qrels.values() for doc_id in grades):
         raise InputError(
             f"the index holds none of the documents judged in {collection.name}: another collection's?"
@@ -97,12 +102,20 @@ def evaluate_external_run(
         InputError: as `evaluate_run`.
     """
     unknown = unknown_documents(run, set(collection.doc_ids), name)
+    depth = max(map(len, run.values()), default=0)
+    if depth < len(collection.doc_ids):
+        _say_what_is_cut(deeper_than(measures, depth), f"{name}: its deepest ranking holds {depth} documents")
     if ignore_identical_ids is None:
         ignore_identical_ids = queries_are_documents(collection)
     if ignore_identical_ids:
         run = without_identical_ids(run, collection)
     details = {"unknown_documents": unknown, "ignore_identical_ids": ignore_identical_ids}
     return _evaluation(name, collection, run, measures, details=details)
+
+
+def _say_what_is_cut(measures: Sequence[str], why: str) -> None:
+    if measures:
+        logger.warning("%s, so what is called %s is measured no deeper", why, ", ".join(measures))
 
 
 def _evaluation(

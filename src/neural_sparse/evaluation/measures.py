@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from typing import TYPE_CHECKING
 
 from neural_sparse.data.qrels_file import whole_grades
@@ -47,7 +50,7 @@ def parse_measures(names: Iterable[str]) -> list[Measure]:
     """ir_measures objects of their names; "ndcg@10", "recall@1000" and "mrr@10" are understood too.
 
     Raises:
-        InputError: an unknown measure, or none.
+        InputError: an unknown measure, one that cannot be computed here, or none.
     """
     import ir_measures
 
@@ -57,7 +60,7 @@ def parse_measures(names: Iterable[str]) -> list[Measure]:
         stem = name.split("@")[0].split("(")[0]
         canonical = _OTHER_NAMES.get(stem.lower(), stem) + name[len(stem) :]
         try:
-            found.append(ir_measures.parse_measure(canonical))
+            found.append(_computable(canonical))
         except (NameError, ValueError, SyntaxError, TypeError) as error:
             near = get_close_matches(stem, list(ir_measures.measures.registry), n=1, cutoff=0.4)
             hint = f"; did you mean {near[0]}?" if near else ""
@@ -67,6 +70,31 @@ def parse_measures(names: Iterable[str]) -> list[Measure]:
     if not found:
         raise InputError("no measure given")
     return found
+
+
+@cache
+def _computable(name: str) -> Measure:
+    """The measure, tried once on two documents: some need a program, a package or other judgements."""
+    import ir_measures
+
+    measure = ir_measures.parse_measure(name)
+    try:
+        with redirect_stderr(io.StringIO()):
+            list(ir_measures.iter_calc([measure], {"q": {"a": 1, "b": 0}}, {"q": {"a": 2.0, "b": 1.0}}))
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"the measure {name} cannot be computed here ({type(error).__name__}: {reason:.120}); choose another, such "
+            f"as {', '.join(DEFAULT_MEASURES)}"
+        ) from error
+    return measure
+
+
+def deeper_than(measures: Sequence[str], depth: int) -> list[str]:
+    """Those of the measures whose cutoff is beyond the `depth` documents that a ranking has."""
+    return [
+        str(measure) for measure in parse_measures(measures) if (measure.params.get("cutoff") or 0) > depth
+    ]
 
 
 def evaluate_run(

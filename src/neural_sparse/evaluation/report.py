@@ -186,7 +186,7 @@ def print_report(report: Report, console: Console) -> None:
     if rows:
         show("Cost", heading, rows)
         if note := timing_note(report):
-            console.print(note, style="dim", markup=False)
+            console.print(note, style="dim")
     heading, rows = cost_ratios(report)
     if rows:
         show(f"Cost as a multiple of {report.systems[0].name}", heading, rows)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,23 +43,44 @@ def run_from_hits(hits: Hits, query_ids: Sequence[str], doc_ids: Sequence[str]) 
 def write_run(path: str | Path, run: Run, tag: str = "neural-sparse") -> None:
     """Write a run, best document first. Scores are written with the digits that give the same float back.
 
+    Columns are parted by spaces, as trec_eval reads them, or by tabs where an id holds a space, which is said.
+
     Raises:
-        InputError: an id that holds white space, which the format cannot carry.
+        InputError: see `check_ids`.
     """
+    spaced = check_ids(run, (doc_id for scores in run.values() for doc_id in scores))
+    if spaced is not None:
+        logger.warning("%s: parted by tabs, for %r holds a space: trec_eval cannot read it", path, spaced)
+    part = " " if spaced is None else "\t"
     tag = re.sub(r"\s+", "-", tag.strip()) or "run"
     with replacing(path) as file, file.open("w", encoding="utf-8") as out:
         for query_id, scores in run.items():
             for rank, doc_id in enumerate(trec_order(scores), start=1):
-                if len(f"{query_id} {doc_id}".split()) != 2:
-                    raise InputError(
-                        f"a TREC run cannot hold query id {query_id!r} with document id {doc_id!r}: "
-                        "ids must not be empty or hold white space"
-                    )
-                out.write(f"{query_id} Q0 {doc_id} {rank} {float(np.float32(scores[doc_id])):.9g} {tag}\n")
+                score = f"{float(np.float32(scores[doc_id])):.9g}"
+                out.write(part.join((query_id, "Q0", doc_id, str(rank), score, tag)) + "\n")
+
+
+def check_ids(*several: Iterable[str]) -> str | None:
+    """The first id with a space in it, None where there is none.
+
+    Raises:
+        InputError: an id that is empty, begins or ends with white space, or holds a tab or the end of a line, which
+            no run file can carry.
+    """
+    spaced = None
+    for one in chain(*several):
+        if one.isspace() or not one or one != one.strip() or len(one.splitlines()) > 1 or "\t" in one:
+            raise InputError(
+                f"a run file cannot hold the id {one!r}: ids must not be empty, begin or end with white space, or hold "
+                "tabs or ends of lines; give the collection other ids, or leave out --output"
+            )
+        if spaced is None and len(one.split()) != 1:
+            spaced = one
+    return spaced
 
 
 def read_run(path: str | Path) -> Run:
-    """Read a run file; columns are parted by any white space. The score decides the order, not the rank.
+    """Read a run file; columns are parted by any white space, or by five tabs, between which ids may hold spaces. The score decides the order, not the rank.
 
     Scores are kept as 32-bit floats, which is what trec_eval compares.
 
@@ -69,7 +91,7 @@ def read_run(path: str | Path) -> Run:
     path = Path(path)
     run: Run = {}
     for place, line in text_lines(path):
-        columns = line.split()
+        columns = line.split("\t") if line.count("\t") == 5 else line.split()
         if len(columns) != 6:
             raise InputError(
                 f"{place}: expected 6 columns (query-id Q0 document-id rank score tag), found {len(columns)}"

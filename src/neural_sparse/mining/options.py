@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from neural_sparse.errors import InputError
+from neural_sparse.errors import InputError, check_seed
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class MiningOptions:
     seed: int = 42
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         if self.num_negatives < 1:
             raise InputError(f"at least one negative per query must be asked for, not {self.num_negatives}")
         if not 1 <= self.first_rank <= self.last_rank:

@@ -152,6 +152,7 @@ def require(checks: Sequence[Check]) -> None:
 def parity_table(checks: Sequence[Check]) -> Table:
     """A rich table of the checks."""
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title="Parity with the model", title_justify="left")
     table.add_column("compared")
@@ -161,7 +162,9 @@ def parity_table(checks: Sequence[Check]) -> Table:
     table.add_column("note", style="dim")
     for check in checks:
         limit = "" if check.limit is None else "0" if check.limit == 0 else f"{check.limit:.0e}"
-        verdict = "" if check.limit is None else "[green]ok[/green]" if check.passed else "[red]FAILED[/red]"
+        verdict = (
+            "" if check.limit is None else Text("ok", "green") if check.passed else Text("FAILED", "red")
+        )
         table.add_row(check.what, f"{check.cases:,}", _shown(check.difference), limit, verdict, check.note)
     return table
 

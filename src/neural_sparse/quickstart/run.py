@@ -38,6 +38,7 @@ from neural_sparse.teachers.bi_encoder import PreparedVectors
 from neural_sparse.teachers.build import build_ensemble
 from neural_sparse.teachers.candidates import best_documents
 from neural_sparse.teachers.ensemble import PreparedEnsemble
+from neural_sparse.terminal import console as make_console
 from neural_sparse.training.plots import plot_relevance_against_cost
 from neural_sparse.training.run_folder import finished_model
 from neural_sparse.training.train import train
@@ -162,8 +163,7 @@ def quickstart(
 
 def story_console() -> Console:
     """A console that does not fold tables when its output goes to a file."""
-    console = Console()
-    return console if console.is_terminal else Console(width=120)
+    return make_console(120)
 
 
 class _Stages:
@@ -175,11 +175,11 @@ class _Stages:
 
     @contextmanager
     def __call__(self, title: str) -> Iterator[None]:
-        self.console.print(f"[bold]{len(self.seconds) + 1}. {title}[/bold]")
+        self.console.print(f"{len(self.seconds) + 1}. {title}", style="bold")
         started = time.perf_counter()
         yield
         self.seconds[title] = time.perf_counter() - started
-        self.console.print(f"  [dim]{self.seconds[title]:.0f} s[/dim]")
+        self.console.print(f"  {self.seconds[title]:.0f} s", style="dim")
 
 
 def mine(work: QuickstartData, prepared: PreparedEnsemble, pool: int) -> list[np.ndarray]:
@@ -313,7 +313,7 @@ def _report(
     plot_relevance_against_cost(
         points, result.folder / "relevance_against_cost.png", "FLOPS per query-document pair", "nDCG@10"
     )
-    console.print(f"\n[bold]Done in {total / 60:.1f} minutes.[/bold] Everything is in {result.folder}:")
+    console.print(f"\nDone in {total / 60:.1f} minutes. Everything is in {result.folder}:")
     console.print("  results.md, results.json, relevance_against_cost.png, training_losses.png")
     console.print(f"  final_model/   search with it: neural-sparse encode {result.model} --corpus "
                   f"{result.folder / 'collection'} --output {result.folder / 'index'}")  # fmt: skip
