@@ -81,10 +81,12 @@ def export(
         )
         export_and_show(model, output, options, idf, max_length, collection, split)
     elif kind in VECTOR_FORMATS:
+        from neural_sparse.opensearch.guards import MAX_ID_BYTES
         from neural_sparse.opensearch.source import vector_source
 
         check_output_folder(output)
-        source = vector_source(model, corpus, idf, max_length, uniform_query_weights)
+        longest = MAX_ID_BYTES if kind == "rank_features" else None
+        source = vector_source(model, corpus, idf, max_length, uniform_query_weights, longest)
         about = write_vectors(kind, output, source)
         make_console().print(
             f"{about['documents']:,} documents and {about['queries']:,} queries written to {output} ({kind})"

@@ -25,6 +25,7 @@ from neural_sparse.cli.recipes import recipes
 from neural_sparse.cli.search import explain, search
 from neural_sparse.cli.sweep import sweep
 from neural_sparse.cli.teach import app as teach
+from neural_sparse.cli.text_command import TextCommand
 from neural_sparse.cli.train import train
 from neural_sparse.errors import InputError
 from neural_sparse.terminal import replace_what_cannot_be_shown
@@ -55,7 +56,7 @@ COMMANDS = (
     push,
 )
 for command in COMMANDS:
-    app.command()(command)
+    app.command(cls=TextCommand if command in (search, explain) else None)(command)
 app.add_typer(idf, name="idf")
 app.add_typer(teach, name="teach")
 app.add_typer(data, name="data")

@@ -16,6 +16,7 @@ def recipes(
     import yaml
 
     from neural_sparse.config import read_recipe, recipe_to_dict, shipped_recipes
+    from neural_sparse.errors import InputError
 
     if recipe is None:
         from rich.table import Table
@@ -27,5 +28,8 @@ def recipes(
             table.add_row(name, purpose)
         make_console().print(table)
         return
-    values = recipe_to_dict(read_recipe(recipe, overrides or []))
+    try:
+        values = recipe_to_dict(read_recipe(recipe, overrides or []))
+    except InputError:  # shipped ones leave the data to the user
+        values = recipe_to_dict(read_recipe(recipe, [*(overrides or []), "train=any"])) | {"train": []}
     print(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), end="")

@@ -14,6 +14,7 @@ from torch import Tensor
 from neural_sparse.doctor import model_rules as rules
 from neural_sparse.doctor.finding import Finding, problem
 from neural_sparse.doctor.sample_texts import SAMPLE_TEXTS
+from neural_sparse.doctor.tokenizer_rules import tokenizer_findings
 from neural_sparse.errors import InputError
 from neural_sparse.model.encoder import NeuralSparseEncoder, load_modules
 from neural_sparse.model.location import resolve_model
@@ -48,8 +49,8 @@ def model_findings(folder: str | Path) -> list[Finding]:
         "output projection": model.vocab_size,
         "query table": len(weights),
     }
-    findings = [weights_found, rules.vocabularies(sizes)]
-    if findings[-1].verdict == "problem":
+    findings = [weights_found, rules.vocabularies(sizes), *tokenizer_findings(model.tokenizer)]
+    if findings[1].verdict == "problem":
         return findings
     ordinary = np.setdiff1d(np.arange(len(names)), special)
     loud = {names[token]: float(weights[token]) for token in special if weights[token] != 0}

@@ -61,6 +61,8 @@ def parse_measures(names: Iterable[str]) -> list[Measure]:
         canonical = _OTHER_NAMES.get(stem.lower(), stem) + name[len(stem) :]
         try:
             found.append(_computable(canonical))
+        except InputError:
+            raise
         except (NameError, ValueError, SyntaxError, TypeError) as error:
             near = get_close_matches(stem, list(ir_measures.measures.registry), n=1, cutoff=0.4)
             hint = f"; did you mean {near[0]}?" if near else ""
@@ -78,6 +80,8 @@ def _computable(name: str) -> Measure:
     import ir_measures
 
     measure = ir_measures.parse_measure(name)
+    if measure.params.get("cutoff", 1) < 1:
+        raise InputError(f"the measure {name} looks at no document: its cutoff must be at least 1")
     try:
         with redirect_stderr(io.StringIO()):
             list(ir_measures.iter_calc([measure], {"q": {"a": 1, "b": 0}}, {"q": {"a": 2.0, "b": 1.0}}))

@@ -80,7 +80,8 @@ def check_ids(*several: Iterable[str]) -> str | None:
 
 
 def read_run(path: str | Path) -> Run:
-    """Read a run file; columns are parted by any white space, or by five tabs, between which ids may hold spaces. The score decides the order, not the rank.
+    """Read a run file; columns are parted by any white space, or by five tabs, between which ids may
+    hold spaces. The score decides the order, not the rank.
 
     Scores are kept as 32-bit floats, which is what trec_eval compares.
 

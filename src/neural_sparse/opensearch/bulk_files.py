@@ -10,6 +10,7 @@ from typing import IO, Any
 from neural_sparse.errors import InputError
 from neural_sparse.files import write_json, write_text
 from neural_sparse.opensearch.features import escaped, query_tokens, vector_objects
+from neural_sparse.opensearch.guards import check_ids
 from neural_sparse.opensearch.queries import MAX_CLAUSES, rank_feature_query
 from neural_sparse.opensearch.source import VectorSource
 from neural_sparse.opensearch.vector_index import index_body
@@ -49,8 +50,9 @@ def write_rank_features(folder: Path, source: VectorSource) -> dict[str, Any]:
     """index.json, documents-NNNNN.ndjson for _bulk, queries.jsonl ({_id, text, query}) and load.sh.
 
     Raises:
-        InputError: a query weight outside (0, 64], or a query of more than 1,024 tokens.
+        InputError: an id of more than 512 bytes, a query weight outside (0, 64], or a query of more than 1,024 tokens.
     """
+    check_ids(source.doc_ids)
     names = escaped(source.tokens)
     write_json(folder / "index.json", index_body(source.tokens, "escaped"))
     files = _write_documents(folder, source, names)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from neural_sparse.model.encoder import NeuralSparseEncoder
 
 MAX_QUERY_WEIGHT = 64.0  # Lucene's FeatureField takes query weights in (0, 64]
+MAX_ID_BYTES = 512  # of a document's _id, in OpenSearch and Elasticsearch
 MIN_QUERY_WEIGHT = 1e-6  # the least weight of the published tables
 
 
@@ -60,6 +61,18 @@ def server_names(tokenizer: Any) -> list[str]:
 def silent_ids(tokenizer: Any) -> list[int]:
     """Ids without a name on the server. Raises InputError as `server_names`."""
     return [index for index, name in enumerate(server_names(tokenizer)) if not name]
+
+
+def check_ids(doc_ids: Iterable[str], longest: int | None = MAX_ID_BYTES) -> None:
+    """Raises InputError for ids of more bytes than the engine takes: it would refuse the whole request."""
+    if longest is None:
+        return
+    if too_long := [one for one in doc_ids if len(one.encode()) > longest]:
+        raise InputError(
+            f"{len(too_long):,} document ids are longer than the {longest} bytes that OpenSearch and Elasticsearch "
+            f"take (first: {too_long[0]:.60}... of {len(too_long[0].encode()):,} bytes): give them shorter ids, such "
+            "as a hash, and keep the long one elsewhere"
+        )
 
 
 def check_vocabulary(model: NeuralSparseEncoder) -> None:

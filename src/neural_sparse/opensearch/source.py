@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from neural_sparse.data.corpus_file import corpus_file, read_corpus
 from neural_sparse.data.queries_file import read_queries
 from neural_sparse.errors import InputError
-from neural_sparse.opensearch.guards import check_query_side, server_names
+from neural_sparse.opensearch.guards import check_ids, check_query_side, server_names
 from neural_sparse.search.encoded import MANIFEST, EncodedCollection
 
 
@@ -40,9 +40,11 @@ def vector_source(
     idf: Path | None,
     max_length: int | None,
     uniform_query_weights: bool = False,
+    longest_id: int | None = None,
 ) -> VectorSource:
     """
     Args:
+        longest_id: bytes that the engine takes of an id; looked at before anything is encoded.
         model: a model, which encodes `corpus`; or a folder made by `neural-sparse encode`, which holds its own.
         corpus: corpus.jsonl, or a folder that holds one and perhaps queries.jsonl.
 
@@ -58,6 +60,7 @@ def vector_source(
         rows = range(len(encoded.doc_ids))
         encoder: Any = encoded
         doc_ids: Sequence[str] = list(encoded.doc_ids)
+        check_ids(doc_ids, longest_id)
         texts: Sequence[str] = [encoded.text(row) for row in rows]
         documents = encoded.index.vectors()
     else:
@@ -68,6 +71,7 @@ def vector_source(
         from neural_sparse.model.encoder import NeuralSparseEncoder
 
         doc_ids, texts = read_corpus(corpus_file(corpus))
+        check_ids(doc_ids, longest_id)
         encoder = NeuralSparseEncoder(model, max_length, idf=idf)
         if not uniform_query_weights:
             check_query_side(encoder)

@@ -16,6 +16,7 @@ from neural_sparse.errors import InputError, refuse_one_string
 from neural_sparse.opensearch.bulk import BulkReport, BulkSettings, Progress, send
 from neural_sparse.opensearch.connection import told
 from neural_sparse.opensearch.features import escaped, query_tokens, vector_objects
+from neural_sparse.opensearch.guards import check_ids
 from neural_sparse.opensearch.queries import MAX_CLAUSES, neural_sparse_query, rank_feature_query
 from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.search.vocabulary import check_vocabulary, vocabulary_fingerprint
@@ -133,6 +134,7 @@ class VectorIndex:
             counts = f"{vectors.shape[0]:,} vectors, {len(doc_ids):,} ids"
             raise InputError(f"as many ids (and texts) as vectors, please: {counts}")
         DocumentIds.of(doc_ids)
+        check_ids(doc_ids)
 
         def sources(start: int) -> Iterator[str]:
             for first in range(start, len(doc_ids), _ROWS):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from safetensors.numpy import load_file, save
 from tqdm import tqdm
 
-from neural_sparse.data.corpus_file import corpus_documents, corpus_file, corpus_texts
+from neural_sparse.data.corpus_file import corpus_documents, corpus_file, corpus_texts, read_documents
 from neural_sparse.errors import InputError
 from neural_sparse.files import sha256_file
 from neural_sparse.model.encoder import NeuralSparseEncoder
@@ -91,7 +92,12 @@ def encode_corpus(
     file, output = corpus_file(location(corpus)), location(folder)
     EncodedCollection.check_replaceable(output)
     pruning = pruning or Pruning()
-    ids = DocumentIds.of(_checked_ids(file, show_progress))
+    try:
+        ids = DocumentIds.of(_checked_ids(file, show_progress))
+    except InputError:
+        if file.suffix == ".jsonl":
+            deque(read_documents(file), maxlen=0)  # says in which line an id occurs again
+        raise
     if not len(ids):
         raise InputError(f"{file}: the corpus is empty")
     settings = {

@@ -17,6 +17,8 @@ from neural_sparse.errors import InputError
 from neural_sparse.files import check_output_folder, read_json, replacing_folder, write_json
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.training.dev import KEY
+from neural_sparse.training.inputs import FILE as INPUTS_FILE
+from neural_sparse.training.inputs import changed_inputs, input_sums
 from neural_sparse.training.plots import plot_losses
 from neural_sparse.training.refresh import FOLDER as NEGATIVES_FOLDER
 from neural_sparse.training.trainer import checkpoints
@@ -55,13 +57,14 @@ def claim(output: Path, recipe: Recipe, overwrite: bool, resume_anyway: bool = F
         changed = changes(recipe)
         if changed and not resume_anyway and not _left_nothing(output):
             raise InputError(
-                f"{output} holds a run of another recipe ({changed}); choose another output=, overwrite it "
-                "(--overwrite), or go on with the changed recipe (--resume-anyway)"
+                f"{output} holds a run of another recipe or of other data ({changed}); choose another output=, "
+                "overwrite it (--overwrite), or go on with what has changed (--resume-anyway)"
             )
         if changed:
             logger.warning("the recipe has changed since the run in %s began: %s", output, changed)
             _set_aside(output)  # or it would pass for the model of the changed recipe, if this is interrupted
             kept = {"batch_size": read_json(config)["batch_size"]} if recipe.auto_batch else {}
+            write_json(output / INPUTS_FILE, input_sums(recipe))
             write_json(config, recipe_to_dict(recipe) | kept)
         elif finished_model(recipe):
             raise InputError(
@@ -77,6 +80,7 @@ def claim(output: Path, recipe: Recipe, overwrite: bool, resume_anyway: bool = F
         for old in (output / NEGATIVES_FOLDER, *output.glob("checkpoint-*")):
             shutil.rmtree(old, ignore_errors=True)
         (output / METRICS_FILE).unlink(missing_ok=True)
+    write_json(output / INPUTS_FILE, input_sums(recipe))
     write_json(config, recipe_to_dict(recipe))
     return None
 
@@ -113,7 +117,7 @@ def finished_model(recipe: Recipe) -> Path | None:
 
 
 def changes(recipe: Recipe) -> str:
-    """What differs between a recipe and the one its output folder was made with."""
+    """What differs between a recipe, and the files it reads, and those that its output folder was made with."""
     defaults = {
         field.name: _plain(
             field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
@@ -129,7 +133,10 @@ def changes(recipe: Recipe) -> str:
     elif before["auto_batch"] and recipe.batch_size == before["batch_size"]:
         free.add("auto_batch")  # the batch it found, now by its number
     changed = sorted(key for key in now if key not in free and before[key] != _plain(now[key]))
-    return "; ".join(f"{key}: {before[key]!r} -> {_plain(now[key])!r}" for key in changed)
+    told = [f"{key}: {before[key]!r} -> {_plain(now[key])!r}" for key in changed]
+    if (Path(recipe.output) / INPUTS_FILE).is_file():
+        told += changed_inputs(read_json(Path(recipe.output) / INPUTS_FILE), input_sums(recipe))
+    return "; ".join(told)
 
 
 def finish(

@@ -23,6 +23,7 @@ from neural_sparse.data.training_set import TrainingSet, load_training_set
 from neural_sparse.distributed import ranks
 from neural_sparse.doctor.run_record import INTERRUPTED, Run
 from neural_sparse.doctor.run_rules import learning_rate, ramp
+from neural_sparse.doctor.tokenizer_rules import tokenizer_findings
 from neural_sparse.errors import InputError
 from neural_sparse.idf import (
     DEFAULT_IDF,
@@ -119,6 +120,10 @@ def _run(
         own_words=0.0 if recipe.own_words == 0 else None,
         device=ranks.device(),
     )
+    if not ranks.rank():
+        for finding in tokenizer_findings(model.tokenizer):
+            if finding.verdict != "ok":
+                logger.warning("%s: %s; %s", finding.check, finding.found, finding.advice)
     if recipe.own_words:
         model.set_own_words(recipe.own_words, _mean_word_count(recipe, model, data))
     if recipe.own_words_learning_rate and model.own_words is None:
