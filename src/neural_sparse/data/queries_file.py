@@ -12,7 +12,7 @@ def read_queries(path: str | Location) -> dict[str, str]:
     """Query id -> text.
 
     Raises:
-        InputError: no such file; a malformed line or an id that occurs twice (file and line).
+        InputError: no such file, or an empty one; a malformed line or an id that occurs twice (file and line).
     """
     queries: dict[str, str] = {}
     for place, row in json_lines(path):
@@ -20,4 +20,6 @@ def read_queries(path: str | Location) -> dict[str, str]:
         if query_id in queries:
             raise InputError(f"{place}: query id {query_id!r} occurs twice")
         queries[query_id] = document_fields(row, place)[1]
+    if not queries:
+        raise InputError(f"{path}: holds no query")
     return queries

@@ -128,6 +128,8 @@ def find_source(
     if path.exists():
         columns = tuple((fields or {}).values())
         found = _of_folder(path, split, columns) if path.is_dir() else _of_file(path, columns)
+        if not found.rows:
+            raise InputError(f"{name}: holds nothing")
         return Source(**{**vars(found), "fields": dict(fields or {})})
     if entry := public_sets().get(name):
         require_acceptance(entry, accepted)
@@ -261,8 +263,12 @@ def text_rows(
     Raises:
         InputError: a row without id or text.
     """
+    empty = True
     for where, row in _rows(files, progress):
+        empty = False
         yield id_field(row, where), with_title(*document_fields(row, where))
+    if empty:
+        raise InputError(f"{', '.join(str(file.path) for file in files)}: holds nothing")
 
 
 def places_of(files: Sequence[RowFile], key: str) -> Iterator[str]:

@@ -40,6 +40,7 @@ def file_lines(file: Location, row_of: Callable[[str], int]) -> Iterator[Line]:
         InputError: a malformed line (file and number).
     """
     empty = irrelevant = 0
+    number = -1
     for number, (where, row) in enumerate(rows_of(file)):
         found = examples_of(row, {}, where, xxhash.xxh3_64_intdigest(str(number).encode()))
         irrelevant += not found
@@ -54,6 +55,8 @@ def file_lines(file: Location, row_of: Callable[[str], int]) -> Iterator[Line]:
                 continue
             positive, *negatives = map(row_of, documents)
             yield Line(query or "", positive, negatives, label, weight)
+    if number < 0:
+        raise InputError(f"{file}: holds nothing to train on")
     if empty:
         logger.warning("%s: left out %d examples without a query or a relevant document", file, empty)
     if irrelevant:

@@ -104,7 +104,9 @@ def _checked(query: Any, docs: Any, scores: Any, texts: bool, where: object) -> 
 def _joined(rows: Iterator[Scored], path: Path) -> Iterator[Scored]:
     """Neighbours of the same query as one."""
     open_: Scored | None = None
+    empty = True
     for row in rows:
+        empty = False
         if open_ is not None and open_.query == row.query and open_.texts == row.texts:
             open_.docs.extend(row.docs)
             open_.scores.extend(row.scores)
@@ -114,6 +116,8 @@ def _joined(rows: Iterator[Scored], path: Path) -> Iterator[Scored]:
         open_ = row
     if open_ is not None:
         yield _without_repeats(open_, path)
+    if empty:
+        raise InputError(f"{path}: holds no score")
 
 
 def _without_repeats(row: Scored, path: Path) -> Scored:
