@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import click
 from typer.core import TyperCommand
 
 
@@ -14,7 +13,9 @@ class TextCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         try:
             return super().parse_args(ctx, args)
-        except click.NoSuchOption as error:
-            hint = f'a text that begins with a dash goes behind --: {ctx.command_path} ... -- "{error.option_name} ..."'
-            message = f"{error.message}; {hint}"
-            raise click.NoSuchOption(error.option_name, message, error.possibilities, error.ctx) from error
+        except Exception as error:
+            refused: Any = error
+            if type(error).__name__ == "NoSuchOption":  # click's, or that of the click inside typer
+                hint = f'{ctx.command_path} ... -- "{refused.option_name} ..."'
+                refused.message = f"{refused.message}; a text that begins with a dash goes behind --: {hint}"
+            raise
