@@ -110,6 +110,7 @@ class DenseRetriever:
             for first in range(0, len(queries), step):
                 here = slice(first, first + step)
                 top(queries[here], block, base, of_block[here])
+            del block  # before the next one is read
             best = np.hstack([best, of_block])
             if best.shape[1] > depth:
                 best = np.partition(best, best.shape[1] - depth, axis=1)[:, -depth:]
