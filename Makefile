@@ -2,6 +2,9 @@
 # TORCH=cpu installs torch without CUDA's libraries, from PyTorch's own index: make quickstart TORCH=cpu
 PYTHON ?= python3
 TORCH ?=
+# Tests run in this many processes of one thread each; a process takes up to 3 GB.
+TEST_PROCESSES ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -22,10 +25,10 @@ quickstart: $(VENV)/.installed
 test: unit integration
 
 unit: $(VENV)/.installed
-	$(BIN)/pytest --durations=10 -m "not integration and not slow"
+	$(PYTEST) --durations=10 -m "not integration and not slow"
 
 integration: $(VENV)/.installed
-	$(BIN)/pytest --durations=25 -m "integration and not slow"
+	$(PYTEST) --durations=25 -m "integration and not slow"
 
 slow: $(VENV)/.installed
 	$(BIN)/pytest -m slow

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from python_processes import CLI, Done, python
 
 from neural_sparse import NeuralSparseEncoder
 from neural_sparse.files import read_json
@@ -27,10 +28,11 @@ DOCUMENTS = {
 }
 
 
-def run(*arguments: str | Path, **kwargs: object) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "120", "TERM": "dumb"}
-    command = [sys.executable, "-c", "from neural_sparse.cli.main import main; main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, **kwargs)  # type: ignore[call-overload, no-any-return]
+ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "120", "TERM": "dumb"}
+
+
+def run(*arguments: str | Path, stdin: str = "") -> Done:
+    return python("-c", CLI, *arguments, environment=ENVIRONMENT, stdin=stdin)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -51,7 +53,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def encoded(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("encoded")
-    done = run("encode", MODEL, "--corpus", corpus.parent, "--output", output)
+    # The one command here that begins with nothing imported.
+    command = [sys.executable, "-c", CLI, "encode", MODEL, "--corpus", corpus.parent, "--output", output]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     assert re.search(r"documents +│ 5 ", done.stdout)
     assert "terms per document" in done.stdout
@@ -144,11 +148,11 @@ def test_evaluation_counts_repeated_words_when_asked(tmp_path: Path) -> None:
 
 
 def test_search_asks_until_an_empty_line(encoded: Path) -> None:
-    done = run("search", encoded, input="parse json\nhow to sort\n\nnever read\n")
+    done = run("search", encoded, stdin="parse json\nhow to sort\n\nnever read\n")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("1. ") == 2
     assert "5 documents. Type a query" in done.stdout
-    assert run("search", encoded, input="").returncode == 0  # the end of the input ends it too
+    assert run("search", encoded, stdin="").returncode == 0  # the end of the input ends it too
 
 
 def test_search_for_nothing_known(encoded: Path) -> None:

@@ -2,12 +2,12 @@
 
 import json
 import socket
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from python_processes import Running
 from safetensors.torch import load_file, save_file
 
 pytestmark = pytest.mark.integration
@@ -50,9 +50,7 @@ def run(ranks: int, cache_tokens: int | None, output: Path) -> dict[str, torch.T
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     processes = [
-        subprocess.Popen(
-            [sys.executable, __file__, json.dumps([rank, ranks, port, cache_tokens, str(output)])]
-        )
+        Running([__file__, json.dumps([rank, ranks, port, cache_tokens, str(output)])])
         for rank in range(ranks)
     ]
     assert [process.wait(timeout=300) for process in processes] == [0] * ranks

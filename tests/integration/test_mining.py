@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import random
 import shutil
-import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from python_processes import Running
 
 pytestmark = pytest.mark.integration
 
@@ -34,16 +32,12 @@ def collection(folder: Path, examples: int, documents: int, queries: int | None 
     return folder / "pairs.jsonl"
 
 
-def start(pairs: Path, output: Path, cache: Path, *more: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "neural_sparse", "mine", str(pairs), "-o", str(output)]
-    return subprocess.Popen(
-        [*command, "--teacher-cache", str(cache), *more],
-        stdout=subprocess.DEVNULL,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-    )
+def start(pairs: Path, output: Path, cache: Path, *more: str) -> Running:
+    command = ["-m", "neural_sparse", "mine", str(pairs), "-o", str(output)]
+    return Running([*command, "--teacher-cache", str(cache), *more])
 
 
-def wait(process: subprocess.Popen[bytes], seconds: float) -> bool:
+def wait(process: Running, seconds: float) -> bool:
     """Whether the process ended within that time."""
     try:
         process.wait(timeout=seconds)
@@ -52,7 +46,7 @@ def wait(process: subprocess.Popen[bytes], seconds: float) -> bool:
     return True
 
 
-def wait_for(process: subprocess.Popen[bytes], folder: Path) -> bool:
+def wait_for(process: Running, folder: Path) -> bool:
     """Whether the process ended before it made `folder`."""
     while not folder.exists():
         if wait(process, 0.01):
@@ -81,8 +75,7 @@ def killed_and_resumed(folder: Path, pairs: Path, kills: int, seed: int, *more: 
         process = start(pairs, output, cache, *more)
         ended = stage == "mining" and wait_for(process, parts)
         if not ended and not wait(process, rng.random() * longest[stage]):
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+            process.kill()
             left.append((len(list(parts.glob("part-*"))), len(list(cache.glob("*/*.safetensors")))))
         else:  # sooner than expected: the next one begins anew
             assert process.returncode == 0

@@ -6,13 +6,11 @@ import json
 import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from python_processes import CLI, Running, python
 
 from neural_sparse import read_recipe, train
 from neural_sparse.data.prepared import PreparedSet
@@ -61,9 +59,9 @@ def sources(folder: Path) -> list[Path]:
     return [folder / "pairs.jsonl", beir, documents]
 
 
-def start(output: Path, workers: int, inputs: list[Path]) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", PREPARE, str(output), str(workers), *map(str, inputs)]
-    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True)
+def start(output: Path, workers: int, inputs: list[Path]) -> Running:
+    command = ["-c", PREPARE, str(output), str(workers), *map(str, inputs)]
+    return Running(command, {**os.environ, "OMP_NUM_THREADS": "1"})
 
 
 def parts(folder: Path) -> int:
@@ -91,7 +89,7 @@ def test_killed_it_ends_with_the_same_bytes(tmp_path: Path, kills: int) -> None:
         while process.poll() is None and parts(tmp_path) < wanted:
             time.sleep(0.002)
         if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)  # its workers have to notice by themselves
+            process.kill()  # its workers have to notice by themselves
         if process.wait() == 0:
             assert sums(output) == expected
             shutil.rmtree(output)
@@ -121,12 +119,7 @@ def test_real_pairs_to_a_training_step(shared_data: Path, tmp_path: Path) -> Non
         "1",
     ]
     command += ["--decontaminate", str(shared_data / "collections" / "nfcorpus")]
-    done = subprocess.run(
-        [sys.executable, "-c", "from neural_sparse.cli.main import main; main()", *command],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = python("-c", CLI, *command)
     assert done.returncode == 0, done.stderr
     assert "50.0%" in done.stdout
     assert "examples" in done.stdout

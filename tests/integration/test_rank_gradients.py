@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from python_processes import Running
 from safetensors.torch import load_file, save_file
 
 pytestmark = pytest.mark.integration
@@ -72,8 +72,7 @@ def run(count: int, output: Path) -> dict[str, torch.Tensor]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     processes = [
-        subprocess.Popen([sys.executable, __file__, json.dumps([number, count, port, str(output)])])
-        for number in range(count)
+        Running([__file__, json.dumps([number, count, port, str(output)])]) for number in range(count)
     ]
     assert [process.wait(timeout=300) for process in processes] == [0] * count
     return load_file(output)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from python_processes import Done, Running
 from safetensors.torch import load_file
 
 from neural_sparse.data.python_docs import python_docs
@@ -39,7 +40,14 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def launch(start: Path, output: Path, ranks: int, **changes: object) -> subprocess.CompletedProcess[str]:
+def free_port() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
+def launch(start: Path, output: Path, ranks: int, **changes: object) -> Done:
+    """What rank 0 leaves; the ranks are started as torchrun starts them."""
     recipe = {
         "init": str(start),
         "train": str(start.parent / "train.jsonl"),
@@ -62,16 +70,19 @@ def launch(start: Path, output: Path, ranks: int, **changes: object) -> subproce
     }
     file = output.with_suffix(".yaml")
     file.write_text(yaml.safe_dump(recipe))
-    command = ["-m", "neural_sparse", "train", str(file)]
-    if ranks > 1:
-        command = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", *command]
-    return subprocess.run(
-        [sys.executable, *command],
-        capture_output=True,
-        text=True,
-        timeout=600,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-    )
+    place = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+    processes = [
+        Running(
+            ["-m", "neural_sparse", "train", str(file)],
+            {**os.environ, **place, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
+        )
+        for rank in range(ranks)
+    ]
+    first, *others = [process.done(timeout=600) for process in processes]
+    for done in others:
+        assert done.returncode == first.returncode, done.stderr
+        assert done.stdout == ""
+    return first
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -147,9 +158,7 @@ def test_resumes_on_another_number_of_ranks(start: Path, alone: Path) -> None:
 
 
 def test_different_recipes_on_the_ranks(start: Path, tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = free_port()
     processes = []
     for rank in range(2):
         recipe = {
@@ -162,18 +171,12 @@ def test_different_recipes_on_the_ranks(start: Path, tmp_path: Path) -> None:
         file = tmp_path / f"{rank}.yaml"
         file.write_text(yaml.safe_dump(recipe))
         place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, "-m", "neural_sparse", "train", str(file)],
-                stderr=subprocess.PIPE,
-                text=True,
-                env={**os.environ, **place, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port},
-            )
-        )
+        environment = {**os.environ, **place, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        processes.append(Running(["-m", "neural_sparse", "train", str(file)], environment))
     for process in processes:
-        error = process.communicate(timeout=300)[1]
-        assert process.returncode == 2
-        assert "different recipes (lambda_flops: [0.01, 0.02])" in error
+        done = process.done(timeout=300)
+        assert done.returncode == 2
+        assert "different recipes (lambda_flops: [0.01, 0.02])" in done.stderr
     assert not (tmp_path / "run").exists()
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import ray_work
+from python_processes import python
 
 from neural_sparse.distributed.ray_engine import AHEAD, RayEngine
 from neural_sparse.errors import InputError
@@ -39,12 +40,14 @@ WORDS = [
     "path",
 ]
 MODEL = "cognition/model"
+# Of the workers: that of this process, and ray_work.
+WORKERS_PATH = os.pathsep.join((str(Path(ray_work.__file__).parent), os.environ.get("PYTHONPATH", "")))
 
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[RayEngine]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(ray_work.__file__).parent))  # of the workers
+        patch.setenv("PYTHONPATH", WORKERS_PATH)
         yield RayEngine("local", num_cpus=2, object_store_memory=100 << 20)
         ray.shutdown()
 
@@ -280,13 +283,7 @@ def test_a_corpus_that_other_machines_do_not_have(
 
 
 def command(*arguments: str, **environment: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "neural_sparse", *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **environment},
-        timeout=120,
-    )
+    done = python("-m", "neural_sparse", *arguments, environment={**os.environ, **environment}, timeout=120)
     return done.returncode, done.stderr
 
 
@@ -356,7 +353,7 @@ def test_a_full_object_store_and_a_full_disk(job: str) -> None:
         [sys.executable, "-c", textwrap.dedent(program).replace("JOB", job)],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(ray_work.__file__).parent)},
+        env={**os.environ, "PYTHONPATH": WORKERS_PATH},
         timeout=200,
     )
     assert "InputError: Ray's object store is full" in done.stderr, (done.stdout, done.stderr)

@@ -6,13 +6,13 @@ import json
 import os
 import random
 import subprocess
-import sys
 import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from python_processes import CLI, Running
 
 from neural_sparse import train
 from neural_sparse.config import Recipe, TeacherConfig
@@ -23,7 +23,6 @@ from neural_sparse.teachers.rows import Matrix
 
 pytestmark = pytest.mark.integration
 MODEL = "cognition/model"
-CLI = "from neural_sparse.cli.main import main; main()"
 IDF = f"""
 import sys
 from pathlib import Path
@@ -60,15 +59,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def start(job: str, data: Path, output: Path) -> subprocess.Popen[bytes]:
+def start(job: str, data: Path, output: Path) -> Running:
     output.mkdir(exist_ok=True)
     arguments = {
         "teach": [CLI, "teach", data / "recipe.yaml", f"teacher_cache={output}", "--block", "32"],
         "idf": [IDF, output, data / "corpus.jsonl"],
     }[job]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", *map(str, arguments)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    return Running(["-c", *map(str, arguments)], environment)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -96,7 +94,6 @@ def check_kills(job: str, data: Path, tmp_path: Path, kills: int) -> None:
             process.wait(timeout=draw.uniform(0.2, 1.1) * duration if killed < kills else None)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait()
             killed += 1
             continue
         assert process.returncode == 0

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from python_processes import python
 
 pytest.importorskip("s3fs", reason="needs the extra: pip install 'neural-sparse[s3]'")
 pytest.importorskip("flask", reason="needs the extra: pip install 'neural-sparse[dev]'")
@@ -52,14 +51,8 @@ def corpus(server: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def command(server: dict[str, str], *arguments: str, folder: Path) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "neural_sparse", *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, **server},
-        cwd=folder,
-        timeout=300,
-    )
+    environment = {**os.environ, **server}
+    done = python("-m", "neural_sparse", *arguments, environment=environment, cwd=folder, timeout=300)
     return done.returncode, done.stderr
 
 

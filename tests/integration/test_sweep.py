@@ -8,12 +8,13 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import typer
+from python_processes import CLI, Running
 from safetensors.torch import load_file
 
 from neural_sparse import train
@@ -32,7 +33,6 @@ from neural_sparse.tuning.sweep import sweep
 
 pytestmark = pytest.mark.integration
 START = "cognition/model"
-CLI = "from neural_sparse.cli.main import main; main()"
 LAMBDAS = "lambda_flops=0.001,0.01,0.1,1,10"
 
 
@@ -118,13 +118,9 @@ def swept(folder: Path) -> Path:
     return folder / "whole"
 
 
-def command(folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", CLI, "sweep", folder / "recipe.yaml", "-c", folder / "collection", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def command(folder: Path, *arguments: str) -> Running:
+    inputs = (folder / "recipe.yaml", "-c", folder / "collection")
+    return Running(["-c", CLI, "sweep", *map(str, inputs), *arguments])
 
 
 def in_process(folder: Path, settings: list[str], trials: int | None = None) -> None:
@@ -147,18 +143,16 @@ def test_a_killed_sweep_goes_on_to_the_same_models(folder: Path, swept: Path) ->
     output = folder / "killed"
     arguments = ["lambda_flops=0.01,0.1", f"output={output}"]
     process = command(folder, *arguments)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("[2/2]"):
-            process.kill()
-    process.wait()
+    while process.poll() is None and "\n[2/2]" not in process.stdout.read_text():
+        time.sleep(0.01)
+    process.kill()
     first = output / "lambda_flops=0.01" / "final_model" / "modules.json"
     written = first.stat().st_mtime_ns
     assert not (output / "lambda_flops=0.1" / "final_model").exists()
 
-    again = command(folder, *arguments)
-    told, _ = again.communicate()
-    assert again.returncode == 0, told
+    again = command(folder, *arguments).done()
+    told = again.stdout
+    assert again.returncode == 0, again.stderr
     assert "lambda_flops=0.01: trained before" in told
     assert "Recommended: 0." in told
     assert "front, recommended" in told

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from python_processes import Running
 from scipy.sparse import csr_matrix
 from torch.utils.data import DataLoader, Dataset
 
@@ -368,9 +366,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_killed_encoding_resumes_to_the_same_bytes(tmp_path: Path) -> None:
-    def start(folder: Path) -> subprocess.Popen:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen([sys.executable, "-c", FILL, str(folder), "96"], env=environment)
+    def start(folder: Path) -> Running:
+        return Running(["-c", FILL, str(folder), "96"], {**os.environ, "OMP_NUM_THREADS": "1"})
 
     assert start(tmp_path / "whole").wait() == 0
     killed_at = []
@@ -378,8 +375,7 @@ def test_a_killed_encoding_resumes_to_the_same_bytes(tmp_path: Path) -> None:
         process = start(tmp_path / "killed")
         while process.poll() is None and blocks_written(tmp_path / "killed") < written:
             pass
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
         killed_at.append(blocks_written(tmp_path / "killed"))
     assert killed_at[0] < killed_at[1] < 12
     assert start(tmp_path / "killed").wait() == 0

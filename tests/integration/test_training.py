@@ -10,13 +10,13 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from python_processes import python
 from safetensors.torch import load_file
 
 from neural_sparse import NeuralSparseEncoder, train
@@ -210,12 +210,8 @@ def test_killed_and_resumed(
     point: str, step: int, left: str | None, finished: Path, recipe: Recipe, tmp_path: Path
 ) -> None:
     again = replace(recipe, output=str(tmp_path / "run"))
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED_RUN, json.dumps(recipe_to_dict(again)), point, str(step)],
-        capture_output=True,
-        check=False,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-2000:]
+    killed = python("-c", KILLED_RUN, json.dumps(recipe_to_dict(again)), point, str(step))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
     complete = [folder.name for folder in checkpoints(tmp_path / "run")]
     if left == "checkpoint-2":
         assert (tmp_path / "run" / "checkpoint-4").is_dir()  # half written, and not to be trusted
