@@ -92,11 +92,11 @@ class TestErrors:
         ]:
             assert message in error(run("idf", corpus, "--model", model, "--output", tmp_path / "idf.json"))
             assert message in error(run("encode", model, "--corpus", corpus, "--output", output))
-        bad.write_text('{"_id": "1", "body": "a"}')
-        assert "line 1: lacks 'text' (has '_id', 'body')" in error(run("idf", bad, "--model", model))
+        bad.write_text('{"_id": "1", "words": "a"}')
+        assert "line 1: lacks 'text' (has '_id', 'words')" in error(run("idf", bad, "--model", model))
         binary = tmp_path / "latin.txt"
         binary.write_bytes("caf\xe9".encode("latin-1"))
-        assert "latin.txt: not UTF-8" in error(run("idf", binary, "--model", model))
+        assert "latin.txt, line 1: not UTF-8" in error(run("idf", binary, "--model", model))
         assert not output.exists()
         assert not (tmp_path / "idf.json").exists()
 

@@ -60,7 +60,7 @@ def encode(model: str, corpus: Path, folder: Path, **settings: object) -> module
 def test_is_what_the_encoder_gives(model: str, corpus: Path, documents: list[dict], tmp_path: Path) -> None:
     done = encode(model, corpus, tmp_path / "out", max_length=16)
     encoder = NeuralSparseEncoder(model, 16)
-    texts = [f"{row.get('title', '')} {row['text']}".strip() for row in documents]
+    texts = [f"{row.get('title', '')} {row['text']}".strip().replace("\ud83d", "\ufffd") for row in documents]
     found = EncodedCollection(tmp_path / "out")
     np.testing.assert_allclose(
         found.index.vectors().toarray(), encoder.encode_documents(texts).toarray(), atol=2e-5
@@ -68,9 +68,7 @@ def test_is_what_the_encoder_gives(model: str, corpus: Path, documents: list[dic
     assert list(found.doc_ids) == [row["_id"] for row in documents]
     assert [found.text(row) for row in range(40)] == texts
     assert found.about["nonzero_terms"] == pytest.approx(found.index.vectors().getnnz(1).mean())
-    lengths = [
-        len(ids) for ids in encoder.tokenizer([text.replace("\ud83d", "?") for text in texts]).input_ids
-    ]
+    lengths = [len(ids) for ids in encoder.tokenizer(texts).input_ids]
     assert done.truncated == sum(length > 16 for length in lengths) > 0
     assert (done.documents, done.encoded) == (40, 40)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus.jsonl", "out"]
@@ -137,9 +135,9 @@ def test_an_encoded_collection_is_replaced_and_nothing_else(model: str, corpus: 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"_id": "d1", "text": "twice"}', "d1"),
+        ('{"_id": "d1", "text": "twice"}', "line 41: document id 'd1' occurs twice"),
         ('{"_id": "x", "text": ', "line 41: not valid JSON"),
-        ('{"_id": "x", "text": null}', "the text of document 'x' is NoneType"),
+        ('{"_id": "x", "text": 3}', "line 41: text must be a text, found a number"),
         ('{"text": "no id"}', "line 41: lacks '_id'"),
     ],
 )

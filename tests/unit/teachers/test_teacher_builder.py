@@ -58,8 +58,8 @@ def test_negatives_of_a_run_by_a_model_with_own_code(
     name = own_code(kind)
     plain = {"negatives": [f"{kind}:{name}"], "negatives_pool": 2, "teacher_cache": str(tmp_path / "cache")}
     with pytest.raises(InputError, match="trust_remote_code"):
-        RunNegatives(recipe(**plain), data).mine(0)
-    mined = RunNegatives(recipe(**plain, trust_remote_code=[name]), data).mine(0)
+        RunNegatives(recipe(**plain), data).mine(0, tmp_path / "mining")
+    mined = RunNegatives(recipe(**plain, trust_remote_code=[name]), data).mine(0, tmp_path / "mining")
     assert mined.counts["kept"]
     taught = recipe(**plain, trust_remote_code=[name], teachers=[{"kind": kind, "name": name}])
     ensemble = build_ensemble(taught)
@@ -89,7 +89,7 @@ def test_settings_reach_mining(tiny_model: Callable[..., Path], data: TrainingSe
     ensemble = build_ensemble(taught)
     ensemble.prepare(data.queries, data.documents)
     negatives = RunNegatives(taught, data)
-    negatives.mine(0)
+    negatives.mine(0, tmp_path / "mining")
     assert len(list((tmp_path / "cache").iterdir())) == 2  # of queries and of documents: prompts differ
     teacher = ensemble.teachers[1]
     assert isinstance(teacher, SparseTeacher)

@@ -241,10 +241,9 @@ class TestLoading:
     @pytest.mark.parametrize(
         ("line", "message"),
         [
-            ('{"query": "a"}', "1: lacks 'pos'"),
-            ('{"query": "a", "pos": 3}', "example 1: query, pos and negs must be strings"),
-            ('{"query": "a", "pos": "b", "negs": [null]}', "example 1: query, pos and negs must be strings"),
-            ('{"query": "a", "pos": "b", "negs": "c"}', "example 1: query, pos and negs must be strings"),
+            ('{"query": "a"}', "line 1: no column for a relevant document; found: query"),
+            ('{"query": "a", "pos": 3}', "line 1: pos must be a text, found a number: 3"),
+            ('{"query": "a", "pos": "b", "negs": [3]}', "line 1: negs must be a text, found a number: 3"),
             ('{"query": "a", ', "line 1: not valid JSON"),
             ('{"query": "", "pos": ""}', "no example with a query and a relevant document"),
             ("", "no example"),
