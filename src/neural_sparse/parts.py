@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from neural_sparse.errors import InputError
 from neural_sparse.files import read_json, sha256_file, write_json, writing
 
@@ -18,6 +20,31 @@ logger = logging.getLogger(__name__)
 
 PLAN = "parts.json"
 _NAME = re.compile(r"part-(\d{6})-([0-9a-f]{16})\..+")
+
+
+@contextmanager
+def alone(work: Path, output: object) -> Iterator[None]:
+    """Be the only process that makes `output`, whose parts wait in `work`; the lock ends with the process.
+
+    Raises:
+        InputError: another one is at it; no place to write.
+    """
+    file = work.with_name(f"{work.name}.lock")
+    lock = FileLock(file, timeout=0)
+    try:
+        work.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise InputError(
+            f"another process is at work on {output}; wait for its end, or choose another output"
+        ) from error
+    except OSError as error:
+        raise InputError(f"cannot write {work.parent}: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+        lock.release()
 
 
 class Parts:

@@ -57,6 +57,7 @@ def compute(
     from neural_sparse.idf import DocumentFrequencies
     from neural_sparse.idf.corpus import count_corpus
     from neural_sparse.model.location import load_tokenizer
+    from neural_sparse.parts import alone
     from neural_sparse.urls import location, read_from, work_folder
 
     for file in filter(None, (output, counts)):
@@ -70,12 +71,12 @@ def compute(
             before = DocumentFrequencies.load(path)
     tokenizer = load_tokenizer(model)
     work = work_folder(location(output))
-    with chosen_engine(engine, address, gpus=False) as chosen:
+    with alone(work, output), chosen_engine(engine, address, gpus=False) as chosen:
         started = time.perf_counter()
         found = count_corpus(corpus, tokenizer, work, onto=before, workers=workers, engine=chosen)
-    seconds = time.perf_counter() - started
-    _write(found, tokenizer, output, counts or update)
-    shutil.rmtree(work, ignore_errors=True)
+        seconds = time.perf_counter() - started
+        _write(found, tokenizer, output, counts or update)
+        shutil.rmtree(work, ignore_errors=True)
     new = found.documents - (before.documents if before else 0)
     print(f"{new:,} documents in {seconds:.1f} s ({new / seconds:,.0f} per second)")
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from neural_sparse.data.assembly import Assembly
@@ -28,7 +26,7 @@ from neural_sparse.data.source import Source, find_source
 from neural_sparse.disk import require_space
 from neural_sparse.errors import InputError, refuse_one_string
 from neural_sparse.files import check_output_folder, file_sums, read_json, replacing_folder, write_json
-from neural_sparse.parts import Parts
+from neural_sparse.parts import Parts, alone
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +78,8 @@ def prepare(
     )
     work = output.parent / f".{output.name}.work"
     cleaning = options.cleaning
-    with _alone(work):
+    with alone(work, output):
+        work.mkdir(exist_ok=True)
         tests = gather_test_texts(cleaning.decontaminate, cleaning.decontaminate_documents, work)
         settings = _plain(_settings(sources, options, tests))
         if is_prepared(output) and read_json(output / MANIFEST)["settings"] == settings:
@@ -129,23 +128,6 @@ def _settings(
 def _plain(value: Any) -> Any:
     """As JSON gives it back."""
     return json.loads(json.dumps(value))
-
-
-@contextmanager
-def _alone(work: Path) -> Iterator[None]:
-    """Hold the work folder; the lock ends with the process, however it ends."""
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(work / "lock", timeout=0)
-        lock.acquire()
-    except Timeout as error:
-        raise InputError(f"another process is preparing this output ({work} is in use)") from error
-    except OSError as error:
-        raise InputError(f"cannot write {work}: {error.strerror or error}") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _check_space(sources: Sequence[Source], options: PrepareOptions, work: Path) -> None:

@@ -18,7 +18,7 @@ from neural_sparse.mining.candidates import Rows
 from neural_sparse.mining.mined import Mined, write_jsonl
 from neural_sparse.mining.miner import BLOCK, Miner
 from neural_sparse.mining.prepared_output import write_prepared
-from neural_sparse.parts import Parts
+from neural_sparse.parts import Parts, alone
 from neural_sparse.urls import Location, Url, location, work_folder, written_to
 from neural_sparse.workers import Advance, Engine, Work, in_workers
 
@@ -72,25 +72,26 @@ def mine_to_file(
         raise InputError(f"{output} is a folder; the output is one JSONL file")
     _require_space(miner, work.parent, prepared is not None)
     settings = miner.settings()
-    parts = Parts(work, settings, miner.blocks, "safetensors")
-    mine_parts(miner, parts, engine)
-    counts: dict[str, int] = {}
+    with alone(work, output):
+        parts = Parts(work, settings, miner.blocks, "safetensors")
+        mine_parts(miner, parts, engine)
+        counts: dict[str, int] = {}
 
-    def read() -> Iterator[Mined]:
-        for file in parts.files():
-            part = Mined.load(file)
-            for name, count in part.counts.items():
-                counts[name] = counts.get(name, 0) + count
-            yield part
+        def read() -> Iterator[Mined]:
+            for file in parts.files():
+                part = Mined.load(file)
+                for name, count in part.counts.items():
+                    counts[name] = counts.get(name, 0) + count
+                yield part
 
-    found = read() if miner.only is None else _beside_the_given(miner.data, miner.only, read())
-    if prepared is not None and isinstance(output, Path):
-        write_prepared(output, prepared, found, with_scores, settings)
-    else:
-        with written_to(output) as file:
-            write_jsonl(file, miner.data, found, with_scores)
-    parts.remove()
-    return counts
+        found = read() if miner.only is None else _beside_the_given(miner.data, miner.only, read())
+        if prepared is not None and isinstance(output, Path):
+            write_prepared(output, prepared, found, with_scores, settings)
+        else:
+            with written_to(output) as file:
+                write_jsonl(file, miner.data, found, with_scores)
+        parts.remove()
+        return counts
 
 
 def mine_parts(miner: Miner, parts: Parts, engine: Engine | None = None) -> None:

@@ -22,7 +22,7 @@ from neural_sparse.files import sha256_file
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.model.encoding import encode_tokens
 from neural_sparse.model.pruning import Pruning
-from neural_sparse.parts import Parts
+from neural_sparse.parts import Parts, alone
 from neural_sparse.processes import available_cores
 from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.search.encoded import MANIFEST, EncodedCollection, PackedTexts
@@ -110,49 +110,50 @@ def encode_corpus(
     }
     size = size_of(file)
     work = work_folder(output)
-    parts = Parts(work, settings, -(-size // part_bytes), "safetensors")
-    missing = parts.missing()
-    if engine is None:
-        workers = min(workers or len(_devices()), len(missing))
-        if workers > 1 and not torch.cuda.is_available():
-            threads = threads or max(1, available_cores() // workers)
-    else:
-        threads = threads or 1
-    encoded = 0
-    started = time.perf_counter()
-    with tqdm(
-        total=round(len(ids) * len(missing) / parts.count), desc="encoding", unit=" docs",
-        disable=None if show_progress else True,
-    ) as progress:  # fmt: skip
-        arguments = (model, weights, file, size, max_length, pruning, bf16, part_bytes, threads)
-        run: Engine = engine or in_workers
-        threads_before = torch.get_num_threads()
-        try:
-            for number, (documents, content) in run(_start, arguments, missing, workers, progress.update):
-                encoded += documents
-                with parts.write(number) as path:
-                    path.write_bytes(content)
-                _check_disk(parts, number)
-        finally:
-            torch.set_num_threads(threads_before)
-    seconds = time.perf_counter() - started
-    files = parts.files()
-    truncated = sum(int(load_file(part)["truncated"][0]) for part in files)
-    encoder = NeuralSparseEncoder(model, max_length, device="cpu")
-    collection = output if isinstance(output, Path) else work.with_suffix(".collection")
-    EncodedCollection.write(
-        collection,
-        encoder,
-        (_vectors(load_file(part), encoder.vocab_size) for part in files),
-        ids,
-        (PackedTexts(*(load_file(part)[name] for name in ("texts", "text_lengths"))) for part in files),
-        {"bf16": bf16, "pruning": asdict(pruning), "truncated": truncated},
-    )
-    if isinstance(output, Url):
-        upload_folder(collection, output, MANIFEST)
-        shutil.rmtree(collection)
-    parts.remove()
-    return EncodingSummary(len(ids), encoded, seconds, truncated)
+    with alone(work, output):
+        parts = Parts(work, settings, -(-size // part_bytes), "safetensors")
+        missing = parts.missing()
+        if engine is None:
+            workers = min(workers or len(_devices()), len(missing))
+            if workers > 1 and not torch.cuda.is_available():
+                threads = threads or max(1, available_cores() // workers)
+        else:
+            threads = threads or 1
+        encoded = 0
+        started = time.perf_counter()
+        with tqdm(
+            total=round(len(ids) * len(missing) / parts.count), desc="encoding", unit=" docs",
+            disable=None if show_progress else True,
+        ) as progress:  # fmt: skip
+            arguments = (model, weights, file, size, max_length, pruning, bf16, part_bytes, threads)
+            run: Engine = engine or in_workers
+            threads_before = torch.get_num_threads()
+            try:
+                for number, (documents, content) in run(_start, arguments, missing, workers, progress.update):
+                    encoded += documents
+                    with parts.write(number) as path:
+                        path.write_bytes(content)
+                    _check_disk(parts, number)
+            finally:
+                torch.set_num_threads(threads_before)
+        seconds = time.perf_counter() - started
+        files = parts.files()
+        truncated = sum(int(load_file(part)["truncated"][0]) for part in files)
+        encoder = NeuralSparseEncoder(model, max_length, device="cpu")
+        collection = output if isinstance(output, Path) else work.with_suffix(".collection")
+        EncodedCollection.write(
+            collection,
+            encoder,
+            (_vectors(load_file(part), encoder.vocab_size) for part in files),
+            ids,
+            (PackedTexts(*(load_file(part)[name] for name in ("texts", "text_lengths"))) for part in files),
+            {"bf16": bf16, "pruning": asdict(pruning), "truncated": truncated},
+        )
+        if isinstance(output, Url):
+            upload_folder(collection, output, MANIFEST)
+            shutil.rmtree(collection)
+        parts.remove()
+        return EncodingSummary(len(ids), encoded, seconds, truncated)
 
 
 def _checked_ids(file: Location, show_progress: bool) -> Iterator[str]:

@@ -397,8 +397,7 @@ class TestOutput:
 
     def test_one_process_at_a_time(self, tmp_path: Path, make: Make) -> None:
         path = make("a.jsonl", many(5))
-        (tmp_path / ".out.work").mkdir()
-        with FileLock(tmp_path / ".out.work" / "lock"), pytest.raises(InputError, match="another process"):
+        with FileLock(tmp_path / ".out.work.lock"), pytest.raises(InputError, match="another process"):
             run(tmp_path, path)
         assert len(run(tmp_path, path)) == 5
 

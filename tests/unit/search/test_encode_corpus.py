@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import resource
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 
 from neural_sparse import InputError, NeuralSparseEncoder
 from neural_sparse.model.pruning import Pruning
+from neural_sparse.parts import alone
 from neural_sparse.search import encode_corpus as module
 from neural_sparse.search.encode_corpus import encode_corpus
 from neural_sparse.search.encoded import EncodedCollection
@@ -201,3 +204,32 @@ def test_a_folder_of_an_earlier_version_is_read(
     (tmp_path / "out" / "encoded.json").write_text(json.dumps(manifest))
     EncodedCollection(tmp_path / "out")
     assert "without checksums" in caplog.text
+
+
+def test_two_at_once_are_told_apart_from_a_folder_that_is_taken(
+    model: str, corpus: Path, tmp_path: Path
+) -> None:
+    with (
+        alone(tmp_path / ".out.parts", "the first"),
+        pytest.raises(InputError, match=r"another process is at work on .*out; wait for its end"),
+    ):
+        encode(model, corpus, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == [corpus]
+    encode(model, corpus, tmp_path / "out")
+
+
+def test_a_disk_that_fills_up_while_the_collection_is_written(
+    model: str, corpus: Path, tmp_path: Path
+) -> None:
+    """A bound on the size of a file stands in for a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    taken = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, before[1]))
+    try:
+        with pytest.raises(InputError, match=r"cannot write .*(out|parts)"):
+            encode(model, corpus, tmp_path / "out", part_bytes=10**6)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, taken)
+    assert not (tmp_path / "out").exists()
+    encode(model, corpus, tmp_path / "out", part_bytes=10**6)
