@@ -246,7 +246,7 @@ class TestLoading:
             ('{"query": "a", "pos": "b", "negs": [3]}', "line 1: negs must be a text, found a number: 3"),
             ('{"query": "a", ', "line 1: not valid JSON"),
             ('{"query": "", "pos": ""}', "no example with a query and a relevant document"),
-            ("", "no example"),
+            ("", "pairs.jsonl: holds nothing to train on"),
         ],
     )
     def test_refuses(self, tmp_path: Path, line: str, message: str) -> None:
