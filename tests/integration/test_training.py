@@ -226,7 +226,9 @@ def test_killed_and_resumed(
 
 def test_another_recipe_does_not_go_on_with_a_run(finished: Path, recipe: Recipe) -> None:
     same = replace(recipe, output=str(finished))
-    with pytest.raises(InputError, match=r"holds a run of another recipe or of other data \(learning_rate: 0.0002 -> 0.001\)"):
+    with pytest.raises(
+        InputError, match=r"another recipe or of other data \(learning_rate: 0.0002 -> 0.001\)"
+    ):
         train(replace(same, learning_rate=0.001))
     with pytest.raises(InputError, match="holds the finished run of this recipe"):
         train(same)
