@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[1]
 PYTHONS = ("3.11", "3.12", "3.13")
 PROCESSORS = ("x86_64", "aarch64")
 GLIBC = "2_28"  # the oldest that torch's wheels run on
-# Published for a newer glibc only, where they are published (see pyproject.toml).
-NEWER_GLIBC = {"seismic": "2_34"}
+# Extras with wheels for this alone (their markers in pyproject.toml say so): Python, processor, glibc.
+SPECIAL = {"seismic": ("3.11", "x86_64", "2_34")}
 # Built from source where no wheel is published (see the README).
 SOURCE = {"aarch64": ["pytrec-eval-terrier"]}
 
@@ -55,15 +55,10 @@ def main() -> int:
     pinned = pins((ROOT / "constraints.txt").read_text())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = list(project["optional-dependencies"])
-    usual = [extra for extra in extras if extra not in NEWER_GLIBC]
+    usual = [extra for extra in extras if extra not in SPECIAL]
     jobs = [(python, processor, GLIBC, usual) for processor in PROCESSORS for python in PYTHONS]
-    jobs += [
-        (python, processor, glibc, [extra])
-        for extra, glibc in NEWER_GLIBC.items()
-        for processor in PROCESSORS
-        for python in PYTHONS
-    ]
-    with ThreadPoolExecutor(4) as pool:
+    jobs += [(*place, [extra]) for extra, place in SPECIAL.items()]
+    with ThreadPoolExecutor(len(jobs)) as pool:
         faults = list(pool.map(lambda job: check(*job, pinned), jobs))
     for (python, processor, glibc, chosen), fault in zip(jobs, faults, strict=True):
         print(f"Python {python}, {processor}, glibc {glibc}, {','.join(chosen)}: {fault or 'resolves'}")
