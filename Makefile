@@ -4,7 +4,7 @@ PYTHON ?= python3
 TORCH ?=
 # Tests run in this many processes of one thread each; a process takes up to 3 GB.
 TEST_PROCESSES ?= 2
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile
 VENV := .venv
 BIN := $(VENV)/bin
 
