@@ -8,6 +8,7 @@ of devices. Without torchrun (or accelerate launch) there is one rank and nothin
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -47,7 +48,14 @@ def join() -> None:
             "`torchrun --nproc-per-node N -m neural_sparse train ...` or `accelerate launch`, and see that "
             "MASTER_ADDR and MASTER_PORT lead to the first from every machine"
         ) from error
-    atexit.register(distributed.destroy_process_group)
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    # What still holds the group is freed first: freed last, torch's reducer may wait for a thread of gloo that waits
+    # for it.
+    gc.collect()
+    distributed.destroy_process_group()
 
 
 def rank() -> int:
