@@ -315,9 +315,8 @@ class NeuralSparseEncoder(SparseEncoder):
             InputError: the folder cannot be replaced, or written.
         """
         target = Path(path)
-        if not (
-            target / "modules.json"
-        ).is_file():  # written near the end: without it there is no model to lose
+        # The file is written near the end: without it there is no model to lose.
+        if not (target / "modules.json").is_file():
             super().save(str(path), *args, **kwargs)
             follow_umask(target)
             return
