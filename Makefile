@@ -1,4 +1,4 @@
-# make quickstart | test | unit | integration | slow | lint | constraints
+# make quickstart | test | unit | integration | slow | lint | constraints | release
 # TORCH=cpu installs torch without CUDA's libraries, from PyTorch's own index: make quickstart TORCH=cpu
 PYTHON ?= python3
 TORCH ?=
@@ -8,7 +8,7 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test unit integration slow lint constraints clean
+.PHONY: quickstart test unit integration slow lint constraints release clean
 
 # The stamp holds the environment to the files that define it.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -42,5 +42,9 @@ lint: $(VENV)/.installed
 constraints: $(VENV)/.installed
 	$(BIN)/python .ci/check_constraints.py
 
+# Wheel and source distribution in dist/, checked; says how to publish them and publishes nothing.
+release: $(VENV)/.installed
+	$(BIN)/python .ci/release.py
+
 clean:
-	rm -rf $(VENV) outputs build src/*.egg-info
+	rm -rf $(VENV) outputs build dist src/*.egg-info
