@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from neural_sparse.model import head_torch, head_triton
+from neural_sparse.model import head, head_torch, head_triton
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 LENGTHS = [[5, 0, 140, 1, 33], [1], [0, 0], [64, 128, 129]]
@@ -73,6 +73,26 @@ def test_backward(lengths: list[int], share: float, width: int, vocabulary: int)
     gradient = gradient.to(DEVICE) * (offsets.diff() > 0)[:, None]
     fast = head_triton.backward(gradient, winners, hidden, offsets, weight)
     for a, b in zip(fast, head_torch.backward(gradient, winners, hidden, offsets, weight), strict=True):
+        assert_close(a, b)
+
+
+@pytest.mark.parametrize("count", [1, 37, 300])
+def test_some_columns_are_those_of_the_whole(count: int, monkeypatch) -> None:
+    monkeypatch.setattr(head, "_implementation", lambda *_: head_triton)
+    hidden, offsets, weight, bias = problem([5, 0, 140, 1, 33], 64, 300)
+    columns = torch.randperm(300, generator=torch.Generator().manual_seed(3))[:count].sort().values.to(DEVICE)
+    upstream = torch.randn(5, count, generator=torch.Generator().manual_seed(4)).to(DEVICE)
+
+    def run(upstream: Tensor, columns: Tensor | None) -> list[Tensor]:
+        leaves = [tensor.clone().requires_grad_() for tensor in (hidden, weight, bias)]
+        out = head.pooled_logits(leaves[0], offsets, leaves[1], leaves[2], columns=columns)
+        out.backward(upstream)
+        return [out.detach(), *(leaf.grad for leaf in leaves)]
+
+    whole = run(torch.zeros(5, 300, device=DEVICE).index_copy(1, columns, upstream), None)
+    some = run(upstream, columns)
+    assert_close(some[0], whole[0][:, columns])
+    for a, b in zip(some[1:], whole[1:], strict=True):
         assert_close(a, b)
 
 

@@ -114,6 +114,25 @@ def test_empty_single_and_very_long_texts(lengths: list[int]) -> None:
     assert out[offsets.diff() == 0].count_nonzero() == 0
 
 
+@pytest.mark.parametrize("count", [0, 1, 37, 700])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.usefixtures("implementation")
+def test_some_columns_are_those_of_the_whole(count: int, dtype: torch.dtype) -> None:
+    hidden, offsets, weight, bias = problem([60, 0, 128, 1], 64, 700, 0.3, dtype=dtype)
+    columns = torch.randperm(700, generator=torch.Generator().manual_seed(3))[:count].sort().values
+    upstream = torch.randn(4, count, generator=torch.Generator().manual_seed(4))
+    spread = torch.zeros(4, 700).index_copy(1, columns, upstream)
+    for given in (bias, None):
+        whole = gradients(pooled_logits, hidden, offsets, weight, given, spread)
+        some = gradients(
+            lambda *inputs: pooled_logits(*inputs, columns=columns), hidden, offsets, weight, given, upstream
+        )
+        assert torch.allclose(some[0], whole[0][:, columns], rtol=1e-6, atol=1e-6)
+        for a, b in zip(some[1:], whole[1:], strict=True):
+            assert a.shape == b.shape
+            assert torch.allclose(a.float(), b.float(), rtol=1e-5, atol=1e-5 * float(b.abs().max()))
+
+
 @pytest.mark.usefixtures("implementation")
 def test_no_texts() -> None:
     hidden = torch.zeros(0, 4, requires_grad=True)
@@ -373,5 +392,8 @@ def test_distributed_data_parallel() -> None:
 
 def test_custom_op_registration() -> None:
     hidden, offsets, weight, bias = problem([5, 0, 8], 6, 40)
-    inputs = (hidden.requires_grad_(), offsets, weight.requires_grad_(), bias, torch.float32, True, 8)
+    inputs = (hidden.requires_grad_(), offsets, weight.requires_grad_(), bias, None, torch.float32, True, 8)
+    torch.library.opcheck(torch.ops.neural_sparse.pooled_logits.default, inputs)
+    columns = torch.tensor([0, 7, 8, 39])
+    inputs = (*inputs[:4], columns, *inputs[5:])
     torch.library.opcheck(torch.ops.neural_sparse.pooled_logits.default, inputs)
