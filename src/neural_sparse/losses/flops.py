@@ -12,7 +12,10 @@ from neural_sparse.losses.precision import in_float32
 
 @in_float32
 def flops_loss(
-    vectors: Tensor, token_weights: Tensor | None = None, l0_threshold: int | None = None
+    vectors: Tensor,
+    token_weights: Tensor | None = None,
+    l0_threshold: int | None = None,
+    counts: Tensor | None = None,
 ) -> Tensor:
     """sum_t w_t (mean_i v_it)^2 (Paria et al. 2020, arXiv 2004.05665).
 
@@ -23,15 +26,24 @@ def flops_loss(
             On several ranks, those of this rank; the mean is over all ranks' documents.
         l0_threshold: only documents with more non-zero terms than this are pressed
             (arXiv 2504.14839); the mean is still over all documents.
+        counts: as in `mean_weights`. Where vectors have columns for a sample of the vocabulary, its weights are also
+            a factor of `token_weights`.
     """
-    return accumulated_flops(mean_weights(vectors, l0_threshold), None, 1, token_weights)
+    return accumulated_flops(mean_weights(vectors, l0_threshold, counts), None, 1, token_weights)
 
 
 @in_float32
-def mean_weights(vectors: Tensor, l0_threshold: int | None = None) -> Tensor:
-    """mean_i v_it [vocabulary], over all ranks' documents; arguments as `flops_loss`."""
+def mean_weights(vectors: Tensor, l0_threshold: int | None = None, counts: Tensor | None = None) -> Tensor:
+    """mean_i v_it [vocabulary], over all ranks' documents; arguments as `flops_loss`.
+
+    Args:
+        counts: [columns], how many terms a non-zero entry of each column stands for; 1 if None. With a sample of the
+            vocabulary the number of terms is an estimate, and which documents are above `l0_threshold` a guess for
+            those near it.
+    """
     if l0_threshold is not None:
-        long = (vectors.detach() != 0).sum(1) > l0_threshold
+        present = vectors.detach() != 0
+        long = (present.sum(1) if counts is None else present.to(counts.dtype) @ counts) > l0_threshold
         vectors = vectors * long[:, None]
     if ranks.world_size() > 1:
         count = ranks.summed(vectors.new_full((), len(vectors)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ from neural_sparse.losses.precision import in_float32
 from neural_sparse.losses.ranking import NEEDS_TEACHER, RANKING_LOSSES
 from neural_sparse.losses.scores import QueryTerms, idf_scores
 from neural_sparse.losses.terms import term_loss
+from neural_sparse.losses.vocabulary_sample import VocabularySample
 
 
 class IDFAwareLoss(nn.Module):
@@ -127,6 +129,7 @@ class IDFAwareLoss(nn.Module):
         query_weights: Tensor | None = None,
         terms: tuple[Tensor, Tensor, Tensor] | None = None,
         query_terms: QueryTerms | None = None,
+        sample: VocabularySample | None = None,
     ) -> dict[str, Tensor]:
         """Named components, in float32 whatever surrounds the call.
 
@@ -144,12 +147,21 @@ class IDFAwareLoss(nn.Module):
                 tokens whose IDF is 0 keep 0.
             terms: rows, columns and values of the terms that `documents` should have: see `term_loss`.
             query_terms: of these queries, where they are known already; the device is asked for them otherwise.
+            sample: which tokens the columns of `documents` are, if not all; among them all that the queries hold.
+                The ranking loss is then exact, FLOPS and terms are estimates without bias, and so are their gradients.
+                All calls of one step have the same.
 
         Returns:
             "loss" (ranking + lambda * flops + term_weight * terms), "ranking", "flops" (before lambda), "terms"
             (where they were given), scalars; and "scores".
         """
+        if sample is not None and documents.shape[1] != len(sample.columns):
+            raise ValueError(f"{documents.shape[1]} columns for a sample of {len(sample.columns)} tokens")
         weights = self.idf if query_weights is None else query_weights * (self.idf > 0)
+        if sample is not None:
+            query_terms = QueryTerms.of(query_ids, query_mask) if query_terms is None else query_terms
+            query_terms = dataclasses.replace(query_terms, columns=sample.within(query_terms.columns)[0])
+            weights = weights.index_select(0, sample.columns)
         part = idf_scores(query_ids, query_mask, weights, documents, query_terms)
         of_all = next((given for given in (teacher_scores, known, also_relevant) if given is not None), None)
         scores = ranks.all_columns(part, None if of_all is None else of_all.shape[1])
@@ -164,27 +176,31 @@ class IDFAwareLoss(nn.Module):
             if name == "info_nce" and also_relevant is not None:
                 judged = judged.masked_fill(also_relevant, -torch.inf)
             ranking = ranking + weight * RANKING_LOSSES[name](judged, teacher_scores, known, positive)
-        flops = self._flops(documents)
+        flops = self._flops(documents, sample)
         pressure = self.current_lambda
         if isinstance(pressure, Tensor):
             pressure = pressure.to(flops)
         loss = ranking + pressure * flops
         parts = {"ranking": ranking, "flops": flops, "scores": scores.detach()}
         if terms is not None:
-            parts["terms"] = term_loss(documents, *terms, self.idf)
+            parts["terms"] = term_loss(documents, *terms, self.idf, sample)
             loss = loss + self.term_weight * parts["terms"]
         return {"loss": loss} | parts
 
-    def _flops(self, documents: Tensor) -> Tensor:
-        mean = mean_weights(documents, self.l0_threshold)
+    def _flops(self, documents: Tensor, sample: VocabularySample | None) -> Tensor:
+        counts, weights = None, self.flops_weights
+        if sample is not None:
+            counts = sample.weights
+            weights = counts if weights is None else counts * weights[sample.columns]
+        mean = mean_weights(documents, self.l0_threshold, counts)
         if self.micro_batches == 1:
-            return accumulated_flops(mean, None, 1, self.flops_weights)
+            return accumulated_flops(mean, None, 1, weights)
         earlier = None
         if self._earlier is not None and self._earlier[0] == self.step:
             earlier = self._earlier[1]
         now = mean.detach() if earlier is None else earlier + mean.detach()
         self._earlier = self.step, now
-        return accumulated_flops(mean, earlier, self.micro_batches, self.flops_weights)
+        return accumulated_flops(mean, earlier, self.micro_batches, weights)
 
 
 def _vector(table: Mapping[str, float] | Tensor | np.ndarray, default_idf: float, tokenizer: Any) -> Tensor:
