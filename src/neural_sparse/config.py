@@ -449,6 +449,14 @@ def read_recipe(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     Raises:
         InputError: a missing file, bad YAML, an unknown key (the nearest valid one is named), a value of
             the wrong type, a missing required key.
+
+    >>> recipe = read_recipe("tiny-cpu", ["train=pairs.jsonl", "lambda_flops=5e-3"])
+    >>> recipe.init, recipe.train, recipe.lambda_flops
+    ('cognition/model', ('pairs.jsonl',), 0.005)
+    >>> read_recipe("tiny-cpu", ["train=pairs.jsonl", "lamda_flops=5e-3"])
+    Traceback (most recent call last):
+        ...
+    neural_sparse.errors.InputError: ...: unknown key 'lamda_flops'; did you mean 'lambda_flops'?
     """
     path = Path(path)
     if not path.is_file() and not path.suffix:

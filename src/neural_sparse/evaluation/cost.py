@@ -60,6 +60,11 @@ def flops_metric(query_vectors: csr_matrix, doc_vectors: csr_matrix) -> float:
 
     Raises:
         InputError: vocabularies of different sizes, or no vectors.
+
+    >>> queries = csr_matrix([[1.0, 0, 0], [1.0, 1.0, 0]])  # P(q_t > 0): 1, 0.5, 0
+    >>> documents = csr_matrix([[0.3, 2.0, 0], [0, 1.0, 1.0]])  # P(d_t > 0): 0.5, 1, 0.5
+    >>> flops_metric(queries, documents)
+    1.0
     """
     _check(query_vectors, doc_vectors)
     return float(term_share(query_vectors) @ term_share(doc_vectors))

@@ -115,6 +115,11 @@ def evaluate_run(
     Raises:
         InputError: an unknown measure, no judgements, a grade that is no whole number, a score that is no
             number, or a run that shares no query with the judgements.
+
+    >>> run = {"q1": {"a": 3.1, "b": 2.0, "c": 0.5}, "q2": {"b": 1.0}}
+    >>> qrels = {"q1": {"b": 1}, "q2": {"b": 1}}
+    >>> evaluate_run(run, qrels, ["RR@10", "R@1"]).means
+    {'RR@10': 0.75, 'R@1': 0.5}
     """
     import ir_measures
 

@@ -110,6 +110,9 @@ def holm(p_values: Mapping[Key, float]) -> dict[Key, float]:
     The chance of any wrong mark is then below that level, however the tests depend on one another.
 
     The i-th smallest of m p-values is multiplied by m - i + 1, never below an earlier one, never above 1.
+
+    >>> holm({"nDCG@10": 0.01, "RR@10": 0.04, "R@1000": 0.03})
+    {'nDCG@10': 0.03, 'RR@10': 0.06, 'R@1000': 0.06}
     """
     adjusted: dict[Key, float] = {}
     largest = 0.0
@@ -130,6 +133,12 @@ def compare_scores(
 
     Raises:
         InputError: no query in common.
+
+    >>> a = {"q1": 0.2, "q2": 0.5, "q3": 0.5, "q4": 0.1, "q5": 0.0}
+    >>> b = {"q1": 0.4, "q2": 0.7, "q3": 0.5, "q4": 0.6, "q5": 0.3}
+    >>> found = compare_scores(a, b)
+    >>> found.wins, found.ties, found.losses, round(found.difference, 2), found.p_value
+    (4, 1, 0, 0.24, 0.125)
     """
     x, y = _paired(a, b)
     low, high = bootstrap_interval(y - x, resamples=resamples, seed=seed)

@@ -120,7 +120,11 @@ def describe(weights: Mapping[str, float], frequencies: DocumentFrequencies) -> 
 
 
 def idf_from_counts(counts: np.ndarray, n_documents: int) -> np.ndarray:
-    """ln(1 + (N - df + 0.5) / (df + 0.5)), BM25's non-negative IDF (arXiv 2411.04403, section 3), float64."""
+    """ln(1 + (N - df + 0.5) / (df + 0.5)), BM25's non-negative IDF (arXiv 2411.04403, section 3), float64.
+
+    >>> idf_from_counts(np.array([1, 50, 100]), 100).round(2)
+    array([4.21, 0.69, 0.  ])
+    """
     return np.log1p((n_documents - counts + 0.5) / (counts + 0.5))
 
 

@@ -28,6 +28,9 @@ def flops_loss(
             (arXiv 2504.14839); the mean is still over all documents.
         counts: as in `mean_weights`. Where vectors have columns for a sample of the vocabulary, its weights are also
             a factor of `token_weights`.
+
+    >>> flops_loss(torch.tensor([[2.0, 0.0, 1.0], [0.0, 0.0, 1.0]]))  # (2 / 2)^2 + 0 + (2 / 2)^2
+    tensor(2.)
     """
     return accumulated_flops(mean_weights(vectors, l0_threshold, counts), None, 1, token_weights)
 
@@ -84,7 +87,11 @@ def accumulated_flops(
 
 
 def quadratic_ramp(step: int, ramp_steps: int) -> float:
-    """min(1, step / ramp_steps)^2; 1 throughout if `ramp_steps` is 0. `step` counts optimiser steps."""
+    """min(1, step / ramp_steps)^2; 1 throughout if `ramp_steps` is 0. `step` counts optimiser steps.
+
+    >>> [quadratic_ramp(step, 200) for step in (0, 100, 200, 300)]
+    [0.0, 0.25, 1.0, 1.0]
+    """
     return 1.0 if ramp_steps <= 0 else min(1.0, step / ramp_steps) ** 2
 
 

@@ -54,6 +54,15 @@ class IDFAwareLoss(nn.Module):
 
     Raises:
         InputError: sizes that disagree, an unknown ranking loss, a plain table without a tokenizer.
+
+    >>> loss_fn = IDFAwareLoss(torch.tensor([0.2, 2.0, 1.0]), 3, lambda_flops=0.1, ramp_steps=0)
+    >>> documents = torch.tensor([[0.0, 1.5, 0.5], [2.0, 0.0, 1.0]])
+    >>> target = torch.tensor([[10.0, 0.0]])  # what the teachers make of the two
+    >>> parts = loss_fn(torch.tensor([[1, 2]]), torch.ones(1, 2), documents, target)
+    >>> parts["scores"], parts["flops"]
+    (tensor([[3.5000, 1.0000]]), tensor(2.1250))
+    >>> bool(parts["loss"] == parts["ranking"] + 0.1 * parts["flops"])
+    True
     """
 
     idf: Tensor

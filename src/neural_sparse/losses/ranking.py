@@ -23,6 +23,12 @@ def kl_divergence(student: Tensor, teacher: Tensor | None, known: Tensor, positi
         known: bool, same shape: which passages the teachers scored; the others are left out of both
             distributions. A query with no known passage costs nothing.
         positive: unused.
+
+    >>> student = torch.tensor([[3.0, 1.0, 7.0]])
+    >>> teacher = torch.tensor([[9.0, 6.0, 0.0]])
+    >>> known = torch.tensor([[True, True, False]])
+    >>> kl_divergence(student, teacher, known, torch.tensor([0]))
+    tensor(0.0309)
     """
     teacher = _required(teacher, "kl")
     target = teacher.masked_fill(~known, -torch.inf).log_softmax(1)
@@ -38,6 +44,12 @@ def margin_mse(student: Tensor, teacher: Tensor | None, known: Tensor, positive:
 
     Mean over the known passages that are not the query's positive; shapes as in `kl_divergence`, with
     `positive` int64 [queries], the column of each query's own relevant passage.
+
+    >>> student = torch.tensor([[3.0, 1.0, 7.0]])
+    >>> teacher = torch.tensor([[9.0, 6.0, 0.0]])
+    >>> known = torch.tensor([[True, True, False]])
+    >>> margin_mse(student, teacher, known, torch.tensor([0]))  # ((3 - 1) - (9 - 6))^2
+    tensor(1.)
     """
     teacher = _required(teacher, "margin_mse")
     column = positive[:, None]
@@ -54,6 +66,10 @@ def info_nce(student: Tensor, teacher: Tensor | None, known: Tensor, positive: T
     """Cross-entropy of the query's own positive among all passages of the batch (arXiv 1807.03748).
 
     Needs no teacher.
+
+    >>> student = torch.tensor([[3.0, 1.0, 0.0]])
+    >>> info_nce(student, None, torch.ones(1, 3, dtype=torch.bool), torch.tensor([0]))
+    tensor(0.1698)
     """
     return torch.nn.functional.cross_entropy(student, positive)
 

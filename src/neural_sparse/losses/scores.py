@@ -50,6 +50,11 @@ def idf_scores(
 
     Returns:
         Scores [queries, documents], float32, or float64 for such documents.
+
+    >>> documents = torch.tensor([[0.0, 1.5, 0.5], [2.0, 0.0, 1.0]])
+    >>> query_ids, mask = torch.tensor([[1, 2, 2]]), torch.ones(1, 3)
+    >>> idf_scores(query_ids, mask, torch.tensor([0.2, 2.0, 1.0]), documents)
+    tensor([[3.5000, 1.0000]])
     """
     terms = QueryTerms.of(query_ids, query_mask) if terms is None else terms
     present = documents.new_zeros((len(query_ids), len(terms.columns)))

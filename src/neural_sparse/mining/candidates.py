@@ -21,6 +21,9 @@ def union_by_rank(rankings: Sequence[NDArray[np.integer]]) -> Rows:
 
     Returns:
         int64 [queries, sum of depths], the rest filled with -1.
+
+    >>> union_by_rank([np.array([[4, 2]]), np.array([[7, 4]])])
+    array([[ 4,  7,  2, -1]])
     """
     depth = max(ranking.shape[1] for ranking in rankings)
     by_rank = np.full((len(rankings[0]), depth, len(rankings)), -1, np.int64)
@@ -64,6 +67,11 @@ def hard_negatives(
 
     Returns:
         int64 rows per query, at most `pool`, hardest first. Fewer where the retrievers found fewer.
+
+    >>> bm25 = Hits(np.array([[4, 2, 0]]), np.array([[9.0, 5.0, 4.0]]))
+    >>> dense = Hits(np.array([[7, 4, 2]]), np.array([[0.8, 0.7, 0.1]]))
+    >>> hard_negatives([bm25, dense], relevant=[{4}], pool=2)
+    [array([7, 2])]
     """
     union = union_by_rank([ranking.docs for ranking in rankings])
     kept = compress(union, (union >= 0) & ~among(union, relevant))[:, :pool]

@@ -16,7 +16,11 @@ def truncated(weights: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def stored(vectors: sp.csr_matrix) -> sp.csr_matrix:
-    """Document vectors as the index holds them; weights too small to be stored are left out."""
+    """Document vectors as the index holds them; weights too small to be stored are left out.
+
+    >>> stored(sp.csr_matrix([[0.1, 0.0, 3.0]])).data.tolist()
+    [0.099853515625, 3.0]
+    """
     csr = sp.csr_matrix(vectors, dtype=np.float32, copy=True)
     csr.data = truncated(np.where(csr.data < MIN_WEIGHT, np.float32(0), csr.data))
     csr.eliminate_zeros()

@@ -21,6 +21,9 @@ def rank_feature_query(
 
     Raises:
         InputError: a weight outside (0, 64]; more tokens than a query may have clauses.
+
+    >>> rank_feature_query({"sort": 2.5}, "tokens")["bool"]["should"]
+    [{'rank_feature': {'field': 'tokens.sort', 'linear': {}, 'boost': 2.5}}]
     """
     _check(tokens, max_clauses)
     if not tokens:
@@ -39,6 +42,9 @@ def neural_sparse_query(
 
     Raises:
         InputError: as `rank_feature_query`.
+
+    >>> neural_sparse_query({"sort": 2.5, "list": 1.5}, "embedding")
+    {'neural_sparse': {'embedding': {'query_tokens': {'sort': 2.5, 'list': 1.5}}}}
     """
     _check(tokens, max_clauses)
     if not tokens:

@@ -69,6 +69,11 @@ def explain_hit(
     Args:
         query_weights, doc_weights: token -> weight; weights of 0 are no tokens of a vector.
         text_tokens: tokens of the document's own text, by the model's tokenizer.
+
+    >>> query, document = {"sort": 2.0, "lists": 3.0}, {"sort": 1.5, "order": 0.5}
+    >>> hit = explain_hit("d1", "Sorts in place.", query, document, text_tokens=["sort", "in", "place"])
+    >>> hit.score, hit.matched[0].token, hit.expansion
+    (3.0, 'sort', (('order', 0.5),))
     """
     own = set(text_tokens)
     shared = [token for token, weight in doc_weights.items() if weight and query_weights.get(token)]

@@ -30,6 +30,11 @@ class BM25Index:
         index: Document weights.
         words: Text -> word ids.
         k1, b: Saturation of repeated words and strength of length normalisation; .9 and .4 as in Anserini.
+
+    >>> texts = ["Sorts a list in place.", "Opens a file.", "Lists the files of a folder."]
+    >>> bm25 = BM25Index.build(texts, ["sort", "open", "listdir"])
+    >>> bm25.search_texts(["listing files"], k=3).ids()
+    [['listdir', 'open', 'sort']]
     """
 
     def __init__(self, index: SparseIndex, words: Words, k1: float, b: float) -> None:

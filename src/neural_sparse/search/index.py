@@ -38,6 +38,12 @@ class SparseIndex:
         postings: The arrays, as they are now.
         doc_ids: One id per document row, as they are now.
         vocabulary: Fingerprint of the vocabulary (vocabulary_fingerprint), or None where it was not given.
+
+    >>> vectors = sp.csr_matrix(np.array([[0.5, 0, 2], [0, 1, 1]], np.float32))
+    >>> index = SparseIndex.build(vectors, ["first", "second"])
+    >>> hits = index.search(sp.csr_matrix(np.array([[0, 1.5, 1]], np.float32)), k=2)
+    >>> hits.ids(), hits.scores.tolist()
+    ([['second', 'first']], [[2.5, 2.0]])
     """
 
     def __init__(self, postings: Postings, doc_ids: Iterable[str], vocabulary: str | None = None) -> None:

@@ -28,6 +28,10 @@ def min_max(scores: Tensor, known: Tensor | None = None) -> Tensor:
 
     A row whose known entries are all equal becomes zeros. Entries that are not `known` [B, M] neither count
     nor matter (they may be NaN); they come back as 0.
+
+    >>> min_max(torch.tensor([[2.0, 4.0, 3.0], [5.0, 5.0, 5.0]]))
+    tensor([[0.0000, 1.0000, 0.5000],
+            [0.0000, 0.0000, 0.0000]])
     """
     return _min_max(scores, torch.ones_like(scores, dtype=torch.bool) if known is None else known)[0]
 
@@ -134,6 +138,11 @@ def combine(teachers: Sequence[tuple[Tensor, Tensor, float]], scale: float) -> t
 
     Returns:
         As `Combination.at`.
+
+    >>> known = torch.tensor([[True, True, True]])
+    >>> dense, sparse = torch.tensor([[0.8, 0.2, 0.4]]), torch.tensor([[12.0, 4.0, 12.0]])
+    >>> combine([(dense, known, 0.5), (sparse, known, 0.5)], scale=30.0)[0]
+    tensor([[30.0000,  0.0000, 20.0000]])
     """
     return Combination([(scores, known) for scores, known, _ in teachers]).at(
         [weight for _, _, weight in teachers], scale

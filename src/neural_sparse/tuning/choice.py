@@ -26,6 +26,10 @@ def pareto_front(points: Sequence[Point]) -> list[Point]:
     """Points that no other beats: none is at least as good on both axes and better on one. Cheapest first.
 
     Points that are equal on both axes are on the front together, or not at all.
+
+    >>> points = [Point("a", 0.40, 1.0), Point("b", 0.42, 2.0), Point("c", 0.41, 3.0)]
+    >>> [point.name for point in pareto_front(points)]
+    ['a', 'b']
     """
     return sorted(
         (point for point in points if not any(_beats(other, point) for other in points)),
