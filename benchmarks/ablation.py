@@ -126,7 +126,7 @@ def judge(folder: Path, model: Path, data: Path, idf: Path, *, uniform: bool = F
     """
     import torch
 
-    from neural_sparse.evaluation.sources import load_collection
+    from neural_sparse.corpora.names import load_collection
     from neural_sparse.evaluation.systems import evaluate_bm25, evaluate_encoder
     from neural_sparse.idf import idf_weights
     from neural_sparse.model.encoder import NeuralSparseEncoder

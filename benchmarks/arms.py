@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from neural_sparse.files import write_json
+from neural_sparse.io.files import write_json
 
 ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 36),

@@ -28,9 +28,9 @@ def main() -> None:
     from neural_sparse.config import Recipe, TeacherConfig
     from neural_sparse.data.training_set import TrainingSet
     from neural_sparse.idf import idf_weights
-    from neural_sparse.memory import peak_memory, reset_peak_memory
+    from neural_sparse.io.resources import peak_memory, reset_peak_memory
     from neural_sparse.model.encoder import NeuralSparseEncoder
-    from neural_sparse.tokens import vocabulary
+    from neural_sparse.text.tokens import vocabulary
     from neural_sparse.training.auto_batch import Trial, largest_batch
 
     torch.set_num_threads(options.threads)

@@ -94,7 +94,7 @@ def _train(output: Path, name: str, changes: dict[str, Any]) -> Path:
 
 
 def averaged(models: Sequence[Path], place: Path) -> Path:
-    from neural_sparse.files import replacing_folder
+    from neural_sparse.io.files import replacing_folder
     from neural_sparse.model.averaging import average_models
 
     if not place.is_dir():
@@ -118,7 +118,7 @@ def judge(
     Args:
         table: IDF of the training data, which training began at and the start is given.
     """
-    from neural_sparse.evaluation.sources import load_collection
+    from neural_sparse.corpora.names import load_collection
     from neural_sparse.evaluation.systems import evaluate_encoder
     from neural_sparse.idf import adapt_weights, compute_idf_weights, idf_weights
     from neural_sparse.model.encoder import NeuralSparseEncoder
@@ -152,7 +152,7 @@ def judge(
 
 def judge_bm25(folder: Path, data: Path) -> None:
     """BM25 with this project's stop words (179), and with the 33 that Lucene and bm25s leave out by default."""
-    from neural_sparse.evaluation.sources import load_collection
+    from neural_sparse.corpora.names import load_collection
     from neural_sparse.evaluation.systems import evaluate_bm25
     from neural_sparse.search import BM25Index
 

@@ -51,7 +51,7 @@ def main() -> None:
         return
     from arms import machine
 
-    from neural_sparse.files import write_json
+    from neural_sparse.io.files import write_json
 
     print(machine(1))
     if chosen.idf:
@@ -156,7 +156,7 @@ def anonymous() -> float:
 
 
 def texts_of(folder: Path, size: int) -> Any:
-    from neural_sparse.data.arrow_texts import ArrowTexts, PickedTexts
+    from neural_sparse.text.texts import ArrowTexts, PickedTexts
 
     return PickedTexts(ArrowTexts(folder / "documents.arrow"), np.arange(size))
 
@@ -164,7 +164,7 @@ def texts_of(folder: Path, size: int) -> Any:
 def encode(folder: Path, size: int, whole: bool) -> Callable[[], int]:
     from neural_sparse import NeuralSparseEncoder
     from neural_sparse.model.encoding import encode_tokens
-    from neural_sparse.tokens import tokenize
+    from neural_sparse.text.tokens import tokenize
 
     model, texts = NeuralSparseEncoder(folder, 128, device="cpu"), texts_of(folder, size)
     model.encode_documents(texts[:100])  # compiles
@@ -181,13 +181,13 @@ def encode(folder: Path, size: int, whole: bool) -> Callable[[], int]:
 def words(folder: Path, size: int, whole: bool) -> Callable[[], int]:
     from transformers import AutoTokenizer
 
-    import neural_sparse.tokens
+    import neural_sparse.text.tokens
     from neural_sparse.teachers.term_targets import bm25_words
 
     texts, tokenizer = texts_of(folder, size), AutoTokenizer.from_pretrained(folder)
     classes = np.arange(len(tokenizer.get_vocab())) - 5  # all but the special tokens are counted
     if whole:
-        neural_sparse.tokens.WINDOW_TEXTS = neural_sparse.tokens.WINDOW_CHARACTERS = 1 << 60
+        neural_sparse.text.tokens.WINDOW_TEXTS = neural_sparse.text.tokens.WINDOW_CHARACTERS = 1 << 60
     return lambda: csr_bytes(bm25_words(texts, tokenizer, np.maximum(classes, -1), 128))
 
 
@@ -218,8 +218,8 @@ def hash_against_count(size: int) -> None:
     from mining import texts
 
     from neural_sparse.idf import document_frequencies
-    from neural_sparse.idf.kept import _digest
-    from neural_sparse.model.location import load_tokenizer
+    from neural_sparse.idf.counting import _digest
+    from neural_sparse.model.tokenizer import load_tokenizer
 
     documents = texts(size, 1, np.random.default_rng(0))[0]
     tokenizer = load_tokenizer("cognition/model")

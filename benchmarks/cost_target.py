@@ -57,7 +57,7 @@ def main() -> None:
 
 def make_data(work: Path, documents: int) -> None:
     """pairs.jsonl and collection/: the test queries' documents and others, and the training queries of these."""
-    from neural_sparse.data.python_docs import python_docs
+    from neural_sparse.corpora.python_docs import python_docs
     from neural_sparse.training.dev import sample
 
     docs = python_docs()

@@ -23,7 +23,7 @@ COLUMNS += ["ratio bf16", "CPU time", "CPU time bf16", "ST MiB", "ours MiB"]
 
 def texts_of(kind: str, count: int, tokenizer: Any) -> list[str]:
     """Real text of the wanted number of tokens each, special ones included."""
-    from neural_sparse.data.python_docs import python_docs
+    from neural_sparse.corpora.python_docs import python_docs
 
     corpus = " ".join(python_docs().collection.texts)
     ids = tokenizer.backend_tokenizer.encode(corpus[: 6000 * count], add_special_tokens=False)

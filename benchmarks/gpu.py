@@ -454,7 +454,7 @@ def waiting(tiny: bool) -> Section:
 
 def auto_batch(tiny: bool) -> Section:
     def measure(case: Figures) -> Figures:
-        from neural_sparse.memory import available_memory, resident_memory
+        from neural_sparse.io.resources import available_memory, resident_memory
         from neural_sparse.training import auto_batch as tried
 
         with training(case) as (recipe, model, idf, data):
@@ -716,7 +716,7 @@ def main() -> None:
             parser.error("there is no GPU here; --tiny shows that every section works")
         os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported
 
-    from neural_sparse.files import write_json
+    from neural_sparse.io.files import write_json
 
     report: Figures = {**machine(), "sections": {}}
     print(", ".join(f"{name} {value}" for name, value in report.items() if name != "sections"), flush=True)

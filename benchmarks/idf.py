@@ -27,10 +27,10 @@ import numpy as np
 import psutil
 from arms import ENVIRONMENT, answer, machine, peak_mib, ratio, take_turns
 
-from neural_sparse.data.corpus_file import corpus_texts
-from neural_sparse.files import write_json
+from neural_sparse.corpora.corpus_file import corpus_texts
 from neural_sparse.idf.corpus import count_corpus
-from neural_sparse.processes import available_cores
+from neural_sparse.io.files import write_json
+from neural_sparse.work.workers import available_cores
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 COLLECTIONS = ("scifact", "nfcorpus", "msmarco-mini-en", "cisi")
@@ -44,7 +44,7 @@ def tokenizer_of(name: str) -> Any:
 
     if (file := Path(name)).suffix == ".json":
         return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_file(str(file)))
-    from neural_sparse.model.location import load_tokenizer
+    from neural_sparse.model.tokenizer import load_tokenizer
 
     return load_tokenizer(name)
 

@@ -41,7 +41,7 @@ def world(settings: dict[str, Any], model: Any) -> tuple[Any, Any, Any]:
     from neural_sparse.teachers.cache import TeacherCache
     from neural_sparse.teachers.ensemble import PreparedEnsemble
     from neural_sparse.teachers.rows import Rows
-    from neural_sparse.tokens import vocabulary
+    from neural_sparse.text.tokens import vocabulary
 
     rng = np.random.default_rng(0)
     words = [word for word in vocabulary(model.tokenizer) if word.isalpha()][:20_000]
@@ -71,7 +71,7 @@ def world(settings: dict[str, Any], model: Any) -> tuple[Any, Any, Any]:
 def trainer_of(settings: dict[str, Any], model: Any, given: tuple[Any, Any, Any], steps: int) -> Any:
     """A trainer of so many steps, without log lines and checkpoints between the first and the last."""
     from neural_sparse.config import Recipe, TeacherConfig
-    from neural_sparse.training.progress import ProgressBar
+    from neural_sparse.training.monitor import ProgressBar
     from neural_sparse.training.setup import build_trainer
 
     data, idf, teachers = given

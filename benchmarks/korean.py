@@ -123,8 +123,8 @@ def main() -> None:
     parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="further keys of korean.yaml")
     options = parser.parse_args()
 
-    from neural_sparse.data.corpus_file import read_corpus
-    from neural_sparse.files import read_json
+    from neural_sparse.corpora.corpus_file import read_corpus
+    from neural_sparse.io.files import read_json
 
     work = options.work
     _, documents = read_corpus(options.data / "corpus.jsonl")

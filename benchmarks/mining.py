@@ -41,7 +41,7 @@ def main() -> None:
     from arms import machine
 
     from neural_sparse.data.training_set import TrainingSet
-    from neural_sparse.files import write_json
+    from neural_sparse.io.files import write_json
     from neural_sparse.mining import (
         DenseSource,
         Miner,

@@ -55,7 +55,7 @@ def _make(shape: str, vocabulary: int, folder: Path) -> None:
     import torch
     from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
 
-    from neural_sparse.files import replacing_folder
+    from neural_sparse.io.files import replacing_folder
 
     real = _real() if vocabulary >= REAL_VOCABULARY else None
     torch.manual_seed(0)

@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from neural_sparse.data.collection import Collection
+from neural_sparse.corpora.collection import Collection
 from neural_sparse.teachers import BM25Teacher, DenseTeacher, SparseTeacher, TeacherCache, combine, min_max
-from neural_sparse.teachers.candidates import best_documents
 from neural_sparse.teachers.mixture import ideal_dcg, ndcg
+from neural_sparse.teachers.quality import best_documents
 
 COLLECTIONS = Path(__file__).resolve().parents[2] / "shared" / "data" / "collections"
 CASES = (

@@ -30,7 +30,7 @@ from neural_sparse.planning.workload import workload_of
 
 def write_data(folder: Path, documents: int) -> tuple[Path, Path, Path]:
     """Training pairs, a corpus of so many documents, and one of half as many."""
-    from neural_sparse.data.python_docs import python_docs
+    from neural_sparse.corpora.python_docs import python_docs
 
     docs = python_docs()
     texts = list(docs.collection.texts)
@@ -99,7 +99,7 @@ def main() -> None:
         for what, expected, found in rows:
             print(f"| {what} | {expected:,.4g} | {found:,.4g} | {expected / found - 1:+.0%} |")
         if chosen.output:
-            from neural_sparse.files import write_json
+            from neural_sparse.io.files import write_json
 
             write_json(
                 chosen.output,
@@ -117,7 +117,7 @@ def main() -> None:
 
 def count(folder: Path, chosen: argparse.Namespace, foretold: Any) -> list[tuple[str, float, float]]:
     from neural_sparse.idf.corpus import count_corpus
-    from neural_sparse.model.location import load_tokenizer
+    from neural_sparse.model.tokenizer import load_tokenizer
 
     big = folder / "idf"
     big.mkdir()
@@ -161,8 +161,8 @@ def train(
     folder: Path, recipe: Any, chosen: argparse.Namespace, foretold: Any, work: Any
 ) -> list[tuple[str, float, float]]:
     from neural_sparse.data.training_set import load_training_set
-    from neural_sparse.files import read_json
-    from neural_sparse.memory import peak_memory, reset_peak_memory
+    from neural_sparse.io.files import read_json
+    from neural_sparse.io.resources import peak_memory, reset_peak_memory
     from neural_sparse.teachers.build import build_ensemble
     from neural_sparse.training.train import train as run
 

@@ -26,7 +26,7 @@ ARMS = ("in-process", "ray, 1 worker", "ray, 2 workers")
 
 def write_corpus(folder: Path, documents: int) -> Path:
     """Words of the Python documentation, 5 to 100 per document."""
-    from neural_sparse.data.python_docs import python_docs
+    from neural_sparse.corpora.python_docs import python_docs
 
     words = [word for word in " ".join(python_docs().collection.texts).split() if word.isalpha()][:200_000]
     rng, file = random.Random(0), folder / "corpus.jsonl"
@@ -42,13 +42,13 @@ def arm(settings: dict[str, Any]) -> None:
     import torch
 
     from neural_sparse.search.encode_corpus import encode_corpus
-    from neural_sparse.workers import in_workers
+    from neural_sparse.work.workers import in_workers
 
     torch.set_num_threads(1)
     workers = int(settings["arm"].partition(", ")[2][:1] or 1)
     engine: Any = in_workers
     if settings["arm"].startswith("ray"):
-        from neural_sparse.distributed.ray_engine import RayEngine
+        from neural_sparse.work.ray_engine import RayEngine
 
         engine = RayEngine("local", num_cpus=workers)
     times: list[tuple[float, int]] = []
@@ -120,7 +120,7 @@ def main() -> None:
         above = name
     print("same bytes" if len(digests) == 1 else f"DIFFERENT BYTES: {digests}")
     if chosen.output:
-        from neural_sparse.files import write_json
+        from neural_sparse.io.files import write_json
 
         write_json(chosen.output, {"machine": machine(1), "command": sys.argv[1:], "results": taken})
 

@@ -28,7 +28,7 @@ import numba
 import numpy as np
 import scipy.sparse as sp
 
-from neural_sparse.files import write_json
+from neural_sparse.io.files import write_json
 from neural_sparse.search import Hits, SparseIndex
 
 VOCABULARY = 30_522

@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 from arms import answer, cell, machine, peak_mib, ratio, take_turns
 
-from neural_sparse.files import write_json
-from neural_sparse.lines import read_jsonl
+from neural_sparse.io.files import write_json
+from neural_sparse.io.lines import read_jsonl
 
 PAIRS = Path(__file__).resolve().parents[2] / "shared" / "data" / "pairs" / "acl-title-abstract.jsonl"
 STUDENT = "cognition/model"

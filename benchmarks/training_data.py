@@ -30,9 +30,9 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from neural_sparse.data.training_set import load_training_set
-    from neural_sparse.keys import first_rows
     from neural_sparse.mining.miner import data_digest
-    from neural_sparse.teachers.pairs import PreparedPairs
+    from neural_sparse.teachers.teacher import PreparedPairs
+    from neural_sparse.text.keys import first_rows
     from neural_sparse.training.batches import Schedule
     from neural_sparse.training.train import candidate_pairs
 
@@ -90,7 +90,7 @@ def write(folder: Path, examples: int) -> None:
     """A prepared folder of two sources: every query once, random negatives, scores."""
     from neural_sparse.data.assembly import DOCUMENTS, EXAMPLES, EXAMPLES_SCHEMA, QUERIES, TEXTS_SCHEMA
     from neural_sparse.data.prepared import MANIFEST, file_sums
-    from neural_sparse.files import write_json
+    from neural_sparse.io.files import write_json
 
     for name in (QUERIES, DOCUMENTS):
         with pa.ipc.new_file(str(folder / name), TEXTS_SCHEMA) as writer:

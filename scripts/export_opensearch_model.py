@@ -37,7 +37,7 @@ def main() -> None:
 
 def export(model_path: str, output_path: Path, idf: Path | None, collection: str | None) -> None:
     from neural_sparse.cli.export import export_and_show
-    from neural_sparse.files import replacing
+    from neural_sparse.io.files import replacing
     from neural_sparse.opensearch.export import ExportOptions
 
     if output_path.suffix != ".zip":

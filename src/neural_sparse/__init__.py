@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from neural_sparse.config import Recipe, TeacherConfig, read_recipe
-    from neural_sparse.data.collection import Collection
+    from neural_sparse.corpora.collection import Collection
     from neural_sparse.errors import InputError
     from neural_sparse.evaluation.systems import evaluate_model
     from neural_sparse.idf import compute_idf_weights, idf_weights
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "BM25Index": "neural_sparse.search",
-    "Collection": "neural_sparse.data.collection",
+    "Collection": "neural_sparse.corpora.collection",
     "EnsembleTeacher": "neural_sparse.teachers.ensemble",
     "IDFAwareLoss": "neural_sparse.losses.idf_aware",
     "InputError": "neural_sparse.errors",

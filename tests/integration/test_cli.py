@@ -13,7 +13,7 @@ import pytest
 from python_processes import CLI, Done, python
 
 from neural_sparse import NeuralSparseEncoder
-from neural_sparse.files import read_json
+from neural_sparse.io.files import read_json
 from neural_sparse.model.location import resolve_model
 from neural_sparse.search.encoded import EncodedCollection
 

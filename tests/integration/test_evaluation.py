@@ -10,7 +10,7 @@ import pytest
 import pytrec_eval
 from scipy.sparse import csr_matrix
 
-from neural_sparse.data.collection import Collection
+from neural_sparse.corpora.collection import Collection
 from neural_sparse.evaluation import (
     evaluate_bm25,
     evaluate_external_run,

@@ -21,7 +21,7 @@ import scipy.sparse as sp
 from python_processes import CLI, Done, python
 
 from neural_sparse import Collection, InputError, NeuralSparseEncoder, SparseIndex
-from neural_sparse.files import read_json, sha256_file
+from neural_sparse.io.files import read_json, sha256_file
 from neural_sparse.model.location import resolve_model
 from neural_sparse.model.pruning import Pruning
 from neural_sparse.opensearch import (

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from neural_sparse.cli.main import app
-from neural_sparse.data.collection import Collection
+from neural_sparse.corpora.collection import Collection
 from neural_sparse.errors import InputError
 
 pytestmark = pytest.mark.integration

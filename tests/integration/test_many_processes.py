@@ -29,7 +29,7 @@ def gradients(rank: int, ranks: int, port: int, cache_tokens: int | None, output
 
     from neural_sparse import NeuralSparseEncoder
     from neural_sparse.model.encoding import packed_features
-    from neural_sparse.tokens import tokenize
+    from neural_sparse.text.tokens import tokenize
 
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=ranks)

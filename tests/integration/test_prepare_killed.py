@@ -13,10 +13,9 @@ import pytest
 from python_processes import CLI, Running, python
 
 from neural_sparse import read_recipe, train
-from neural_sparse.data.prepared import PreparedSet
-from neural_sparse.data.statistics import statistics
+from neural_sparse.data.prepared import PreparedSet, statistics
 from neural_sparse.data.training_set import load_training_set
-from neural_sparse.files import sha256_file
+from neural_sparse.io.files import sha256_file
 from neural_sparse.model.location import resolve_model
 
 pytestmark = pytest.mark.integration

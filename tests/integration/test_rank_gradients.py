@@ -23,8 +23,8 @@ def work(number: int, count: int, port: int, output: str) -> None:
     """Loss and averaged gradients of this rank's share of the documents, written by rank 0."""
     from torch.nn.parallel import DistributedDataParallel
 
-    from neural_sparse.distributed import ranks
     from neural_sparse.losses.idf_aware import IDFAwareLoss
+    from neural_sparse.work import ranks
 
     torch.set_num_threads(1)
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}

@@ -16,8 +16,8 @@ import yaml
 from python_processes import Done, Running
 from safetensors.torch import load_file
 
-from neural_sparse.data.python_docs import python_docs
-from neural_sparse.files import read_json
+from neural_sparse.corpora.python_docs import python_docs
+from neural_sparse.io.files import read_json
 from neural_sparse.model.location import resolve_model
 
 pytestmark = pytest.mark.integration

@@ -19,8 +19,8 @@ import pytest
 import ray_work
 from python_processes import python
 
-from neural_sparse.distributed.ray_engine import AHEAD, RayEngine
 from neural_sparse.errors import InputError
+from neural_sparse.work.ray_engine import AHEAD, RayEngine
 
 ray = pytest.importorskip("ray", reason="needs the extra: pip install 'neural-sparse[ray]'")
 pytestmark = pytest.mark.integration
@@ -128,7 +128,7 @@ def test_a_worker_has_its_cores_on_one_node(engine: RayEngine, monkeypatch: pyte
 def test_a_cluster_that_other_work_holds(
     engine: RayEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from neural_sparse.distributed import ray_engine
+    from neural_sparse.work import ray_engine
 
     class Other:
         def there(self) -> bool:
@@ -145,7 +145,7 @@ def test_a_cluster_that_other_work_holds(
 
 
 def test_other_versions(engine: RayEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from neural_sparse.distributed import ray_worker
+    from neural_sparse.work import ray_worker
 
     here = ray_worker.versions()
     monkeypatch.setattr(ray_worker, "versions", lambda: {**here, "neural-sparse": "0.0.1"})
@@ -255,7 +255,7 @@ def test_ten_kills_in_twenty_thousand_documents(engine: RayEngine, tmp_path: Pat
 
 def test_counting(engine: RayEngine, corpus: Path, tmp_path: Path) -> None:
     from neural_sparse.idf.corpus import count_corpus
-    from neural_sparse.model.location import load_tokenizer
+    from neural_sparse.model.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(MODEL)
     settings: dict[str, Any] = {"part_bytes": 4000, "show_progress": False}
@@ -269,7 +269,7 @@ def test_a_corpus_that_other_machines_do_not_have(
     engine: RayEngine, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from neural_sparse.idf import corpus as module
-    from neural_sparse.model.location import load_tokenizer
+    from neural_sparse.model.tokenizer import load_tokenizer
 
     true_size = module.size_of
     monkeypatch.setattr(module, "size_of", lambda file: true_size(file) + 1)
@@ -301,7 +301,7 @@ def test_no_cluster_at_the_address(corpus: Path) -> None:
 
 
 def test_something_else_at_the_address(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from neural_sparse.distributed import ray_cluster
+    from neural_sparse.work import ray_engine as ray_cluster
 
     monkeypatch.setattr(ray_cluster, "PATIENCE_SECONDS", 3.0)
     with socket.socket() as silent:
@@ -312,7 +312,7 @@ def test_something_else_at_the_address(corpus: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_cluster_of_another_version(engine: RayEngine) -> None:
-    from neural_sparse.distributed import ray_cluster
+    from neural_sparse.work import ray_engine as ray_cluster
 
     address = ray.get_runtime_context().gcs_address
     probe = "import ray; ray.__version__ = '2.1.0'\n" + ray_cluster._PROBE
@@ -343,7 +343,7 @@ def test_a_full_object_store_and_a_full_disk(job: str) -> None:
     program = """
         import numpy as np
         import ray_work
-        from neural_sparse.distributed.ray_engine import RayEngine
+        from neural_sparse.work.ray_engine import RayEngine
         engine = RayEngine("local", num_cpus=2, object_store_memory=80 << 20,
                            _system_config={"local_fs_capacity_threshold": 0.0001})
         kept = list(engine(ray_work.start, JOB, 2))
@@ -394,8 +394,7 @@ def test_teaching(engine: RayEngine, tmp_path: Path, one_thread: None, kind: str
 def test_mining(engine: RayEngine, tmp_path: Path, one_thread: None, source: str) -> None:
     from neural_sparse.data.training_set import load_training_set
     from neural_sparse.mining.build import Sources
-    from neural_sparse.mining.miner import Miner
-    from neural_sparse.mining.options import MiningOptions
+    from neural_sparse.mining.miner import Miner, MiningOptions
     from neural_sparse.mining.run import mine_to_file
     from neural_sparse.teachers.cache import TeacherCache
 

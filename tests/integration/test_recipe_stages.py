@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from neural_sparse.cli.main import app
-from neural_sparse.evaluation.sources import load_collection
-from neural_sparse.files import read_json
+from neural_sparse.corpora.names import load_collection
+from neural_sparse.io.files import read_json
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.model.location import resolve_model
 

@@ -27,7 +27,7 @@ IDF = f"""
 import sys
 from pathlib import Path
 from neural_sparse.idf.corpus import count_corpus
-from neural_sparse.model.location import load_tokenizer
+from neural_sparse.model.tokenizer import load_tokenizer
 folder = Path(sys.argv[1])
 found = count_corpus(sys.argv[2], load_tokenizer({MODEL!r}), folder / "work", workers=2, part_bytes=1 << 17)
 found.save(folder / "counts.safetensors")

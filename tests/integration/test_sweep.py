@@ -20,9 +20,9 @@ from safetensors.torch import load_file
 from neural_sparse import train
 from neural_sparse.cli.sweep import sweep as sweep_command
 from neural_sparse.config import read_recipe
-from neural_sparse.data.collection import Collection
+from neural_sparse.corpora.collection import Collection
 from neural_sparse.errors import InputError
-from neural_sparse.files import read_json
+from neural_sparse.io.files import read_json
 from neural_sparse.model.location import resolve_model
 from neural_sparse.training.cost_target import FILE as COST_FILE
 from neural_sparse.training.trainer import checkpoints

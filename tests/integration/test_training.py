@@ -21,14 +21,14 @@ from safetensors.torch import load_file
 
 from neural_sparse import NeuralSparseEncoder, train
 from neural_sparse.config import Recipe, TeacherConfig, recipe_to_dict
-from neural_sparse.data.collection import Collection
+from neural_sparse.corpora.collection import Collection
 from neural_sparse.data.training_set import load_training_set
 from neural_sparse.errors import InputError
-from neural_sparse.files import read_json
 from neural_sparse.idf import idf_weights
+from neural_sparse.io.files import read_json
 from neural_sparse.losses.idf_aware import IDFAwareLoss
 from neural_sparse.model.location import resolve_model
-from neural_sparse.tokens import encode_queries
+from neural_sparse.text.tokens import encode_queries
 from neural_sparse.training.trainer import COMPLETE, NeuralSparseTrainer, checkpoints
 
 pytestmark = pytest.mark.integration
@@ -488,7 +488,7 @@ def test_trains_on_the_development_pairs_and_is_judged_on_scifact(
 ) -> None:
     import pytrec_eval
 
-    from neural_sparse.data.collection import Collection
+    from neural_sparse.corpora.collection import Collection
     from neural_sparse.evaluation.systems import evaluate_encoder
 
     pairs = tmp_path / "pairs.jsonl"

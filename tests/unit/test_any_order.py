@@ -113,8 +113,7 @@ def test_teaching(engine: Shuffled, tiny_model: Callable[..., Path], tmp_path: P
 def test_mining(engine: Shuffled, tmp_path: Path) -> None:
     from neural_sparse.data.training_set import load_training_set
     from neural_sparse.mining.build import Sources
-    from neural_sparse.mining.miner import Miner
-    from neural_sparse.mining.options import MiningOptions
+    from neural_sparse.mining.miner import Miner, MiningOptions
     from neural_sparse.mining.run import mine_to_file
     from neural_sparse.teachers.cache import TeacherCache
 

@@ -11,23 +11,21 @@ from typing import Any
 
 import pytest
 
+from neural_sparse.corpora.collection import Collection
+from neural_sparse.corpora.corpus_file import corpus_documents
+from neural_sparse.corpora.names import load_collection, load_queries
 from neural_sparse.data.cleaning import Cleaning
-from neural_sparse.data.collection import Collection
-from neural_sparse.data.corpus_file import corpus_documents
-from neural_sparse.data.part_making import _tables
-from neural_sparse.data.prepare import prepare
-from neural_sparse.data.prepare_options import PrepareOptions
+from neural_sparse.data.prepare import PrepareOptions, _tables, prepare
 from neural_sparse.data.source import find_source
 from neural_sparse.data.text_table import TextTable
 from neural_sparse.data.training_set import load_training_set
 from neural_sparse.errors import InputError
 from neural_sparse.evaluation.leakage import read_training_texts
 from neural_sparse.evaluation.runs import read_run
-from neural_sparse.evaluation.sources import load_collection, load_queries
 from neural_sparse.opensearch import source as vectors
 from neural_sparse.search import encode_corpus as encoding
-from neural_sparse.teachers.score_conversion import collection_texts
 from neural_sparse.teachers.score_files import read_scores
+from neural_sparse.teachers.score_writing import collection_texts
 
 CORPUS = [{"_id": f"d{n}", "title": "", "text": f"café number {n} opens at nine"} for n in range(5)]
 QUERIES = [{"_id": f"q{n}", "text": f"when does café {n} open"} for n in range(5)]

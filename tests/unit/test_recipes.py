@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from neural_sparse.cli.main import app
 from neural_sparse.config import Recipe, TeacherConfig, read_recipe, recipe_from_dict, shipped_recipes
 from neural_sparse.errors import InputError
-from neural_sparse.files import read_json
+from neural_sparse.io.files import read_json
 from neural_sparse.training.run_folder import CONFIG_FILE, claim
 
 GTE = "Alibaba-NLP/gte-large-en-v1.5"

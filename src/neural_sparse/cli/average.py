@@ -15,7 +15,7 @@ def average(
 
     Example: neural-sparse average outputs/*/final_model -o outputs/averaged
     """
-    from neural_sparse.files import check_output_folder, replacing_folder
+    from neural_sparse.io.files import check_output_folder, replacing_folder
 
     check_output_folder(output)
     from neural_sparse.model.averaging import average_models

@@ -54,9 +54,10 @@ def compare(
     """
     from neural_sparse.errors import InputError
     from neural_sparse.evaluation.compare import compare_systems
-    from neural_sparse.evaluation.report import print_report, write_report
-    from neural_sparse.files import check_output
-    from neural_sparse.terminal import console as make_console
+    from neural_sparse.io.files import check_output
+    from neural_sparse.io.terminal import console as make_console
+    from neural_sparse.report.comparison import print_report
+    from neural_sparse.report.html_page import write_report
 
     if len(runs) < 2:
         raise InputError("give at least two runs to compare")
@@ -76,10 +77,10 @@ def compare(
 def _systems(
     runs: list[Path], names: list[str], collection: str | None, split: str, measures: list[str]
 ) -> list[System]:
+    from neural_sparse.corpora.names import load_collection
     from neural_sparse.errors import InputError
     from neural_sparse.evaluation import DEFAULT_MEASURES, evaluate_external_run, read_run
     from neural_sparse.evaluation.compare import System
-    from neural_sparse.evaluation.sources import load_collection
 
     loaded = None
     systems = []

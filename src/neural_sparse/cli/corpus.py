@@ -39,12 +39,12 @@ def encode(
     """
     from rich.table import Table
 
-    from neural_sparse.files import read_json
+    from neural_sparse.io.files import read_json
+    from neural_sparse.io.terminal import console as make_console
+    from neural_sparse.io.urls import location, read_from
     from neural_sparse.model.pruning import Pruning
     from neural_sparse.search.encode_corpus import encode_corpus
     from neural_sparse.search.encoded import MANIFEST
-    from neural_sparse.terminal import console as make_console
-    from neural_sparse.urls import location, read_from
 
     with chosen_engine(engine, address, threads=threads) as chosen:
         done = encode_corpus(

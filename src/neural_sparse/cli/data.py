@@ -19,7 +19,7 @@ def list_sets() -> None:
     from rich.table import Table
 
     from neural_sparse.data.registry import groups, public_sets
-    from neural_sparse.terminal import console as make_console
+    from neural_sparse.io.terminal import console as make_console
 
     table = Table(box=None, pad_edge=False)
     table.add_column("name", no_wrap=True)
@@ -94,9 +94,9 @@ def prepare(
         os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "0"
 
     from neural_sparse.data.cleaning import Cleaning
+    from neural_sparse.data.prepare import PrepareOptions
     from neural_sparse.data.prepare import prepare as run
-    from neural_sparse.data.prepare_options import PrepareOptions
-    from neural_sparse.processes import available_cores
+    from neural_sparse.work.workers import available_cores
 
     cleaning = Cleaning(
         repair=repair,
@@ -133,8 +133,7 @@ def stats(
     """What a prepared folder holds: examples, texts and their lengths, licences, what was dropped and why."""
     import json
 
-    from neural_sparse.data.prepared import PreparedSet
-    from neural_sparse.data.statistics import statistics
+    from neural_sparse.data.prepared import PreparedSet, statistics
 
     prepared = PreparedSet.load(folder)
     if verify:
@@ -149,8 +148,8 @@ def _print(prepared: PreparedSet) -> None:
     from rich.table import Table
 
     from neural_sparse.data.cleaning import REASONS
-    from neural_sparse.data.statistics import statistics
-    from neural_sparse.terminal import console as make_console
+    from neural_sparse.data.prepared import statistics
+    from neural_sparse.io.terminal import console as make_console
 
     found = statistics(prepared)
     console = make_console()

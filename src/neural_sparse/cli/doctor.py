@@ -34,7 +34,7 @@ def doctor(
 
     from neural_sparse.doctor.examine import examine, kind_of
     from neural_sparse.errors import InputError
-    from neural_sparse.terminal import console as make_console
+    from neural_sparse.io.terminal import console as make_console
 
     kinds = [kind_of(path) for path in paths or ()]  # before minutes are spent on the first
     if model is not None and "idf" not in kinds:
@@ -66,7 +66,7 @@ def _print(found: Sequence[Examination]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from neural_sparse.terminal import console as make_console
+    from neural_sparse.io.terminal import console as make_console
 
     console = make_console()
     colours = {"ok": "green", "warning": "yellow", "problem": "bold red"}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from neural_sparse.distributed.ray_engine import RayEngine
+    from neural_sparse.work.ray_engine import RayEngine
 
 
 class EngineName(StrEnum):
@@ -45,7 +45,7 @@ def chosen_engine(
             raise InputError(f"--address {address} is that of a Ray cluster; say --engine ray, too")
         yield None
         return
-    from neural_sparse.distributed.ray_engine import RayEngine
+    from neural_sparse.work.ray_engine import RayEngine
 
     engine = RayEngine(address, threads=threads or 1, gpus=gpus)
     print(f"Ray: {engine.describe()}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from neural_sparse.data.collection import Collection
+    from neural_sparse.corpora.collection import Collection
     from neural_sparse.evaluation import Evaluation
     from neural_sparse.evaluation.systems import Encoder
 
@@ -78,16 +78,17 @@ def evaluate(
 
       neural-sparse evaluate --run theirs.trec -c my-collection/
     """
+    from neural_sparse.corpora.names import expand_names, load_collection
     from neural_sparse.errors import InputError
     from neural_sparse.evaluation import evaluate_bm25, evaluate_external_run, read_run
     from neural_sparse.evaluation.compare import System, compare_systems
-    from neural_sparse.evaluation.latency import Stopwatch
+    from neural_sparse.evaluation.cost import Stopwatch
     from neural_sparse.evaluation.measures import parse_measures
-    from neural_sparse.evaluation.report import print_report, write_report
     from neural_sparse.evaluation.runs import check_ids
-    from neural_sparse.evaluation.sources import expand_names, load_collection
-    from neural_sparse.files import check_output, write_json
-    from neural_sparse.terminal import console as make_console
+    from neural_sparse.io.files import check_output, write_json
+    from neural_sparse.io.terminal import console as make_console
+    from neural_sparse.report.comparison import print_report
+    from neural_sparse.report.html_page import write_report
 
     if (model is None) == (run is None):
         raise InputError("give either a model (or bm25) or --run FILE")
@@ -190,7 +191,7 @@ def _load(
         raise InputError(f"{option} is for queries that are looked up; leave out --encode-queries")
     from sentence_transformers import SparseEncoder
 
-    from neural_sparse.evaluation.plain_encoder import PlainEncoder
+    from neural_sparse.evaluation.systems import PlainEncoder
     from neural_sparse.model.location import model_not_found, resolve_model
 
     try:
@@ -204,7 +205,7 @@ def _load(
 
 def _checks(loaded: Collection, system: object, training: Path | None) -> tuple[list[str], dict[str, object]]:
     """What is odd about the collection, in sentences and as figures."""
-    from neural_sparse.evaluation.checks import check_collection
+    from neural_sparse.corpora.checks import check_collection
     from neural_sparse.evaluation.leakage import find_leakage, read_training_texts
 
     sound = check_collection(loaded, getattr(system, "tokenizer", None), getattr(system, "max_length", None))

@@ -70,10 +70,10 @@ def export(
       neural-sparse export outputs/mine/index -f rank_features -o bulk --corpus my-collection
     """
     from neural_sparse.errors import InputError
-    from neural_sparse.files import check_output_folder
+    from neural_sparse.io.files import check_output_folder
+    from neural_sparse.io.terminal import console as make_console
     from neural_sparse.opensearch.export import ExportOptions
     from neural_sparse.opensearch.formats import VECTOR_FORMATS, write_vectors
-    from neural_sparse.terminal import console as make_console
 
     if kind == "opensearch":
         options = ExportOptions(
@@ -150,11 +150,11 @@ def _push(
     upload: bool = False,
     private: bool = True,
 ) -> None:
-    from neural_sparse.files import check_output_folder
+    from neural_sparse.hub.push import prepare_folder, upload_folder
+    from neural_sparse.io.files import check_output_folder
+    from neural_sparse.io.terminal import console as make_console
     from neural_sparse.model.encoder import NeuralSparseEncoder
-    from neural_sparse.opensearch.hub import prepare_folder, upload_folder
     from neural_sparse.opensearch.parity import parity_table
-    from neural_sparse.terminal import console as make_console
 
     if output is not None:
         check_output_folder(output)
@@ -173,7 +173,7 @@ def _push(
 def _files_table(folder: Path) -> Table:
     from rich.table import Table
 
-    from neural_sparse.files import sha256_file
+    from neural_sparse.io.files import sha256_file
 
     table = Table(title="Files", title_justify="left")
     table.add_column("file")
@@ -194,11 +194,11 @@ def export_and_show(
     split: str = "test",
 ) -> Export:
     """Export a model by name and print what was found."""
-    from neural_sparse.evaluation.sources import load_collection
-    from neural_sparse.files import check_output_folder
+    from neural_sparse.corpora.names import load_collection
+    from neural_sparse.io.files import check_output_folder
+    from neural_sparse.io.terminal import console as make_console
     from neural_sparse.model.encoder import NeuralSparseEncoder
     from neural_sparse.opensearch.export import export_model
-    from neural_sparse.terminal import console as make_console
 
     check_output_folder(output)  # before anything is loaded
     loaded = load_collection(collection, split) if collection else None

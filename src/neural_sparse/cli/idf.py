@@ -7,8 +7,8 @@ from typing import Any
 
 import typer
 
+from neural_sparse.cli.commands import group_with_default
 from neural_sparse.cli.corpus import CORPUS_HELP
-from neural_sparse.cli.default_command import group_with_default
 from neural_sparse.cli.engine import ADDRESS, ENGINE, EngineName, chosen_engine
 
 MODEL_HELP = "Model whose tokenizer counts: hub id, folder, or folder inside a package."
@@ -53,12 +53,12 @@ def compute(
     import time
 
     from neural_sparse.errors import InputError
-    from neural_sparse.files import check_output
     from neural_sparse.idf import DocumentFrequencies
     from neural_sparse.idf.corpus import count_corpus
-    from neural_sparse.model.location import load_tokenizer
-    from neural_sparse.parts import alone
-    from neural_sparse.urls import location, read_from, work_folder
+    from neural_sparse.io.files import check_output
+    from neural_sparse.io.parts import alone
+    from neural_sparse.io.urls import location, read_from, work_folder
+    from neural_sparse.model.tokenizer import load_tokenizer
 
     for file in filter(None, (output, counts)):
         if isinstance(place := location(file), Path):
@@ -89,9 +89,9 @@ def merge_counts(
     counts: Path | None = typer.Option(None, help="Where to keep the merged counts."),
 ) -> None:
     """Add up counts of parts of a corpus, made on several machines, and compute the table."""
-    from neural_sparse.files import check_output
     from neural_sparse.idf import DocumentFrequencies, merge
-    from neural_sparse.model.location import load_tokenizer
+    from neural_sparse.io.files import check_output
+    from neural_sparse.model.tokenizer import load_tokenizer
 
     for file in filter(None, (output, counts)):
         check_output(file)
@@ -102,7 +102,7 @@ def merge_counts(
 def _write(frequencies: Any, tokenizer: Any, output: str | Path, counts: str | Path | None) -> None:
     from neural_sparse.idf import save_idf_weights, weights_of
     from neural_sparse.idf.weights import describe
-    from neural_sparse.urls import location, written_to
+    from neural_sparse.io.urls import location, written_to
 
     weights = weights_of(frequencies, tokenizer)
     with written_to(location(output)) as path:
@@ -132,11 +132,11 @@ def adapt(
     The table is what `evaluate`, `search` and `export` take as --idf.
     """
     from neural_sparse.errors import InputError
-    from neural_sparse.files import check_output
     from neural_sparse.idf import adapt_weights, idf_weights, save_idf_weights
     from neural_sparse.idf.weights import read_table
+    from neural_sparse.io.files import check_output
     from neural_sparse.model.encoder import NeuralSparseEncoder
-    from neural_sparse.tokens import vocabulary
+    from neural_sparse.text.tokens import vocabulary
 
     check_output(output)
     if start is None:
@@ -176,7 +176,7 @@ def inspect(
     from neural_sparse.idf.inspection import draw_histogram
     from neural_sparse.idf.inspection import inspect as inspected
     from neural_sparse.idf.weights import read_table
-    from neural_sparse.terminal import console as make_console
+    from neural_sparse.io.terminal import console as make_console
 
     weights = read_table(file)
     if not weights:
@@ -214,7 +214,7 @@ def compare(
 
     from neural_sparse.idf.inspection import compare as compared
     from neural_sparse.idf.weights import read_table
-    from neural_sparse.terminal import console as make_console
+    from neural_sparse.io.terminal import console as make_console
 
     found = compared(read_table(first), read_table(second), top, default_idf)
     console = make_console()

@@ -66,13 +66,13 @@ def judge_teachers(
     from dataclasses import replace
 
     from neural_sparse.config import check_trusted, read_recipe
+    from neural_sparse.corpora.names import load_collection
     from neural_sparse.errors import InputError
-    from neural_sparse.evaluation.sources import load_collection
-    from neural_sparse.files import check_output, write_json
+    from neural_sparse.io.files import check_output, write_json
+    from neural_sparse.io.terminal import console as make_console
     from neural_sparse.teachers.build import TeacherBuilder
     from neural_sparse.teachers.cache import TeacherCache
     from neural_sparse.teachers.quality import judge_teachers as judge
-    from neural_sparse.terminal import console as make_console
 
     if (recipe is None) == (not teacher):
         raise InputError("give either a recipe or --teacher options")

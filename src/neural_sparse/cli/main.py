@@ -10,6 +10,7 @@ import warnings
 import typer
 
 from neural_sparse.cli.average import average
+from neural_sparse.cli.commands import TextCommand
 from neural_sparse.cli.compare import compare
 from neural_sparse.cli.corpus import encode
 from neural_sparse.cli.data import app as data
@@ -25,10 +26,9 @@ from neural_sparse.cli.recipes import recipes
 from neural_sparse.cli.search import explain, search
 from neural_sparse.cli.sweep import sweep
 from neural_sparse.cli.teach import app as teach
-from neural_sparse.cli.text_command import TextCommand
 from neural_sparse.cli.train import train
 from neural_sparse.errors import InputError
-from neural_sparse.terminal import replace_what_cannot_be_shown
+from neural_sparse.io.terminal import replace_what_cannot_be_shown
 
 app = typer.Typer(
     help="Train, judge and ship inference-free neural sparse retrievers.",

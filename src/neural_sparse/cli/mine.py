@@ -110,15 +110,14 @@ def mine(
     from neural_sparse.data.prepared import PreparedSet, is_prepared
     from neural_sparse.data.training_set import load_training_set
     from neural_sparse.errors import InputError
-    from neural_sparse.files import check_output, check_output_folder
+    from neural_sparse.io.files import check_output, check_output_folder
+    from neural_sparse.io.terminal import console as make_console
+    from neural_sparse.io.urls import location
     from neural_sparse.mining.build import SOURCE_KINDS, Sources, parse_source
-    from neural_sparse.mining.miner import Miner
-    from neural_sparse.mining.options import MiningOptions
+    from neural_sparse.mining.miner import Miner, MiningOptions
     from neural_sparse.mining.run import mine_to_file
     from neural_sparse.teachers.build import TeacherBuilder
     from neural_sparse.teachers.cache import TeacherCache
-    from neural_sparse.terminal import console as make_console
-    from neural_sparse.urls import location
 
     # Everything that can be wrong on the command line, before hours of encoding.
     if not (window := re.fullmatch(r"(\d+)-(\d+)", ranks)):

@@ -41,12 +41,12 @@ def plan(
 
     from neural_sparse.config import read_recipe
     from neural_sparse.errors import InputError
+    from neural_sparse.io.terminal import console as make_console
     from neural_sparse.planning import report
     from neural_sparse.planning.hardware import hardware_of
     from neural_sparse.planning.rates import DEFAULT
     from neural_sparse.planning.stages import plan as estimate
     from neural_sparse.planning.workload import workload_of
-    from neural_sparse.terminal import console as make_console
 
     settings = read_recipe(recipe, overrides or [])
     if any(number < 1 for number in (*(documents or ()), queries or 1)):

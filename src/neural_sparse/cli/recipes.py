@@ -21,7 +21,7 @@ def recipes(
     if recipe is None:
         from rich.table import Table
 
-        from neural_sparse.terminal import console as make_console
+        from neural_sparse.io.terminal import console as make_console
 
         table = Table("recipe", "what it is for", box=None, pad_edge=False)
         for name, purpose in shipped_recipes().items():

@@ -28,8 +28,8 @@ def search(
     ),
 ) -> None:
     """Search an encoded collection. Needs only the tokenizer and the weight table, no transformer."""
+    from neural_sparse.io.terminal import console as make_console
     from neural_sparse.search.encoded import EncodedCollection
-    from neural_sparse.terminal import console as make_console
 
     console = make_console()
     if not verify:
@@ -56,8 +56,8 @@ def _show(collection: EncodedCollection, query: str, k: int, why: bool, console:
 
     from rich.text import Text
 
-    from neural_sparse.quickstart.explained_search import explain_hit, explained_search
-    from neural_sparse.tokens import tokenize, top_terms, vocabulary
+    from neural_sparse.report.explained import explain_hit, explained_search
+    from neural_sparse.text.tokens import tokenize, top_terms, vocabulary
 
     started = time.perf_counter()
     vector = collection.encode_queries([query])
@@ -106,9 +106,9 @@ def explain(
     """Show the tokens a model gives a text, and why a query would find it."""
     from rich.table import Table
 
+    from neural_sparse.io.terminal import console as make_console
     from neural_sparse.model.encoder import NeuralSparseEncoder
-    from neural_sparse.quickstart.explained_search import explain_hit, explained_search
-    from neural_sparse.terminal import console as make_console
+    from neural_sparse.report.explained import explain_hit, explained_search
 
     encoder = NeuralSparseEncoder(model)
     vector = encoder.encode_documents([text])

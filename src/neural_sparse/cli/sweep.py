@@ -63,9 +63,9 @@ def sweep(
       neural-sparse sweep recipe.yaml lambda_flops=0.005..0.1:log --trials 8 -c scifact
     """
     from neural_sparse.errors import InputError
-    from neural_sparse.terminal import console as make_console
+    from neural_sparse.io.terminal import console as make_console
     from neural_sparse.tuning.grid import Grid, read_grid
-    from neural_sparse.tuning.references import parse_reference, published
+    from neural_sparse.tuning.judging import parse_reference, published
     from neural_sparse.tuning.search import has_range, read_space, search
 
     # Before torch is imported: a mistake in the command line is told at once.
@@ -96,8 +96,7 @@ def sweep(
 
 
 def _report(result: SweepResult, console: Console) -> None:
-    from neural_sparse.tuning.result import FILE, PICTURE, TABLE
-    from neural_sparse.tuning.table import sweep_table
+    from neural_sparse.tuning.result import FILE, PICTURE, TABLE, sweep_table
 
     console.print()
     console.print(sweep_table(result))

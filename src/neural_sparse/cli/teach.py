@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from neural_sparse.cli.default_command import group_with_default
+from neural_sparse.cli.commands import group_with_default
 from neural_sparse.cli.engine import ADDRESS, ENGINE, EngineName, chosen_engine
 
 RECIPE_HELP = "A recipe file, or the name of a shipped one (tiny-cpu)."
@@ -50,9 +50,9 @@ def fill_caches(
 
 
 def _fill(prepared: tuple[Any, Any, Any, Any], block: int, plan: bool, engine: Any) -> None:
-    from neural_sparse.disk import readable
+    from neural_sparse.io.resources import readable
+    from neural_sparse.io.terminal import console as make_console
     from neural_sparse.teachers.teach import check_disk, fill, needs_of
-    from neural_sparse.terminal import console as make_console
 
     console = make_console()
     cache, ensemble, examples, pairs = prepared
@@ -89,9 +89,13 @@ def export(
 ) -> None:
     """Write a teacher's scores of each query's candidates; what its cache lacks is encoded first."""
     from neural_sparse.errors import InputError
-    from neural_sparse.files import check_output
-    from neural_sparse.teachers.score_conversion import collection_texts, translated
-    from neural_sparse.teachers.score_writing import candidate_scores, write_scores
+    from neural_sparse.io.files import check_output
+    from neural_sparse.teachers.score_writing import (
+        candidate_scores,
+        collection_texts,
+        translated,
+        write_scores,
+    )
 
     check_output(output)
     cache, ensemble, examples, pairs = _prepared(recipe, overrides, data)
@@ -129,10 +133,9 @@ def convert(
     Forms: {query, docs, scores} with texts, or query_id, passage_ids and scores, in JSONL; the latter in
     Parquet; {query id: {passage id: score}} in JSON. Scores are checked on the way.
     """
-    from neural_sparse.files import check_output
-    from neural_sparse.teachers.score_conversion import collection_texts, translated
+    from neural_sparse.io.files import check_output
     from neural_sparse.teachers.score_files import read_scores
-    from neural_sparse.teachers.score_writing import write_scores
+    from neural_sparse.teachers.score_writing import collection_texts, translated, write_scores
 
     check_output(target)
     rows = read_scores(source)
@@ -173,7 +176,7 @@ def _prepared(
 def _plan_table(needs: list[Any]) -> Any:
     from rich.table import Table
 
-    from neural_sparse.disk import readable
+    from neural_sparse.io.resources import readable
 
     table = Table("teacher", "of", title="before the start")
     for column in ("items", "to encode", "per second", "time", "disk", "cut"):
@@ -195,7 +198,7 @@ def _plan_table(needs: list[Any]) -> Any:
 def _report_table(needs: list[Any], spent: list[float], cache: Any) -> Any:
     from rich.table import Table
 
-    from neural_sparse.disk import readable
+    from neural_sparse.io.resources import readable
 
     table = Table("teacher", "of", title="done")
     for column in ("encoded", "time", "per second", "cache on disk"):

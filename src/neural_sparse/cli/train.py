@@ -20,10 +20,10 @@ def train(
     Example: neural-sparse train tiny-cpu train=pairs.jsonl output=outputs/mine num_steps=500
     """
     from neural_sparse.config import read_recipe
-    from neural_sparse.distributed import ranks
-    from neural_sparse.files import read_json
-    from neural_sparse.terminal import console as make_console
+    from neural_sparse.io.files import read_json
+    from neural_sparse.io.terminal import console as make_console
     from neural_sparse.training.train import train as run
+    from neural_sparse.work import ranks
 
     settings = read_recipe(recipe, overrides or [])
     model = run(settings, overwrite=overwrite, resume_anyway=resume_anyway)

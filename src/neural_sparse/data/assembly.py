@@ -13,11 +13,11 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from neural_sparse.data.cleaning import Counts
-from neural_sparse.data.near_duplicates import BANDS, DOCUMENT_GRAM, QUERY_GRAM, clusters
 from neural_sparse.data.part import Part
 from neural_sparse.data.reading import uniform
-from neural_sparse.data.row_lists import RowLists
-from neural_sparse.keys import Keys, Rows, first_occurrence
+from neural_sparse.text.keys import Keys, Rows, first_occurrence
+from neural_sparse.text.ragged import RowLists
+from neural_sparse.text.shingles import BANDS, DOCUMENT_GRAM, QUERY_GRAM, clusters
 
 QUERIES, DOCUMENTS, EXAMPLES = "queries.arrow", "documents.arrow", "examples.arrow"
 TEXTS_SCHEMA = pa.schema([("text", pa.string())])

@@ -1,21 +1,49 @@
-"""Cleaning of examples: which are dropped and why, and what of the others is repaired."""
+"""Which language a text is in.
+
+Cleaning of examples: which are dropped and why, and what of the others is repaired.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from neural_sparse.data.contamination import TestTexts
-from neural_sparse.data.example import Example
-from neural_sparse.data.language import language_of
+from neural_sparse.corpora.overlap import TestTexts
+from neural_sparse.data.layouts import Example
 from neural_sparse.data.repair import repair
-from neural_sparse.data.words import words
 from neural_sparse.errors import InputError
+from neural_sparse.text.shingles import words
+
+_READ = 250  # characters looked at; more costs time and changes next to nothing
+
+
+def language_of(text: str) -> str:
+    """ISO 639-1 code of the likeliest language (py3langid, whose model ships with the package)."""
+    import py3langid
+
+    return str(py3langid.classify(text[:_READ])[0])
+
+
+def known_languages() -> frozenset[str]:
+    """Codes that `language_of` can give."""
+    import py3langid
+
+    return frozenset(str(label) for label, _ in py3langid.rank("a text"))
+
+
+def check_languages(languages: Collection[str]) -> None:
+    """
+    Raises:
+        InputError: a code that is not known.
+    """
+    if languages and (unknown := sorted(set(languages) - known_languages())):
+        raise InputError(f"unknown language {', '.join(unknown)}; use ISO 639 codes such as en, ko, de")
+
 
 # Why an example is dropped, in the order in which it is looked at.
 REASONS = {

@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from neural_sparse.data.example import Example
+from neural_sparse.data.layouts import Example
 from neural_sparse.errors import InputError
-from neural_sparse.files import sha256_file
+from neural_sparse.io.files import sha256_file
 
 Generator = Callable[[str, str], Iterable[str]]
 WAYS = ("auto", "title", "heading", "first-sentence", "none")

@@ -1,16 +1,63 @@
-"""Rows in the layouts that training data come in, made examples."""
+"""A training example on its way from a source to a prepared folder.
+
+Scores of a query's documents in one row of a file, as training data and teachers read them.
+
+Rows in the layouts that training data come in, made examples.
+"""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from neural_sparse.data.example import Example
-from neural_sparse.data.fields import as_text, document_fields, with_title
-from neural_sparse.data.scores import checked_scores
+from neural_sparse.corpora.fields import as_text, document_fields, with_title
 from neural_sparse.errors import InputError
+
+
+class Example(NamedTuple):
+    """A query and documents, or documents alone.
+
+    Attributes:
+        query: None where a source has documents that no query goes with.
+        documents: the relevant one first, then hard negatives.
+        scores: one per document, None where a teacher gave none; empty without scores.
+    """
+
+    query: str | None
+    documents: tuple[str, ...]
+    scores: tuple[float | None, ...] = ()
+
+
+def checked_scores(
+    query: Any, docs: Any, scores: Any, where: object, as_name: Callable[..., str] = as_text
+) -> tuple[str, list[str], list[float | None]]:
+    """Query, documents and scores of a row, null for a score that nobody knows; a repeated document once.
+
+    Args:
+        as_name: `as_text`, or `as_id` where ids stand for texts.
+
+    Raises:
+        InputError: lists of different length, a score that is no finite number, two scores of one document.
+    """
+    if not isinstance(docs, list) or not isinstance(scores, list) or len(docs) != len(scores):
+        raise InputError(f"{where}: documents and scores must be lists of one length")
+    name = as_name(query, where, "the query")
+    found: dict[str, float | None] = {}
+    for doc, score in zip(docs, scores, strict=True):
+        if score is not None and not _is_finite(score):
+            raise InputError(f"{where}: scores must be finite numbers or null, found {score!r:.60}")
+        value = None if score is None else float(score)
+        key = as_name(doc, where, "a document")
+        if found.setdefault(key, value) != value:
+            raise InputError(f"{where}: document {key!r:.80} has two scores, {found[key]} and {value}")
+    return name, list(found), list(found.values())
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
 
 # Names that data sets give their columns, the likeliest first. A source of its own names goes by `fields`.
 QUERY = ("query", "anchor", "question", "sentence1", "title")

@@ -12,8 +12,8 @@ import pyarrow as pa
 import xxhash
 
 from neural_sparse.data.cleaning import Cleaned, Counts
-from neural_sparse.data.near_duplicates import BANDS, DOCUMENT_GRAM, QUERY_GRAM, minhash_bands
-from neural_sparse.keys import Keys
+from neural_sparse.text.keys import Keys
+from neural_sparse.text.shingles import BANDS, DOCUMENT_GRAM, QUERY_GRAM, minhash_bands
 
 _KEY = pa.binary(16)
 _BAND = pa.list_(pa.uint32(), BANDS)

@@ -1,32 +1,243 @@
-"""Training data of any source made one folder: cleaned, without duplicates, every text once."""
+"""How training data are prepared.
+
+The parts of every source, made by this process or by several.
+
+Training data of any source made one folder: cleaned, without duplicates, every text once.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import re
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from neural_sparse.corpora.overlap import gather_test_texts
 from neural_sparse.data.assembly import Assembly
-from neural_sparse.data.cleaning import Counts
-from neural_sparse.data.contamination import gather_test_texts
-from neural_sparse.data.from_documents import generator_sum, load_generator
-from neural_sparse.data.language import check_languages
-from neural_sparse.data.part_making import fill_parts
-from neural_sparse.data.prepare_options import PrepareOptions
+from neural_sparse.data.cleaning import Cleaning, Counts, check_languages
+from neural_sparse.data.from_documents import WAYS, generator_sum, load_generator
 from neural_sparse.data.prepared import MANIFEST, PreparedSet, is_prepared
+from neural_sparse.data.reading import Piece, Reader, piece_count, pieces
 from neural_sparse.data.registry import expand_groups
-from neural_sparse.data.source import Source, find_source
-from neural_sparse.disk import require_space
-from neural_sparse.errors import InputError, refuse_one_string
-from neural_sparse.files import check_output_folder, file_sums, read_json, replacing_folder, write_json
-from neural_sparse.parts import Parts, alone
+from neural_sparse.data.source import Source, find_source, places_of, text_rows
+from neural_sparse.data.text_table import RepeatedIdError, TextTable
+from neural_sparse.errors import InputError, check_seed, refuse_one_string
+from neural_sparse.io.files import check_output_folder, file_sums, read_json, replacing_folder, write_json
+from neural_sparse.io.parts import Parts, alone
+from neural_sparse.io.resources import require_space
+from neural_sparse.work.workers import worker_processes
+
+ROWS_PER_PART = 10_000
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """How data are prepared.
+
+    Attributes:
+        cleaning: see `Cleaning`.
+        weights: share of training batches per source, only ratios matter; by size if empty.
+        samples: examples to keep per source (one number for all, or one each; 0: all); None: what the registry
+            says, all of own data.
+        seed: of every draw.
+        fields: unusual names of the columns "query", "positive", "negative".
+        queries_from: how to make queries where there are none: "auto", "title", "heading", "first-sentence",
+            "none" or the user's own "module:function".
+        split: judgements of a collection to train on.
+        accept_licences: public sets whose terms the user accepts; "all" for all.
+        workers: processes that clean.
+        rows_per_part: rows that are read, cleaned and written together; what a killed run has to repeat.
+    """
+
+    cleaning: Cleaning = field(default_factory=Cleaning)
+    weights: tuple[float, ...] = ()
+    samples: tuple[int, ...] | None = None
+    seed: int = 42
+    fields: Mapping[str, str] = field(default_factory=dict)
+    queries_from: str = "auto"
+    split: str = "train"
+    accept_licences: tuple[str, ...] = ()
+    workers: int = 1
+    rows_per_part: int = ROWS_PER_PART
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+        if self.workers < 1 or self.rows_per_part < 1:
+            raise InputError("workers and rows_per_part must be at least 1")
+        if any(weight <= 0 for weight in self.weights):
+            raise InputError("weights must be above 0; leave a source out instead")
+        if any(sample < 0 for sample in self.samples or ()):
+            raise InputError("samples must be positive, or 0 for all")
+        if unknown := sorted(set(self.fields) - {"query", "positive", "negative", "label"}):
+            raise InputError(
+                f"fields: unknown {', '.join(unknown)}; known are query, positive, negative and label"
+            )
+        if ":" not in self.queries_from and self.queries_from not in WAYS:
+            raise InputError(
+                f"queries from {self.queries_from!r}: choose {', '.join(WAYS)}, or module:function of your own"
+            )
+
+
+def fill_parts(
+    sources: Sequence[Source],
+    options: PrepareOptions,
+    settings: Mapping[str, Any],
+    tests: Mapping[str, Path],
+    work: Path,
+    overwrite: bool,
+    show_progress: bool,
+) -> list[Parts]:
+    """Make the parts of every source that are missing."""
+    found = []
+    shared = {key: value for key, value in settings.items() if key not in ("sources", "weights")}
+    for number, source in enumerate(sources):
+        name = re.sub(r"[^\w.-]", "_", source.name)[:60]
+        own = {**shared, "source": settings["sources"][number]}
+        count = piece_count(source, options.rows_per_part)
+        found.append(_parts(work / f"{number:02d}-{name}", own, count, overwrite))
+    readers = [
+        _ReaderSettings(
+            source,
+            options.cleaning,
+            options.seed,
+            _tables(source, work, number, show_progress),
+            options.queries_from,
+            source.thin,
+            tests,
+        )
+        for number, source in enumerate(sources)
+    ]
+    missing = [frozenset(parts.missing()) for parts in found]
+    rows = sum(source.rows for source in sources)
+    left = sum(
+        min(options.rows_per_part * len(here), source.rows)
+        for here, source in zip(missing, sources, strict=True)
+    )
+    bar = tqdm(
+        total=rows,
+        initial=rows - left,
+        desc="cleaning",
+        unit="row",
+        unit_scale=True,
+        disable=None if show_progress else True,
+    )
+    with bar:
+        for number, piece_number, count, data in _made(readers, missing, options):
+            with found[number].write(piece_number) as temporary:
+                temporary.write_bytes(data)
+            bar.update(count)
+    return found
+
+
+def _parts(folder: Path, settings: Mapping[str, Any], count: int, overwrite: bool) -> Parts:
+    """The parts in a folder; those of other settings are only thrown away if the user wants that."""
+    try:
+        return Parts(folder, settings, count, "arrow")
+    except InputError as error:
+        if not overwrite and any(folder.glob("part-*")):
+            raise InputError(f"{error}, or add --overwrite") from error
+        shutil.rmtree(folder)
+        return Parts(folder, settings, count, "arrow")
+
+
+def _tables(source: Source, work: Path, number: int, show_progress: bool) -> dict[str, Path]:
+    """Texts by id, where judgements name them."""
+    found = {}
+    digest = hashlib.sha256(json.dumps(source.describe()).encode()).hexdigest()[:16]
+    for name, files in (("corpus", source.corpus), ("queries", source.queries)):
+        if files:
+            path = work / f"{number:02d}-{name}-{digest}.arrow"
+            rows = sum(file.rows for file in files)
+            disable = None if show_progress else True
+            with tqdm(total=rows, desc=f"{source.name}: {name}", unit="row", disable=disable) as bar:
+                try:
+                    TextTable.make(path, text_rows(files, bar.update))
+                except RepeatedIdError as error:
+                    path.unlink(missing_ok=True)
+                    where = list(places_of(files, error.key))
+                    raise InputError(
+                        f"{where[1]}: the id {error.key!r} occurs twice (first in {where[0]})"
+                    ) from error
+            found[name] = path
+    return found
+
+
+def _made(
+    readers: Sequence[_ReaderSettings], missing: Sequence[frozenset[int]], options: PrepareOptions
+) -> Iterator[tuple[int, int, int, bytes]]:
+    """Source, number, rows and bytes of every missing part, in any order."""
+    wanted = (
+        (number, piece)
+        for number, settings in enumerate(readers)
+        for piece in pieces(settings.source, options.rows_per_part, missing[number])
+    )
+    if options.workers == 1 or sum(map(len, missing)) < 2:
+        made: dict[int, Reader] = {}
+        for number, piece in wanted:
+            if number not in made:
+                made = {number: readers[number].open()}
+            yield number, piece.number, piece.rows, made[number].make(piece)
+        return
+    with worker_processes(options.workers, _start_worker, list(readers)) as pool:
+        waiting: dict[Future[bytes], tuple[int, Piece]] = {}
+        for number, piece in wanted:
+            waiting[pool.submit(_work, number, piece)] = (number, replace(piece, chunk=[]))
+            while len(waiting) >= 2 * options.workers:
+                yield from _finished(waiting)
+        while waiting:
+            yield from _finished(waiting)
+
+
+def _finished(
+    waiting: dict[Future[bytes], tuple[int, Piece]],
+) -> Iterator[tuple[int, int, int, bytes]]:
+    done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+    for future in done:
+        number, piece = waiting.pop(future)
+        yield number, piece.number, piece.rows, future.result()
+
+
+@dataclass(frozen=True)
+class _ReaderSettings:
+    """What a `Reader` is made of, in any process."""
+
+    source: Source
+    cleaning: Cleaning
+    seed: int
+    tables: Mapping[str, Path]
+    queries_from: str
+    thin: float
+    tests: Mapping[str, Path]
+
+    def open(self) -> Reader:
+        return Reader(
+            self.source, self.cleaning, self.seed, self.tables, self.queries_from, self.thin, self.tests
+        )
+
+
+_settings_here: list[_ReaderSettings] = []  # of this worker process
+_readers_here: dict[int, Reader] = {}
+
+
+def _start_worker(settings: list[_ReaderSettings]) -> None:
+    _settings_here[:] = settings
+
+
+def _work(number: int, piece: Piece) -> bytes:
+    if number not in _readers_here:
+        _readers_here.clear()
+        _readers_here[number] = _settings_here[number].open()
+    return _readers_here[number].make(piece)
+
 
 logger = logging.getLogger(__name__)
 

@@ -12,19 +12,18 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from neural_sparse.corpora.fields import document_fields
+from neural_sparse.corpora.overlap import TestTexts
+from neural_sparse.corpora.qrels_file import cells_of, judgement
+from neural_sparse.corpora.row_file import Chunk, RowFile, chunks, parse
 from neural_sparse.data.cleaning import Cleaner, Cleaning, Counts
-from neural_sparse.data.contamination import TestTexts
-from neural_sparse.data.example import Example
-from neural_sparse.data.fields import document_fields
 from neural_sparse.data.from_documents import Document, Generator, examples_from, load_generator
-from neural_sparse.data.layouts import examples_of
+from neural_sparse.data.layouts import Example, examples_of
 from neural_sparse.data.part import part_bytes
-from neural_sparse.data.qrels_file import cells_of, judgement
-from neural_sparse.data.row_file import Chunk, RowFile, chunks, parse
 from neural_sparse.data.source import DocumentFiles, Section, Source
 from neural_sparse.data.text_table import TextTable
 from neural_sparse.errors import InputError
-from neural_sparse.lines import decoded, without_mark
+from neural_sparse.io.lines import decoded, without_mark
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from neural_sparse.data.fields import ID, document_fields, id_field, with_title
-from neural_sparse.data.hub_files import hub_files
-from neural_sparse.data.qrels_file import read_qrels
+from neural_sparse.corpora.fields import ID, document_fields, id_field, with_title
+from neural_sparse.corpora.hub import hub_files
+from neural_sparse.corpora.qrels_file import read_qrels
+from neural_sparse.corpora.row_file import FORMATS, RowFile, chunks, parse, row_format, scan
 from neural_sparse.data.registry import PublicSet, nearest, public_sets, require_acceptance
-from neural_sparse.data.row_file import FORMATS, RowFile, chunks, parse, row_format, scan
 from neural_sparse.errors import InputError
-from neural_sparse.files import sha256_file
+from neural_sparse.io.files import sha256_file
 
 logger = logging.getLogger(__name__)
 

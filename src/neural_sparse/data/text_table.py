@@ -11,7 +11,7 @@ import pyarrow as pa
 import xxhash
 
 from neural_sparse.errors import InputError
-from neural_sparse.files import replacing
+from neural_sparse.io.files import replacing
 
 _ROWS = 50_000
 _SCHEMA = pa.schema([("id", pa.string()), ("text", pa.string())])

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from neural_sparse.doctor.finding import Finding
 from neural_sparse.doctor.idf_table import idf_findings
-from neural_sparse.doctor.run_record import CONFIG_FILE, read_run
-from neural_sparse.doctor.run_rules import run_findings
 from neural_sparse.errors import InputError
-from neural_sparse.files import read_json
-from neural_sparse.model.location import load_tokenizer, resolve_model
+from neural_sparse.finding import Finding
+from neural_sparse.io.files import read_json
+from neural_sparse.model.location import resolve_model
+from neural_sparse.model.tokenizer import load_tokenizer
+from neural_sparse.training.run_record import CONFIG_FILE, read_run
+from neural_sparse.training.run_rules import run_findings
 
 Kind = Literal["machine", "idf", "model", "run"]
 MODEL_FILES = ("modules.json", "config.json")
@@ -97,7 +98,7 @@ def _idf(path: Path, tokenizer: str | None) -> list[Finding]:
         raise InputError(f"{path}: no IDF table, which is flat: {{token: weight}}")
     if tokenizer is None:
         return idf_findings(table)
-    from neural_sparse.tokens import vocabulary
+    from neural_sparse.text.tokens import vocabulary
 
     loaded = load_tokenizer(tokenizer)
     return idf_findings(table, vocabulary(loaded), loaded.all_special_tokens)

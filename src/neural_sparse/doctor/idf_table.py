@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from neural_sparse.doctor.finding import Finding, ok, problem, warning
+from neural_sparse.finding import Finding, ok, problem, warning
 from neural_sparse.idf.inspection import HEAVIEST_ALLOWED
 from neural_sparse.idf.weights import DEFAULT_IDF
 

@@ -1,16 +1,174 @@
-"""What a set of sparse vectors costs to store and to search."""
+"""How fast retrievers answer, in this process: no network, no server, no other requests.
+
+What a set of sparse vectors costs to store and to search.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
+from tqdm import tqdm
 
-from neural_sparse.errors import InputError
+from neural_sparse.errors import InputError, refuse_one_string
+
+if TYPE_CHECKING:
+    from neural_sparse.search import Retriever
+
+
+LEAST_FOR_P99 = 1000  # samples; of fewer, the 99th percentile is the chance of a handful
+QUERIES = 200
+SECONDS = 60.0  # after which no further round begins
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds for one query at a time, text in and top k out, and queries per second in one batch.
+
+    Attributes:
+        p99: None where fewer than 1,000 times were taken.
+        queries: different ones.
+        samples: times taken, each query as often as the others.
+        intervals: of "p50" and "p99": 95% bootstrap, over queries.
+    """
+
+    mean: float
+    p50: float
+    p95: float
+    p99: float | None
+    throughput: float
+    k: int
+    queries: int
+    samples: int = 0
+    intervals: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def figures(self) -> dict[str, float]:
+        """Flat, for `Evaluation.summary`."""
+        found = {"mean": self.mean, "p50": self.p50, "p95": self.p95}
+        if self.p99 is not None and self.samples >= LEAST_FOR_P99:
+            found["p99"] = self.p99
+        for name, (low, high) in self.intervals.items():
+            found |= {f"{name}_low": low, f"{name}_high": high}
+        return {f"latency_{name}_ms": value for name, value in found.items()} | {
+            "queries_per_second": self.throughput
+        }
+
+
+@dataclass
+class _Arm:
+    retriever: Retriever
+    texts: list[str]
+    k: int
+    told: Callable[[Latency], object]
+    times: list[NDArray[np.float64]] = field(default_factory=list)  # [queries] of each round
+
+
+class Stopwatch:
+    """Times several retrievers in turn, so that what else the machine does meets all of them alike.
+
+    Every round asks all queries once, in a new order, each of all retrievers before the next one; which of them is
+    first changes from query to query.
+
+    Args:
+        queries: at most so many of those given.
+        samples: rounds are made until every retriever has so many times, or `seconds` have passed.
+    """
+
+    def __init__(
+        self, queries: int = QUERIES, samples: int = LEAST_FOR_P99, seconds: float = SECONDS
+    ) -> None:
+        self.queries, self.samples, self.seconds = queries, samples, seconds
+        self._arms: list[_Arm] = []
+
+    def add(
+        self, retriever: Retriever, texts: Sequence[str], k: int, told: Callable[[Latency], object]
+    ) -> None:
+        """Time this one too; `told` gets its figures. Nothing happens without queries."""
+        if texts and self.queries:
+            self._arms.append(_Arm(retriever, list(texts[: self.queries]), k, told))
+
+    def measure(self) -> None:
+        """Time what was added, tell the figures, and let go of the retrievers."""
+        arms, self._arms = self._arms, []
+        for arm in arms:  # leaves compilation and cold caches out
+            for _ in range(2):
+                arm.retriever.search_texts(arm.texts[:1], arm.k)
+        rng = np.random.default_rng(0)
+        started = time.perf_counter()
+        rounds = max((-(-self.samples // len(arm.texts)) for arm in arms), default=0)
+        most = max((len(arm.texts) for arm in arms), default=0)
+        with tqdm(total=rounds, desc="timing", unit="round", disable=None, delay=5) as progress:
+            for _ in range(rounds):
+                _round(arms, rng.permutation(most))
+                progress.update()
+                if time.perf_counter() - started > self.seconds:
+                    break
+        for arm in arms:
+            arm.told(_latency(arm))
+
+
+def measure_latency(
+    retriever: Retriever, texts: Sequence[str], k: int = 10, most: int = QUERIES
+) -> Latency | None:
+    """Time one retriever alone on up to `most` queries, as `Stopwatch` does; None without queries."""
+    refuse_one_string(texts)
+    found: list[Latency] = []
+    stopwatch = Stopwatch(most)
+    stopwatch.add(retriever, texts, k, found.append)
+    stopwatch.measure()
+    return found[0] if found else None
+
+
+def _round(arms: Sequence[_Arm], order: NDArray[np.int64]) -> None:
+    for arm in arms:
+        arm.times.append(np.empty(len(arm.texts)))
+    for turn, query in enumerate(order.tolist()):
+        for place in range(len(arms)):
+            arm = arms[(turn + place) % len(arms)]
+            if query < len(arm.texts):
+                start = time.perf_counter()
+                arm.retriever.search_texts([arm.texts[query]], arm.k)
+                arm.times[-1][query] = 1000 * (time.perf_counter() - start)
+
+
+def _latency(arm: _Arm) -> Latency:
+    arm.retriever.search_texts(arm.texts[:2], arm.k)
+    start = time.perf_counter()
+    arm.retriever.search_texts(arm.texts, arm.k)
+    batch = time.perf_counter() - start
+    times = np.stack(arm.times)
+    p50, p95, p99 = (float(value) for value in np.percentile(times, (50, 95, 99)))
+    enough = times.size >= LEAST_FOR_P99
+    rng = np.random.default_rng(0)
+    drawn = np.array(
+        [
+            np.percentile(times[:, rng.integers(0, times.shape[1], times.shape[1])], (50, 99))
+            for _ in range(RESAMPLES)
+        ]
+    )
+    low, high = np.percentile(drawn, (2.5, 97.5), axis=0).tolist()
+    return Latency(
+        mean=float(times.mean()),
+        p50=p50,
+        p95=p95,
+        p99=p99 if enough else None,
+        throughput=len(arm.texts) / max(batch, 1e-9),
+        k=arm.k,
+        queries=len(arm.texts),
+        samples=times.size,
+        intervals={"p50": [low[0], high[0]]} | ({"p99": [low[1], high[1]]} if enough else {}),
+    )
+
 
 FREQUENT_TERMS = 10
 

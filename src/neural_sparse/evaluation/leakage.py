@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from neural_sparse.data.collection import Collection
+from neural_sparse.corpora.collection import Collection
+from neural_sparse.corpora.row_file import rows_of
 from neural_sparse.data.prepared import PreparedSet, is_prepared
-from neural_sparse.data.row_file import rows_of
-from neural_sparse.data.words import ngram_hashes, words
 from neural_sparse.errors import InputError, refuse_one_string
+from neural_sparse.text.shingles import ngram_hashes, words
 
 QUERY_GRAM, DOCUMENT_GRAM = 4, 8
 CONTAINED = 0.8

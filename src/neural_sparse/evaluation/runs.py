@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from neural_sparse.errors import InputError
-from neural_sparse.evaluation.measures import Run
-from neural_sparse.evaluation.ranking import trec_order, without_ties
-from neural_sparse.files import replacing
-from neural_sparse.lines import text_lines
+from neural_sparse.evaluation.measures import Run, trec_order, without_ties
+from neural_sparse.io.files import replacing
+from neural_sparse.io.lines import text_lines
 
 if TYPE_CHECKING:
     from neural_sparse.search import Hits

@@ -1,4 +1,7 @@
-"""Encode or index a collection with a whole system, and evaluate it."""
+"""A sentence-transformers SparseEncoder, inference-free or siamese, behind the interface evaluation needs.
+
+Encode or index a collection with a whole system, and evaluate it.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,61 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 from scipy.sparse import csr_matrix
 
-from neural_sparse.data.collection import Collection
-from neural_sparse.evaluation.contributions import Vectors, explain_run
-from neural_sparse.evaluation.cost import measure_cost
+from neural_sparse.corpora.collection import Collection
+from neural_sparse.errors import refuse_one_string
+from neural_sparse.evaluation.cost import QUERIES, Stopwatch, measure_cost
 from neural_sparse.evaluation.evaluate import evaluate_retriever
-from neural_sparse.evaluation.evaluation import Evaluation
-from neural_sparse.evaluation.latency import QUERIES, Stopwatch
+from neural_sparse.evaluation.evaluation import Evaluation, Vectors, explain_run
 from neural_sparse.evaluation.measures import DEFAULT_MEASURES
-from neural_sparse.evaluation.plain_encoder import PlainEncoder
 
 if TYPE_CHECKING:
     from sentence_transformers import SparseEncoder
 
     from neural_sparse.search import BM25Index, Retriever
+
+
+class PlainEncoder:
+    """Documents through `encode_document`, queries through `encode_query`, both as csr_matrix float32."""
+
+    def __init__(self, model: SparseEncoder, batch_size: int = 32) -> None:
+        self.model = model
+        self.batch_size = batch_size
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.model.tokenizer
+
+    @property
+    def vocab_size(self) -> int:
+        return int(self.model.get_embedding_dimension() or len(self.tokenizer))
+
+    def encode_documents(self, texts: Sequence[str], *, show_progress: bool = False) -> csr_matrix:
+        return self._encode(self.model.encode_document, texts, show_progress)
+
+    def encode_queries(self, texts: Sequence[str]) -> csr_matrix:
+        return self._encode(self.model.encode_query, texts, False)
+
+    def _encode(self, encode: Any, texts: Sequence[str], show_progress: bool) -> csr_matrix:
+        refuse_one_string(texts)
+        if not texts:
+            return csr_matrix(np.zeros((0, self.vocab_size), dtype=np.float32))
+        vectors = encode(
+            list(texts),
+            batch_size=self.batch_size,
+            show_progress_bar=show_progress,
+            convert_to_sparse_tensor=True,
+            save_to_cpu=True,
+        ).coalesce()
+        places = vectors.indices().numpy()
+        weights = vectors.values().float().numpy()
+        shape = (len(texts), int(vectors.shape[1]))
+        matrix = csr_matrix((weights, (places[0], places[1])), shape=shape)
+        matrix.eliminate_zeros()
+        matrix.sort_indices()
+        return matrix
 
 
 class Encoder(Protocol):

@@ -1,8 +1,12 @@
 """Inverse document frequency: the query side of the retriever, from a list of texts or from millions."""
 
-from neural_sparse.idf.counting import DocumentCounter, document_frequencies
-from neural_sparse.idf.frequencies import DocumentFrequencies, merge
-from neural_sparse.idf.kept import kept_frequencies
+from neural_sparse.idf.counting import (
+    DocumentCounter,
+    DocumentFrequencies,
+    document_frequencies,
+    kept_frequencies,
+    merge,
+)
 from neural_sparse.idf.weights import (
     DEFAULT_IDF,
     IdfWeights,

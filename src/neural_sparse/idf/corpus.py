@@ -9,15 +9,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from neural_sparse.data.corpus_file import corpus_file, corpus_texts
+from neural_sparse.corpora.corpus_file import corpus_file, corpus_texts
 from neural_sparse.errors import InputError
-from neural_sparse.files import sha256_file
-from neural_sparse.idf.counting import DocumentCounter, text_batches
-from neural_sparse.idf.frequencies import DocumentFrequencies, merge
-from neural_sparse.parts import Parts
-from neural_sparse.processes import available_cores
-from neural_sparse.urls import Location, location, size_of
-from neural_sparse.workers import Advance, Engine, Work, in_workers
+from neural_sparse.idf.counting import DocumentCounter, DocumentFrequencies, merge, text_batches
+from neural_sparse.io.files import sha256_file
+from neural_sparse.io.parts import Parts
+from neural_sparse.io.urls import Location, location, size_of
+from neural_sparse.work.workers import Advance, Engine, Work, available_cores, in_workers
 
 PART_BYTES = 32 << 20  # about a second of work
 

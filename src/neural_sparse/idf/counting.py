@@ -1,13 +1,23 @@
-"""Counting in how many documents each token occurs, faster than the documents can be tokenized.
+"""Document frequencies as a file: what may be counted in pieces, merged, and added to later.
+
+Counting in how many documents each token occurs, faster than the documents can be tokenized.
 
 Text repeats its words. Where a tokenizer's tokens of a text are those of its words, one after the other, each
 distinct word is tokenized once and looked up from then on. The counts are exact either way.
+
+Document frequencies that are counted once: kept under a digest of the texts and the tokenizer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sized
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from dataclasses import dataclass
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -15,8 +25,98 @@ import numpy as np
 from tqdm import tqdm
 
 from neural_sparse.errors import InputError, refuse_one_string
-from neural_sparse.idf.frequencies import DocumentFrequencies
-from neural_sparse.tokens import fingerprint, tokenize, tokenizes_words_apart, vocabulary
+from neural_sparse.io.files import replacing
+from neural_sparse.text.keys import add_texts
+from neural_sparse.text.tokens import fingerprint, tokenize, tokenizes_words_apart, vocabulary
+
+_FORMAT = "document_frequencies"
+
+
+@dataclass(frozen=True)
+class DocumentFrequencies:
+    """In how many documents each token occurs.
+
+    Attributes:
+        counts: int64 [vocabulary].
+        documents: how many were counted.
+        tokenizer: `tokens.fingerprint` of the tokenizer that counted.
+        sources: sha256 of each corpus file in the counts; none for texts that came from no file.
+    """
+
+    counts: np.ndarray
+    documents: int
+    tokenizer: str
+    sources: tuple[str, ...] = ()
+
+    def save(self, path: str | Path) -> None:
+        """Write one safetensors file, in one step."""
+        from safetensors.numpy import save
+
+        about = {
+            "documents": self.documents,
+            "tokenizer": self.tokenizer,
+            "sources": self.sources,
+        }
+        # One entry: safetensors writes several in any order, and equal counts should be equal files.
+        content = save({"counts": np.ascontiguousarray(self.counts, np.int64)}, {_FORMAT: json.dumps(about)})
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
+
+    @classmethod
+    def load(cls, path: str | Path) -> DocumentFrequencies:
+        """
+        Raises:
+            InputError: no such file, or it holds no document frequencies.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        path = Path(path)
+        if not path.is_file():
+            raise InputError(f"{path}: no such file")
+        try:
+            with safe_open(path, framework="np") as file:
+                metadata = file.metadata() or {}
+                if _FORMAT not in metadata:
+                    raise InputError(
+                        f"{path}: holds no document frequencies; `neural-sparse idf --counts` writes them"
+                    )
+                about: dict[str, Any] = json.loads(metadata[_FORMAT])
+                counts = file.get_tensor("counts")
+        except SafetensorError as error:
+            raise InputError(f"{path}: holds no document frequencies ({error})") from error
+        return cls(counts, about["documents"], about["tokenizer"], tuple(about["sources"]))
+
+
+def merge(pieces: Iterable[DocumentFrequencies]) -> DocumentFrequencies:
+    """The frequencies of all documents of all pieces, which must not share any.
+
+    Raises:
+        InputError: nothing to merge, pieces of different tokenizers, a corpus file that is in two of them.
+    """
+    pieces = list(pieces)
+    if not pieces:
+        raise InputError("no document frequencies to merge")
+    first = pieces[0]
+    for piece in pieces[1:]:
+        if piece.tokenizer != first.tokenizer or len(piece.counts) != len(first.counts):
+            raise InputError(
+                f"these counts belong to different tokenizers (of {len(first.counts):,} and "
+                f"{len(piece.counts):,} tokens, fingerprints {first.tokenizer[:12]} and {piece.tokenizer[:12]}); "
+                "count every part with the same model"
+            )
+    sources = [source for piece in pieces for source in piece.sources]
+    if twice := {source for source in sources if sources.count(source) > 1}:
+        raise InputError(
+            f"a corpus file is already in these counts (sha256 {min(twice)[:12]}...); "
+            "counting its documents twice would be wrong"
+        )
+    counts = first.counts.copy()
+    for piece in pieces[1:]:
+        counts += piece.counts
+    return DocumentFrequencies(
+        counts, sum(piece.documents for piece in pieces), first.tokenizer, tuple(sources)
+    )
+
 
 KNOWN_WORDS = 1 << 17  # the first to come are the most frequent; some 30 MB
 LONGEST_WORD = 40  # characters; longer ones are addresses and unspaced scripts, which do not come again
@@ -166,3 +266,53 @@ def text_batches(documents: Iterable[str], size: int = BATCH) -> Iterator[list[s
     iterator = iter(documents)
     while batch := list(islice(iterator, size)):
         yield batch
+
+
+logger = logging.getLogger(__name__)
+
+
+def kept_frequencies(documents: Sequence[str], tokenizer: Any, folder: Path) -> DocumentFrequencies:
+    """As `document_frequencies`, or what an earlier call with the same texts and tokenizer has counted.
+
+    Args:
+        folder: where the counts are kept, one file for each corpus and tokenizer.
+
+    Raises:
+        InputError: an entry that is no string; the folder cannot be written.
+    """
+    file = folder / f"{_digest(documents, tokenizer)}.safetensors"
+    if file.is_file():
+        try:
+            known = DocumentFrequencies.load(file)
+            if known.documents == len(documents) and known.tokenizer == fingerprint(tokenizer):
+                logger.info("IDF: %d documents were counted before, in %s", known.documents, file)
+                return known
+        except (InputError, KeyError, ValueError) as error:
+            logger.warning("IDF: %s is damaged (%s); counting anew", file, error)
+    started = time.perf_counter()
+    counted = document_frequencies(documents, tokenizer)
+    logger.info(
+        "IDF: counted %d documents in %.0f s, kept in %s",
+        counted.documents,
+        time.perf_counter() - started,
+        file,
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {folder}: {error.strerror or error}") from error
+    counted.save(file)
+    return counted
+
+
+def _digest(documents: Sequence[str], tokenizer: Any) -> str:
+    """Hex digest of texts and tokenizer. Hashing a text costs a small part of counting it: see docs/idf.md."""
+    digest = hashlib.sha256(fingerprint(tokenizer).encode())
+    try:
+        add_texts(digest, documents)
+    except AttributeError as error:
+        position, text = next(
+            (place, text) for place, text in enumerate(documents) if not isinstance(text, str)
+        )
+        raise InputError(f"text {position} is {type(text).__name__}, not a string: {text!r:.80}") from error
+    return digest.hexdigest()[:32]

@@ -168,7 +168,7 @@ def draw_histogram(table: Mapping[str, float], path: str | Path, default_idf: fl
     """
     from matplotlib.figure import Figure
 
-    from neural_sparse.files import replacing
+    from neural_sparse.io.files import replacing
 
     values = np.fromiter(table.values(), np.float64, len(table))
     seen = values[values != default_idf]

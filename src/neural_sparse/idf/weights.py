@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 
 from neural_sparse.errors import InputError
-from neural_sparse.files import read_json, write_json
-from neural_sparse.idf.counting import BATCH, document_frequencies
-from neural_sparse.idf.frequencies import DocumentFrequencies
-from neural_sparse.tokens import fingerprint, vocabulary
+from neural_sparse.idf.counting import BATCH, DocumentFrequencies, document_frequencies
+from neural_sparse.io.files import read_json, write_json
+from neural_sparse.text.tokens import fingerprint, vocabulary
 
 DEFAULT_IDF = 1.0  # of a token that occurs in no document, as in the published tables
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from neural_sparse.losses.precision import in_float32
+from neural_sparse.model.precision import in_float32
 
 # (student [queries, passages], teacher or None, known, positive) -> scalar
 RankingLoss = Callable[[Tensor, Tensor | None, Tensor, Tensor], Tensor]

@@ -1,13 +1,18 @@
 """Hard negatives: candidates from retrievers, filters against false negatives."""
 
 from neural_sparse.mining.build import Sources
-from neural_sparse.mining.candidates import hard_negatives, union_by_rank
+from neural_sparse.mining.filters import hard_negatives, union_by_rank
 from neural_sparse.mining.mined import Mined, write_jsonl
-from neural_sparse.mining.miner import Miner
-from neural_sparse.mining.options import MiningOptions
+from neural_sparse.mining.miner import Miner, MiningOptions
 from neural_sparse.mining.run import mine_parts, mine_to_file
-from neural_sparse.mining.sources import DenseSource, Scorer, Source, SparseSource, bm25_source
-from neural_sparse.mining.student import student_source
+from neural_sparse.mining.sources import (
+    DenseSource,
+    Scorer,
+    Source,
+    SparseSource,
+    bm25_source,
+    student_source,
+)
 
 __all__ = [
     "DenseSource",

@@ -9,18 +9,17 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from neural_sparse.data.prepared import PreparedSet
-from neural_sparse.data.row_lists import RowLists
 from neural_sparse.data.training_set import TrainingSet
-from neural_sparse.disk import require_space
 from neural_sparse.errors import InputError
-from neural_sparse.files import check_output_folder
-from neural_sparse.mining.candidates import Rows
-from neural_sparse.mining.mined import Mined, write_jsonl
+from neural_sparse.io.files import check_output_folder
+from neural_sparse.io.parts import Parts, alone
+from neural_sparse.io.resources import require_space
+from neural_sparse.io.urls import Location, Url, location, work_folder, written_to
+from neural_sparse.mining.filters import Rows
+from neural_sparse.mining.mined import Mined, write_jsonl, write_prepared
 from neural_sparse.mining.miner import BLOCK, Miner
-from neural_sparse.mining.prepared_output import write_prepared
-from neural_sparse.parts import Parts, alone
-from neural_sparse.urls import Location, Url, location, work_folder, written_to
-from neural_sparse.workers import Advance, Engine, Work, in_workers
+from neural_sparse.text.ragged import RowLists
+from neural_sparse.work.workers import Advance, Engine, Work, in_workers
 
 SAMPLE = 1000  # documents
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from neural_sparse.errors import InputError, refuse_one_string
 from neural_sparse.model.encoder import NeuralSparseEncoder
-from neural_sparse.tokens import vocabulary
+from neural_sparse.text.tokens import vocabulary
 
 
 def average_models(models: Sequence[str | Path]) -> NeuralSparseEncoder:

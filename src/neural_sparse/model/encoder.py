@@ -18,16 +18,16 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from neural_sparse.errors import InputError
-from neural_sparse.files import follow_umask, reading_folder, replacing_folder
 from neural_sparse.idf import IdfWeights, idf_weights
+from neural_sparse.io.files import follow_umask, reading_folder, replacing_folder
 from neural_sparse.model.activation import SPLADE_POOLING_NAMES, Activation, activate, check_activation
 from neural_sparse.model.encoding import encode_documents, packed_features
 from neural_sparse.model.head import pack, pooled_logits
 from neural_sparse.model.layout import Group, Layout, PaddingMask, map_tensors
 from neural_sparse.model.location import model_not_found, resolve_model
 from neural_sparse.model.own_words import MEAN_LENGTH, OwnWords, check_own_words
-from neural_sparse.model.sparsity import sparsity_stats
-from neural_sparse.tokens import Tokens, encode_queries, tokenize, top_terms, vocabulary
+from neural_sparse.model.pruning import sparsity_stats
+from neural_sparse.text.tokens import Tokens, encode_queries, tokenize, top_terms, vocabulary
 
 logger = logging.getLogger(__name__)
 

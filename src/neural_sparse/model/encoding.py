@@ -1,10 +1,13 @@
-"""Texts to sparse matrices, without a Python object per text."""
+"""A csr matrix that grows by rows, in the memory of the result alone.
+
+Texts to sparse matrices, without a Python object per text.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numba
 import numpy as np
@@ -13,20 +16,69 @@ import torch
 from tqdm import tqdm
 
 from neural_sparse.errors import InputError
-from neural_sparse.model.csr_rows import CsrRows
-from neural_sparse.model.microbatch import length_groups
-from neural_sparse.tokens import Tokens, tokenize_windows
+from neural_sparse.model.layout import length_groups
+from neural_sparse.text.tokens import Tokens, tokenize_windows
 
-if TYPE_CHECKING:
-    from neural_sparse.model.encoder import NeuralSparseEncoder
+
+class CsrRows:
+    """Rows as they come; `scipy.sparse.vstack` would hold all of them twice.
+
+    Args:
+        width: columns.
+    """
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._data = np.empty(0, np.float32)
+        self._indices = np.empty(0, np.int32)
+        self._lengths: list[np.ndarray] = []
+
+    def append(self, rows: sp.csr_matrix) -> None:
+        """Add rows [any, width]."""
+        kept, more = len(self._data), rows.nnz
+        # Large arrays grow in place (mremap), so what is there already is not copied.
+        self._data.resize(kept + more, refcheck=False)
+        self._indices.resize(kept + more, refcheck=False)
+        self._data[kept:] = rows.data
+        self._indices[kept:] = rows.indices
+        self._lengths.append(np.diff(rows.indptr))
+
+    def matrix(self) -> sp.csr_matrix:
+        """All rows, float32; takes the arrays over, so nothing can be added any more."""
+        lengths = np.concatenate([np.empty(0, np.int64), *self._lengths])
+        indptr = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
+        data, indices = self._data, self._indices
+        del self._data, self._indices
+        return sp.csr_matrix((data, indices, indptr), shape=(len(lengths), self._width))
+
 
 logger = logging.getLogger(__name__)
 
 TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
 
 
+class DocumentEncoder(Protocol):
+    """What encoding needs of a model; `NeuralSparseEncoder` is one."""
+
+    name: str
+    training: bool
+
+    @property
+    def tokenizer(self) -> Any: ...
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def max_length(self) -> int: ...
+    @property
+    def vocab_size(self) -> int: ...
+    def packed(self, tokens: Tokens, device: torch.device) -> dict[str, Any]: ...
+    def __call__(self, features: dict[str, Any]) -> dict[str, Any]: ...
+    def train(self, mode: bool = True) -> Any: ...
+    def eval(self) -> Any: ...
+
+
 def encode_documents(
-    model: NeuralSparseEncoder,
+    model: DocumentEncoder,
     texts: Sequence[str],
     tokens_per_batch: int | None = None,
     show_progress: bool = False,
@@ -58,7 +110,7 @@ def encode_documents(
 
 
 def encode_tokens(
-    model: NeuralSparseEncoder,
+    model: DocumentEncoder,
     tokens: Tokens,
     tokens_per_batch: int | None = None,
     bf16: bool = False,

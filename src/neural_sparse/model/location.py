@@ -1,13 +1,17 @@
-"""Where a model's files are: a folder, a folder inside an installed package, or the Hugging Face hub."""
+"""Where a model's files are (a folder, a folder inside an installed package, the hub), and the hash that names them."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from neural_sparse.errors import InputError
+from neural_sparse.io.files import sha256_file
 
+_WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.py")
+_UNWANTED = ("onnx/*", "openvino/*", "*/onnx/*", "*/openvino/*")
+_DECIDES_VECTORS = {".json", ".safetensors", ".txt", ".model", ".py"}
 _MODEL_FILES = ("config.json", "modules.json")
 
 
@@ -76,20 +80,28 @@ def model_not_found(name: str, error: Exception | str) -> InputError:
     )
 
 
-def load_tokenizer(name: str) -> Any:
-    """The tokenizer of a model.
+def model_folder(name: str) -> Path:
+    """The local folder of a model; a hub model is downloaded, or found in the hub's cache, first.
 
     Raises:
-        InputError: no such model.
+        InputError: it cannot be found; the message says how to point at it.
     """
     location = resolve_model(name)
-    if (Path(location) / "modules.json").is_file():
-        from neural_sparse.model.encoder import NeuralSparseEncoder
-
-        return NeuralSparseEncoder(location, device="cpu").tokenizer
-    from transformers import AutoTokenizer
+    if Path(location).is_dir():
+        return Path(location)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
 
     try:
-        return AutoTokenizer.from_pretrained(location)
-    except (OSError, ValueError) as error:
+        return Path(snapshot_download(location, allow_patterns=[*_WANTED], ignore_patterns=[*_UNWANTED]))
+    except (OSError, ValueError, HFValidationError) as error:  # the hub's own errors are OSErrors
         raise model_not_found(name, error) from error
+
+
+def content_hash(folder: Path) -> str:
+    """One sha256 over every file that decides the vectors: weights, tokenizer, configuration, code."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in _DECIDES_VECTORS and path.is_file():
+            digest.update(f"{path.relative_to(folder).as_posix()} {sha256_file(path)}\n".encode())
+    return digest.hexdigest()

@@ -15,7 +15,7 @@ from sentence_transformers.base.modules import Module
 from torch import Tensor, nn
 
 from neural_sparse.errors import InputError
-from neural_sparse.model.word_forms import token_classes
+from neural_sparse.text.words import token_classes
 
 K1, B = 1.2, 0.75  # Robertson and Zaragoza 2009, section 3.4
 MEAN_LENGTH = 60.0  # counted tokens of a document, where no documents say it

@@ -9,9 +9,8 @@ if TYPE_CHECKING:
     from neural_sparse.opensearch.bulk import BulkReport, BulkSettings, FailedDocument
     from neural_sparse.opensearch.connection import connect
     from neural_sparse.opensearch.export import Export, ExportOptions, export_model
+    from neural_sparse.opensearch.features import neural_sparse_query, rank_feature_query, stored
     from neural_sparse.opensearch.guards import server_names
-    from neural_sparse.opensearch.lucene import stored
-    from neural_sparse.opensearch.queries import neural_sparse_query, rank_feature_query
     from neural_sparse.opensearch.vector_index import VectorIndex
 
 _HOME = {
@@ -23,10 +22,10 @@ _HOME = {
     "VectorIndex": "vector_index",
     "connect": "connection",
     "export_model": "export",
-    "neural_sparse_query": "queries",
-    "rank_feature_query": "queries",
+    "neural_sparse_query": "features",
+    "rank_feature_query": "features",
     "server_names": "guards",
-    "stored": "lucene",
+    "stored": "features",
 }
 
 __all__ = [

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from neural_sparse.errors import InputError
-from neural_sparse.files import read_json, write_json
+from neural_sparse.io.files import read_json, write_json
 from neural_sparse.opensearch.connection import told
 
 if TYPE_CHECKING:

@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import IO, Any
 
 from neural_sparse.errors import InputError
-from neural_sparse.files import write_json, write_text
-from neural_sparse.opensearch.features import escaped, query_tokens, vector_objects
+from neural_sparse.io.files import write_json, write_text
+from neural_sparse.opensearch.features import (
+    MAX_CLAUSES,
+    escaped,
+    query_tokens,
+    rank_feature_query,
+    vector_objects,
+)
 from neural_sparse.opensearch.guards import check_ids
-from neural_sparse.opensearch.queries import MAX_CLAUSES, rank_feature_query
 from neural_sparse.opensearch.source import VectorSource
 from neural_sparse.opensearch.vector_index import index_body
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from neural_sparse.errors import InputError
-from neural_sparse.files import check_output_folder, replacing_folder, write_json, write_text
-from neural_sparse.opensearch.archive import save_torchscript
+from neural_sparse.io.files import check_output_folder, replacing_folder, write_json, write_text
 from neural_sparse.opensearch.deployment import Deployment
 from neural_sparse.opensearch.guards import (
     check_query_side,
@@ -22,20 +21,41 @@ from neural_sparse.opensearch.guards import (
     server_names,
 )
 from neural_sparse.opensearch.http_file import http_file
-from neural_sparse.opensearch.operators import LIBTORCH, bound_devices, check_operators, graph_operators
-from neural_sparse.opensearch.packages import Package, sparse_encoding_package, sparse_tokenize_package
-from neural_sparse.opensearch.parity import Check, compare_lengths, compare_queries, compare_texts, require
-from neural_sparse.opensearch.published import published_analyzer
-from neural_sparse.opensearch.served import ServedDocuments, ServedQueries
+from neural_sparse.opensearch.packages import (
+    Package,
+    document_tokenizer,
+    query_tokenizer,
+    save_torchscript,
+    sparse_encoding_package,
+    sparse_tokenize_package,
+)
+from neural_sparse.opensearch.parity import (
+    AWKWARD_TEXTS,
+    Check,
+    ServedDocuments,
+    ServedQueries,
+    compare_lengths,
+    compare_queries,
+    compare_texts,
+    require,
+)
 from neural_sparse.opensearch.shell_script import shell_script
-from neural_sparse.opensearch.texts import AWKWARD_TEXTS
-from neural_sparse.opensearch.tokenizer_file import document_tokenizer, query_tokenizer
-from neural_sparse.opensearch.traced import ServedEncoder, example_features, served_encoder, trace
+from neural_sparse.opensearch.source import published_analyzer
+from neural_sparse.opensearch.traced import (
+    LIBTORCH,
+    ServedEncoder,
+    bound_devices,
+    check_operators,
+    example_features,
+    graph_operators,
+    served_encoder,
+    trace,
+)
 
 if TYPE_CHECKING:
-    from neural_sparse.data.collection import Collection
+    from neural_sparse.corpora.collection import Collection
     from neural_sparse.model.encoder import NeuralSparseEncoder
-    from neural_sparse.opensearch.ranking_parity import Rankings
+    from neural_sparse.opensearch.parity import Rankings
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +155,7 @@ def export_model(
         packages = [encoder, queries]
         rankings = None
         if collection is not None:
-            from neural_sparse.opensearch.ranking_parity import Rankings
+            from neural_sparse.opensearch.parity import Rankings
 
             rankings = Rankings(model, collection)
             checks += rankings.truncated()
@@ -218,7 +238,7 @@ class _Work:
 
     def int8(self, rankings: Rankings | None) -> tuple[Package, list[Check]]:
         """The quantised document side, and what quantisation costs."""
-        from neural_sparse.opensearch.int8 import int8_encoder
+        from neural_sparse.opensearch.onnx_file import int8_encoder
 
         package, documents, _ = self.document_side("encoder-int8", int8_encoder(self.model))
         checks = [compare_texts(self.model, documents, self.names, what="int8: document vectors", limit=None)]

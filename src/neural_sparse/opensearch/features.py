@@ -1,16 +1,44 @@
-"""Vectors as rank_features: names of features and lines of JSON."""
+"""What Lucene makes of a weight: FeatureField keeps 9 significant bits.
+
+Vectors as rank_features: names of features and lines of JSON.
+
+Bodies of search requests.
+"""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
 from neural_sparse.errors import InputError
-from neural_sparse.opensearch.lucene import MIN_WEIGHT
+from neural_sparse.opensearch.guards import servable_query_weights
 from neural_sparse.search.postings import checked_vectors
+
+MIN_WEIGHT = float(np.finfo(np.float32).tiny)  # FeatureField takes positive normal floats only
+
+
+def truncated(weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """float32 weights >= 0 as FeatureField stores them: cut, not rounded, to 9 significant bits."""
+    bits = np.ascontiguousarray(weights, np.float32).view(np.uint32)
+    return (bits >> np.uint32(15) << np.uint32(15)).view(np.float32)
+
+
+def stored(vectors: sp.csr_matrix) -> sp.csr_matrix:
+    """Document vectors as the index holds them; weights too small to be stored are left out.
+
+    >>> stored(sp.csr_matrix([[0.1, 0.0, 3.0]])).data.tolist()
+    [0.099853515625, 3.0]
+    """
+    csr = sp.csr_matrix(vectors, dtype=np.float32, copy=True)
+    csr.data = truncated(np.where(csr.data < MIN_WEIGHT, np.float32(0), csr.data))
+    csr.eliminate_zeros()
+    return csr
 
 
 def escaped(names: Sequence[str]) -> list[str]:
@@ -73,3 +101,56 @@ def query_tokens(queries: sp.csr_matrix, names: Sequence[str]) -> list[dict[str,
         pairs = zip(csr.indices[start:end].tolist(), csr.data[start:end].tolist(), strict=True)
         rows.append({names[token]: weight for token, weight in pairs if names[token]})
     return rows
+
+
+MAX_CLAUSES = 1024  # indices.query.bool.max_clause_count, unless the cluster says otherwise
+
+
+def rank_feature_query(
+    tokens: Mapping[str, float], field: str, max_clauses: int = MAX_CLAUSES
+) -> dict[str, Any]:
+    """A query that any OpenSearch or Elasticsearch understands: score = sum of weight * stored weight.
+
+    Args:
+        tokens: {token: weight}, as the documents' features are called (see `features.escaped`).
+
+    Raises:
+        InputError: a weight outside (0, 64]; more tokens than a query may have clauses.
+
+    >>> rank_feature_query({"sort": 2.5}, "tokens")["bool"]["should"]
+    [{'rank_feature': {'field': 'tokens.sort', 'linear': {}, 'boost': 2.5}}]
+    """
+    _check(tokens, max_clauses)
+    if not tokens:
+        return {"match_none": {}}
+    clauses = [
+        {"rank_feature": {"field": f"{field}.{token}", "linear": {}, "boost": weight}}
+        for token, weight in tokens.items()
+    ]
+    return {"bool": {"should": clauses}}
+
+
+def neural_sparse_query(
+    tokens: Mapping[str, float], field: str, max_clauses: int = MAX_CLAUSES
+) -> dict[str, Any]:
+    """The same for OpenSearch 2.14 or later with the neural-search plugin.
+
+    Raises:
+        InputError: as `rank_feature_query`.
+
+    >>> neural_sparse_query({"sort": 2.5, "list": 1.5}, "embedding")
+    {'neural_sparse': {'embedding': {'query_tokens': {'sort': 2.5, 'list': 1.5}}}}
+    """
+    _check(tokens, max_clauses)
+    if not tokens:
+        return {"match_none": {}}
+    return {"neural_sparse": {field: {"query_tokens": dict(tokens)}}}
+
+
+def _check(tokens: Mapping[str, float], max_clauses: int) -> None:
+    servable_query_weights(tokens)
+    if len(tokens) > max_clauses:
+        raise InputError(
+            f"a query of {len(tokens):,} tokens has more clauses than the server takes ({max_clauses:,}): shorten "
+            "it, or raise indices.query.bool.max_clause_count on the cluster and max_clauses here"
+        )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from neural_sparse.errors import InputError
-from neural_sparse.files import check_output_folder, replacing_folder, write_json
+from neural_sparse.io.files import check_output_folder, replacing_folder, write_json
 from neural_sparse.opensearch.bulk_files import write_rank_features
 from neural_sparse.opensearch.export import MANIFEST
 from neural_sparse.opensearch.impacts import Scales, write_anserini, write_common_index

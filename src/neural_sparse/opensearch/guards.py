@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neural_sparse.errors import InputError
-from neural_sparse.tokens import vocabulary
+from neural_sparse.text.tokens import vocabulary
 
 if TYPE_CHECKING:
     from neural_sparse.model.encoder import NeuralSparseEncoder

@@ -1,23 +1,117 @@
-"""The export against the model: vectors, lengths, queries and ranking, as figures with limits."""
+"""Texts that break tokenizers and shapes, for the parity run.
+
+What the server makes of a text: ML Commons' own steps on the exported zips, from nothing but their content.
+
+The export against the model: vectors, lengths, queries and ranking, as figures with limits.
+
+What truncation, or another form of the model, does to rankings of a collection.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import io
+import json
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
 import torch
+from tokenizers import Tokenizer
+from tqdm import tqdm
 
 from neural_sparse.errors import InputError
-from neural_sparse.opensearch.texts import AWKWARD_TEXTS
+from neural_sparse.evaluation.measures import evaluate_run
+from neural_sparse.evaluation.runs import run_from_hits
+from neural_sparse.model.encoding import CsrRows, to_csr
+from neural_sparse.model.layout import split_by_length
+from neural_sparse.opensearch.features import stored
+from neural_sparse.search import Hits, SparseIndex
+from neural_sparse.text.tokens import tokenize_windows
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from neural_sparse.corpora.collection import Collection
     from neural_sparse.model.encoder import NeuralSparseEncoder
-    from neural_sparse.opensearch.served import ServedDocuments, ServedQueries
+
+
+AWKWARD_TEXTS: dict[str, str] = {
+    "empty": "",
+    "blank": " \t\n ",
+    "one token": "cat",
+    "one sentence": "Return a new sorted list from the items in iterable.",
+    "repeated": "the the the THE The cat cat",
+    "5,000 words": " ".join(f"word{number % 97} and more text" for number in range(1250)),
+    "one word of 5,000 letters": "a" * 5000,
+    "punctuation": ". .. ... .... !?;:,'\"()[]{}<>/\\|@#$%^&*-_=+`~",
+    "numbers": "3.14159 1,000,000 1e-9 0x1F 2026-11-23 10:20",
+    "Korean": "한국어 문서 검색 모델을 학습하는 방법",
+    "Chinese and Japanese": "信息检索 情報検索 ひらがな カタカナ",
+    "Arabic and Hebrew": "استرجاع المعلومات אחזור מידע",
+    "accents": "Naïve café Ångström déjà-vu İstanbul ß ﬁ",
+    "emoji": "🦊 👩‍👩‍👧‍👦 🇰🇷 👍🏽 ok",
+    "control characters": "a\x00b\x01c\x1fd\x7fe\u200bf\ufefff\u202e g\ufffd",
+    "special tokens as text": "[CLS] [SEP] [PAD] [UNK] [MASK] <s> </s> cat",
+    "code": 'for (int i = 0; i < n; ++i) { s += "\\n$x`y`"; }',
+}
+
+
+UNLISTED = 1.0  # weight of a token that idf.json lacks
+
+
+class ServedDocuments:
+    """The SPARSE_ENCODING package at work.
+
+    Attributes:
+        module: the traced module; `tokenizer`: the package's.
+    """
+
+    def __init__(self, package: str | Path) -> None:
+        with zipfile.ZipFile(package) as archive:
+            (torchscript,) = (name for name in archive.namelist() if name.endswith(".pt"))
+            self.module = torch.jit.load(io.BytesIO(archive.read(torchscript)), map_location="cpu").eval()
+            self.tokenizer = Tokenizer.from_str(archive.read("tokenizer.json").decode())
+
+    def output(self, ids: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Weights [batch, vocabulary] of ids [batch, length]."""
+        with torch.inference_mode():
+            features = {"input_ids": ids, "attention_mask": torch.ones_like(ids) if mask is None else mask}
+            return self.module(features)["output"]
+
+    def vector(self, text: str) -> np.ndarray:
+        """float32 [vocabulary], run alone, shape [1, length], as the server does."""
+        ids = torch.tensor([self.tokenizer.encode(text).ids])
+        return self.output(ids)[0].numpy()
+
+    def weights(self, text: str) -> dict[str, float]:
+        """{token: weight} as the server answers: each non-zero named by decoding its id."""
+        vector = self.vector(text)
+        named = (
+            (self.tokenizer.decode([index], skip_special_tokens=True), float(vector[index]))
+            for index in np.flatnonzero(vector).tolist()
+        )
+        return {name: weight for name, weight in named if name}
+
+
+class ServedQueries:
+    """The SPARSE_TOKENIZE package at work."""
+
+    def __init__(self, package: str | Path) -> None:
+        with zipfile.ZipFile(package) as archive:
+            self.tokenizer = Tokenizer.from_str(archive.read("tokenizer.json").decode())
+            table = json.loads(archive.read("idf.json"))
+        self.idf = {token: float(np.float32(weight)) for token, weight in table.items()}
+
+    def weights(self, text: str) -> dict[str, float]:
+        """{token: weight}: every distinct id of the text, named by decoding it; special tokens have no name."""
+        ids = dict.fromkeys(self.tokenizer.encode(text).ids)
+        names = (self.tokenizer.decode([index], skip_special_tokens=True) for index in ids)
+        return {name: self.idf.get(name, UNLISTED) for name in names if name}
+
 
 LIMIT = 1e-4  # most that a weight of the export may differ from the model's
 
@@ -173,3 +267,61 @@ def _shown(difference: float) -> str:
     if difference == 0:
         return "0"
     return f"{difference:.4f}" if abs(difference) >= 1e-4 else f"{difference:.1e}"
+
+
+MEASURE = "nDCG@10"
+
+
+class Rankings:
+    """A model's rankings of a collection, to hold others against.
+
+    Attributes:
+        documents: csr [documents, vocabulary], the model's.
+        score: mean nDCG@10 of exact scores.
+    """
+
+    def __init__(self, model: NeuralSparseEncoder, collection: Collection) -> None:
+        self.model = model
+        self.collection = collection
+        self.query_ids = list(collection.queries)
+        self.queries = model.encode_queries(list(collection.queries.values()))
+        self.documents = model.encode_documents(collection.texts, show_progress=True)
+        self.hits, self.score = self._rank(self.documents)
+
+    def compare(self, what: str, documents: sp.csr_matrix) -> list[Check]:
+        """nDCG@10 of other vectors minus the model's, and how many queries have another top 10."""
+        hits, score = self._rank(documents)
+        moved = int((hits.docs != self.hits.docs).any(axis=1).sum())
+        n_queries = len(self.query_ids)
+        note = (
+            f"{self.collection.name}: {self.score:.4f} -> {score:.4f}; "
+            f"{moved:,} of {n_queries:,} queries order their top 10 differently"
+        )
+        return [Check(f"{MEASURE}, {what}", n_queries, score - self.score, None, note)]
+
+    def truncated(self) -> list[Check]:
+        """Lucene's 9 bits against exact weights."""
+        return self.compare("Lucene's 9 bits against exact", stored(self.documents))
+
+    def encoded_by(self, run: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> sp.csr_matrix:
+        """The collection encoded by another form of the model, run(ids, mask) -> weights."""
+        texts, pad_id = self.collection.texts, int(self.model.tokenizer.pad_token_id or 0)
+        vectors = CsrRows(self.model.vocab_size)
+        with tqdm(total=len(texts), desc="encoding", unit="doc", disable=None) as progress:
+            for tokens in tokenize_windows(
+                texts, self.model.tokenizer, self.model.max_length, special_tokens=True
+            ):
+                parts, order = [], []
+                packed = torch.from_numpy(tokens.ids), torch.from_numpy(tokens.offsets)
+                for rows, ids, mask in split_by_length(*packed, pad_id, 1024):
+                    parts.append(to_csr(run(ids, mask)))
+                    order.append(rows.numpy())
+                    progress.update(len(rows))
+                vectors.append(sp.vstack(parts, format="csr")[np.argsort(np.concatenate(order))])
+        return vectors.matrix()
+
+    def _rank(self, documents: sp.csr_matrix) -> tuple[Hits, float]:
+        index = SparseIndex.build(documents, self.collection.doc_ids)
+        hits = index.search(self.queries, 10)
+        run = run_from_hits(hits, self.query_ids, index.doc_ids)
+        return hits, evaluate_run(run, self.collection.qrels, [MEASURE]).means[MEASURE]

@@ -1,19 +1,42 @@
-"""Vectors to write in some engine's format: of an encoded collection, or encoded now."""
+"""Telling whether a query table is one that OpenSearch itself ships (analyzers bert-uncased, mbert-uncased).
+
+Vectors to write in some engine's format: of an encoded collection, or encoded now.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import scipy.sparse as sp
 
-from neural_sparse.data.corpus_file import corpus_file, read_corpus
-from neural_sparse.data.queries_file import read_queries
+from neural_sparse.corpora.corpus_file import corpus_file, read_corpus, read_queries
 from neural_sparse.errors import InputError
 from neural_sparse.opensearch.guards import check_ids, check_query_side, server_names
 from neural_sparse.search.encoded import MANIFEST, EncodedCollection
+
+# sha256 over name, 0 byte and little-endian float32 weight of every token with a name, in the order of ids
+_ANALYZERS = {
+    "5b36e776fed859482f3906af4e6501cb72be627a5e9f2730369f09122c686534": "bert-uncased",
+    "7498a750de43688e04b4ea0037617d452473283147cbc3a2ce906a28cc9b2c9a": "mbert-uncased",
+}
+
+
+def query_table_digest(weights: Mapping[str, float]) -> str:
+    """Hex sha256 of {token: weight}, which is in the order of ids."""
+    digest = hashlib.sha256()
+    for name, weight in weights.items():
+        digest.update(name.encode() + b"\0" + np.float32(weight).astype("<f4").tobytes())
+    return digest.hexdigest()
+
+
+def published_analyzer(weights: Mapping[str, float]) -> str | None:
+    """The analyzer whose queries weigh exactly as `weights`, if there is one."""
+    return _ANALYZERS.get(query_table_digest(weights))
 
 
 @dataclass(frozen=True)

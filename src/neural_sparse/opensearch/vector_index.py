@@ -15,11 +15,17 @@ import scipy.sparse as sp
 from neural_sparse.errors import InputError, refuse_one_string
 from neural_sparse.opensearch.bulk import BulkReport, BulkSettings, Progress, send
 from neural_sparse.opensearch.connection import told
-from neural_sparse.opensearch.features import escaped, query_tokens, vector_objects
+from neural_sparse.opensearch.features import (
+    MAX_CLAUSES,
+    escaped,
+    neural_sparse_query,
+    query_tokens,
+    rank_feature_query,
+    vector_objects,
+)
 from neural_sparse.opensearch.guards import check_ids
-from neural_sparse.opensearch.queries import MAX_CLAUSES, neural_sparse_query, rank_feature_query
 from neural_sparse.search.doc_ids import DocumentIds
-from neural_sparse.search.vocabulary import check_vocabulary, vocabulary_fingerprint
+from neural_sparse.search.hits import check_vocabulary, vocabulary_fingerprint
 
 if TYPE_CHECKING:
     from opensearchpy import OpenSearch

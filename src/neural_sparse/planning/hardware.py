@@ -159,8 +159,8 @@ def this_machine(folder: str | Path = ".") -> Hardware:
     """What this process may use; GPUs are told apart by name alone, their speed has to be measured."""
     import torch
 
-    from neural_sparse.memory import total_memory
-    from neural_sparse.processes import available_cores
+    from neural_sparse.io.resources import total_memory
+    from neural_sparse.work.workers import available_cores
 
     known: dict[str, Any] = {}
     if torch.cuda.is_available():

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from neural_sparse.config import Recipe, TeacherConfig
-from neural_sparse.planning.figure import Figure, measured
+from neural_sparse.planning.estimate import Figure, measured
 from neural_sparse.planning.rates import Rates
 from neural_sparse.planning.shapes import ModelShape, shape_of
 from neural_sparse.planning.stages import BACKWARD, HEAD_BACKWARD
@@ -41,7 +41,7 @@ def measure(
         InputError: the start model cannot be loaded; the data cannot be read.
     """
     from neural_sparse.model.encoder import NeuralSparseEncoder
-    from neural_sparse.processes import available_cores
+    from neural_sparse.work.workers import available_cores
 
     source = "timed here by --measure"
     documents, queries = _texts(recipe)
@@ -84,7 +84,7 @@ def _texts(recipe: Recipe) -> tuple[list[str], list[str]]:
         return [data.documents[row] for row in rows], [
             data.queries[row] for row in range(min(200, len(data)))
         ]
-    from neural_sparse.data.python_docs import python_docs
+    from neural_sparse.corpora.python_docs import python_docs
 
     docs = python_docs()
     return list(docs.collection.texts[:SAMPLE]), [query for query, _ in docs.train[:200]]
@@ -102,7 +102,7 @@ def _repeated(work: Callable[[], float], seconds: float = SECONDS) -> float:
 
 
 def _tokenizing(documents: list[str], encoder: Any) -> float:
-    from neural_sparse.tokens import tokenize
+    from neural_sparse.text.tokens import tokenize
 
     def work() -> float:
         return float(tokenize(documents, encoder.tokenizer, special_tokens=True).lengths.sum())
@@ -112,7 +112,7 @@ def _tokenizing(documents: list[str], encoder: Any) -> float:
 
 def _counting(documents: list[str], encoder: Any) -> float:
     from neural_sparse.idf.counting import DocumentCounter
-    from neural_sparse.tokens import tokenize
+    from neural_sparse.text.tokens import tokenize
 
     tokenizer = encoder.tokenizer
     tokens = float(tokenize(documents, tokenizer, special_tokens=True).lengths.sum())
@@ -127,8 +127,8 @@ def _counting(documents: list[str], encoder: Any) -> float:
 
 def _reading(documents: list[str]) -> tuple[float, float]:
     """Documents a second that are read and checked, and bytes a second that are hashed."""
-    from neural_sparse.data.corpus_file import corpus_documents
-    from neural_sparse.files import sha256_file
+    from neural_sparse.corpora.corpus_file import corpus_documents
+    from neural_sparse.io.files import sha256_file
     from neural_sparse.search.doc_ids import DocumentIds
 
     with tempfile.TemporaryDirectory() as folder:
@@ -152,7 +152,7 @@ def _encoding(
 ) -> tuple[float, float, Any]:
     """FLOP a second, terms per document, the vectors."""
     from neural_sparse.model.encoding import encode_tokens
-    from neural_sparse.tokens import tokenize
+    from neural_sparse.text.tokens import tokenize
 
     chunks: Iterator[int] = itertools.count()
     kept: list = []
@@ -190,7 +190,7 @@ def _indexing(vectors: Any) -> float:
 
 def _bm25(documents: list[str], encoder: Any) -> float:
     from neural_sparse.search import BM25Index
-    from neural_sparse.tokens import tokenize
+    from neural_sparse.text.tokens import tokenize
 
     tokens = float(tokenize(documents, encoder.tokenizer, special_tokens=True).lengths.sum())
     ids = [str(number) for number in range(len(documents))]
@@ -228,7 +228,7 @@ def _teaching(recipe: Recipe, documents: list[str], say: Callable[[str], object]
 
 
 def _teacher_rate(teacher: Any, config: TeacherConfig, shape: ModelShape, documents: list[str]) -> float:
-    from neural_sparse.tokens import tokenize
+    from neural_sparse.text.tokens import tokenize
 
     limit = config.max_length or int(getattr(teacher.model, "max_seq_length", None) or 512)
     size, chunks = teacher.batch_size, itertools.count()
@@ -247,7 +247,7 @@ def _teacher_rate(teacher: Any, config: TeacherConfig, shape: ModelShape, docume
 def _training(recipe: Recipe, encoder: Any, documents: list[str], queries: list[str]) -> float:
     """FLOP a second of steps of the recipe's size (at most 64 documents, which a laptop holds)."""
     from neural_sparse.losses.idf_aware import IDFAwareLoss
-    from neural_sparse.tokens import tokenize
+    from neural_sparse.text.tokens import tokenize
     from neural_sparse.training.step import train_step
 
     width = 1 + recipe.num_hard_negatives

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from neural_sparse.planning.figure import Figure, assumed, derived, measured
+from neural_sparse.planning.estimate import Figure, assumed, derived, measured
 
 HERE = "2 cores of an Intel Xeon with AVX-512 and AMX"
 

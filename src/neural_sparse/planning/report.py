@@ -7,8 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from neural_sparse.config import Recipe
-from neural_sparse.planning.estimate import Estimate
-from neural_sparse.planning.figure import Figure
+from neural_sparse.planning.estimate import Estimate, Figure
 from neural_sparse.planning.hardware import Hardware
 from neural_sparse.planning.rates import Rates
 from neural_sparse.planning.shapes import shape_of

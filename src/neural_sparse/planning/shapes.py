@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from neural_sparse.errors import InputError
-from neural_sparse.files import read_json
+from neural_sparse.io.files import read_json
 from neural_sparse.model.location import resolve_model
-from neural_sparse.planning.figure import Basis
+from neural_sparse.planning.estimate import Basis
 
 GATED = ("modernbert", "new", "nomic_bert", "gemma3_text", "llama")  # model types with two matrices up
 

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 from neural_sparse.config import Recipe, TeacherConfig
 from neural_sparse.planning import sizes
-from neural_sparse.planning.estimate import Estimate
-from neural_sparse.planning.figure import Basis, Figure, assumed, weakest
+from neural_sparse.planning.estimate import Basis, Estimate, Figure, assumed, weakest
 from neural_sparse.planning.hardware import Hardware
 from neural_sparse.planning.rates import Rates
 from neural_sparse.planning.shapes import ModelShape, shape_of
 from neural_sparse.planning.workload import Workload
-from neural_sparse.search.dense_retriever import BLOCK
+from neural_sparse.search.retrievers import BLOCK
 
 ARITHMETIC, TOKENIZING, ONE_PROCESS = "arithmetic", "tokenizing", "one process"
 BATCHES = "batch overhead"

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from neural_sparse.data.collection import Collection
-from neural_sparse.data.corpus_file import read_documents
+from neural_sparse.corpora.collection import Collection
+from neural_sparse.corpora.corpus_file import read_documents, read_queries
+from neural_sparse.corpora.python_docs import python_docs
+from neural_sparse.corpora.qrels_file import read_qrels
 from neural_sparse.data.from_documents import MIN_SENTENCE_WORDS, first_sentence
-from neural_sparse.data.python_docs import python_docs
-from neural_sparse.data.qrels_file import read_qrels
-from neural_sparse.data.queries_file import read_queries
 from neural_sparse.data.training_set import TrainingSet
-from neural_sparse.data.words import normalised
 from neural_sparse.errors import InputError
+from neural_sparse.text.shingles import normalised
 
 MAX_TRAINING_QUERIES = 50_000
 

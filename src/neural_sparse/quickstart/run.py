@@ -14,32 +14,32 @@ import scipy.sparse as sp
 from rich.console import Console
 
 from neural_sparse.config import Recipe, TeacherConfig
-from neural_sparse.data.collection import Collection
+from neural_sparse.corpora.collection import Collection
 from neural_sparse.errors import InputError
+from neural_sparse.evaluation.cost import Stopwatch
 from neural_sparse.evaluation.evaluate import evaluate_retriever
 from neural_sparse.evaluation.evaluation import Evaluation
-from neural_sparse.evaluation.latency import Stopwatch
 from neural_sparse.evaluation.systems import evaluate_bm25, evaluate_encoder
-from neural_sparse.files import check_output, write_json, write_text
 from neural_sparse.idf import compute_idf_weights, save_idf_weights
-from neural_sparse.mining.candidates import hard_negatives
+from neural_sparse.io.files import check_output, write_json, write_text
+from neural_sparse.io.terminal import console as make_console
+from neural_sparse.mining.filters import hard_negatives
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.model.precision import wanted_bf16
 from neural_sparse.quickstart.data import QuickstartData, quickstart_data
-from neural_sparse.quickstart.explained_search import (
+from neural_sparse.quickstart.report import results_dict, results_markdown, results_table
+from neural_sparse.report.explained import (
     ExplainedHit,
     explain_hit,
     explained_search,
     explained_search_markdown,
 )
-from neural_sparse.quickstart.report import results_dict, results_markdown, results_table
+from neural_sparse.report.plots import plot_relevance_against_cost
 from neural_sparse.search import DenseRetriever, SparseIndex, SparseRetriever
 from neural_sparse.teachers.bi_encoder import PreparedVectors
 from neural_sparse.teachers.build import build_ensemble
-from neural_sparse.teachers.candidates import best_documents
 from neural_sparse.teachers.ensemble import PreparedEnsemble
-from neural_sparse.terminal import console as make_console
-from neural_sparse.training.plots import plot_relevance_against_cost
+from neural_sparse.teachers.quality import best_documents
 from neural_sparse.training.run_folder import finished_model
 from neural_sparse.training.train import train
 

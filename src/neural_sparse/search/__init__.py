@@ -2,11 +2,9 @@
 
 from neural_sparse.search.approximate import SeismicRetriever, recall
 from neural_sparse.search.bm25 import BM25Index
-from neural_sparse.search.dense_retriever import DenseRetriever
-from neural_sparse.search.hits import Hits, Retriever
+from neural_sparse.search.hits import Hits, Retriever, vocabulary_fingerprint
 from neural_sparse.search.index import SparseIndex
-from neural_sparse.search.sparse_retriever import SparseRetriever
-from neural_sparse.search.vocabulary import vocabulary_fingerprint
+from neural_sparse.search.retrievers import DenseRetriever, SparseRetriever
 
 __all__ = [
     "BM25Index",

@@ -10,12 +10,11 @@ import numpy as np
 import scipy.sparse as sp
 
 from neural_sparse.errors import InputError
-from neural_sparse.files import read_json, reading_folder
-from neural_sparse.search.hits import Hits
+from neural_sparse.io.files import read_json, reading_folder
+from neural_sparse.search.hits import Hits, vocabulary_fingerprint
 from neural_sparse.search.index import SparseIndex
 from neural_sparse.search.postings import Postings
-from neural_sparse.search.vocabulary import vocabulary_fingerprint
-from neural_sparse.search.words import WORD, Words
+from neural_sparse.text.words import WORD, Words
 
 SETTINGS = "bm25.json"
 

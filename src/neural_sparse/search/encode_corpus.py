@@ -16,20 +16,19 @@ import torch
 from safetensors.numpy import load_file, save
 from tqdm import tqdm
 
-from neural_sparse.data.corpus_file import corpus_documents, corpus_file, corpus_texts, read_documents
+from neural_sparse.corpora.corpus_file import corpus_documents, corpus_file, corpus_texts, read_documents
 from neural_sparse.errors import InputError
-from neural_sparse.files import sha256_file
+from neural_sparse.io.files import sha256_file
+from neural_sparse.io.parts import Parts, alone
+from neural_sparse.io.urls import Location, Url, location, size_of, upload_folder, work_folder
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.model.encoding import encode_tokens
+from neural_sparse.model.location import content_hash, model_folder
 from neural_sparse.model.pruning import Pruning
-from neural_sparse.parts import Parts, alone
-from neural_sparse.processes import available_cores
 from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.search.encoded import MANIFEST, EncodedCollection, PackedTexts
-from neural_sparse.teachers.weights import content_hash, model_folder
-from neural_sparse.tokens import tokenize
-from neural_sparse.urls import Location, Url, location, size_of, upload_folder, work_folder
-from neural_sparse.workers import Advance, Engine, Work, in_workers
+from neural_sparse.text.tokens import tokenize
+from neural_sparse.work.workers import Advance, Engine, Work, available_cores, in_workers
 
 PART_BYTES = 4 << 20  # of the corpus: some thousand documents
 INDEX_GROWTH = 3  # disk for index and what it is built from, per byte of a part

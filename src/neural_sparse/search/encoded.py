@@ -12,7 +12,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from neural_sparse.errors import InputError
-from neural_sparse.files import (
+from neural_sparse.idf import idf_weights, save_idf_weights
+from neural_sparse.io.files import (
     check_output_folder,
     check_sums,
     file_sums,
@@ -21,13 +22,11 @@ from neural_sparse.files import (
     replacing_folder,
     write_json,
 )
-from neural_sparse.idf import idf_weights, save_idf_weights
+from neural_sparse.io.urls import Location, Url, location
 from neural_sparse.search.doc_ids import DocumentIds
-from neural_sparse.search.hits import Hits
+from neural_sparse.search.hits import Hits, vocabulary_fingerprint
 from neural_sparse.search.index import SparseIndex
 from neural_sparse.search.storage import MANIFEST as INDEX_MANIFEST
-from neural_sparse.search.vocabulary import vocabulary_fingerprint
-from neural_sparse.urls import Location, Url, location
 
 if TYPE_CHECKING:
     from neural_sparse.model.encoder import NeuralSparseEncoder
@@ -133,7 +132,7 @@ class EncodedCollection:
             shards, texts: of the documents, one after another; read once.
             about: what else the manifest says.
         """
-        from neural_sparse.tokens import vocabulary
+        from neural_sparse.text.tokens import vocabulary
 
         with replacing_folder(folder) as temporary:
             fingerprint = vocabulary_fingerprint(vocabulary(model.tokenizer))
@@ -166,7 +165,7 @@ class EncodedCollection:
 
     def encode_queries(self, texts: Sequence[str]) -> sp.csr_matrix:
         """Weights of the tokens present, csr float32 [queries, vocabulary]."""
-        from neural_sparse.tokens import encode_queries
+        from neural_sparse.text.tokens import encode_queries
 
         return encode_queries(texts, self.tokenizer, self._weights, self.count_repeats)
 

@@ -1,12 +1,18 @@
-"""What every search returns, and the interface every retriever has."""
+"""What every search returns, and the interface every retriever has.
+
+Telling vocabularies apart, so that queries are not looked up in another model's index.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from neural_sparse.errors import InputError
 
 
 class Hits(NamedTuple):
@@ -43,3 +49,21 @@ class Retriever(Protocol):
 
     def search_texts(self, texts: Sequence[str], k: int) -> Hits:
         """The k best documents of each text."""
+
+
+def vocabulary_fingerprint(tokens: Iterable[str]) -> str:
+    """sha256 of the tokens in the order of their ids: equal exactly where two vocabularies are."""
+    digest = hashlib.sha256()
+    for token in tokens:
+        encoded = token.encode("utf-8", "surrogatepass")
+        digest.update(len(encoded).to_bytes(4, "little") + encoded)
+    return digest.hexdigest()
+
+
+def check_vocabulary(index: str | None, queries: str | None) -> None:
+    """Raises InputError where both fingerprints are known and differ."""
+    if index is not None and queries is not None and index != queries:
+        raise InputError(
+            "the queries' vocabulary is not the one the index was built with: "
+            "encode both with the same tokenizer, or build the index anew"
+        )

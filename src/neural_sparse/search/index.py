@@ -16,14 +16,11 @@ from numpy.typing import NDArray
 
 from neural_sparse.errors import InputError
 from neural_sparse.search import storage
-from neural_sparse.search.changes import join, keep_documents, quantized
 from neural_sparse.search.doc_ids import DocumentIds
-from neural_sparse.search.exact import search_block_at_a_time
-from neural_sparse.search.hits import Hits
-from neural_sparse.search.postings import Postings, checked_vectors, invert
-from neural_sparse.search.streaming import build_on_disk
-from neural_sparse.search.topk import write_hits
-from neural_sparse.search.vocabulary import check_vocabulary
+from neural_sparse.search.exact import search_block_at_a_time, write_hits
+from neural_sparse.search.hits import Hits, check_vocabulary
+from neural_sparse.search.postings import Postings, checked_vectors, invert, join, keep_documents, quantized
+from neural_sparse.search.storage import build_on_disk
 
 NO_FILTER = np.zeros(0, np.bool_)
 

@@ -2,19 +2,26 @@
 
 The arrays are mapped, not read: loading is instant (but for the checksums), and the operating system keeps
 in memory the posting lists that are used.
+
+Building an index on disk from a stream of vectors, in bounded memory.
+
+Rows are collected until the budget is reached, inverted and written as a segment. In the end, ranges of terms
+are read from all segments (a range is one contiguous piece of each) and written one after another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from neural_sparse.errors import InputError
-from neural_sparse.files import (
+from neural_sparse.io.files import (
     check_output_folder,
     check_sums,
     file_sums,
@@ -23,8 +30,17 @@ from neural_sparse.files import (
     replacing_folder,
     write_json,
 )
+from neural_sparse.search import storage
 from neural_sparse.search.doc_ids import DocumentIds
-from neural_sparse.search.postings import Postings
+from neural_sparse.search.postings import (
+    MAX_DOCS,
+    Postings,
+    append_terms,
+    checked_vectors,
+    impact_step,
+    invert,
+    to_steps,
+)
 
 FORMAT = "neural-sparse index 1"
 MANIFEST = "index.json"
@@ -158,3 +174,132 @@ def _ascending(offsets: NDArray[Any], total: int, dtype: type) -> bool:
         and offsets[-1] == total
         and (offsets[1:] >= offsets[:-1]).all()
     )
+
+
+BYTES_PER_POSTING = 24  # as given, inverted, and what is being copied
+
+
+def build_on_disk(
+    folder: str | Path,
+    shards: Iterable[sp.csr_matrix],
+    doc_ids: Iterable[str],
+    vocabulary: str | None,
+    bits: int,
+    memory: int,
+) -> None:
+    """Write the index of `shards`, whose rows follow one another, to `folder`; both streams are read once.
+
+    Args:
+        memory: Bytes for postings in work, above one shard; ids take about 30 bytes a document besides.
+
+    Raises:
+        InputError: as SparseIndex.build; the folder exists and is no index, or cannot be written.
+    """
+    folder = check_output_folder(folder, storage.MANIFEST)
+    budget = max(1, memory // BYTES_PER_POSTING)
+    with replacing_folder(folder) as temporary:
+        ids = iter(doc_ids)
+        id_parts: list[DocumentIds] = []
+        segments: list[_Segment] = []
+        n_docs = 0
+        for rows in _batches(shards, budget):
+            segment = invert(rows)
+            if segments and segment.vocab_size != segments[0].vocab_size:
+                raise InputError(
+                    f"document vectors of different widths: {segments[0].vocab_size} and {segment.vocab_size}"
+                )
+            segments.append(_Segment(temporary / f"segment-{len(segments)}", segment, n_docs))
+            id_parts.append(DocumentIds.of(itertools.islice(ids, segment.n_docs)))
+            n_docs += segment.n_docs
+        if not segments:
+            raise InputError("cannot build an index from no document vectors")
+        n_ids = sum(map(len, id_parts)) + sum(1 for _ in itertools.islice(ids, 1))
+        if n_ids != n_docs:
+            at_least = "at least " if n_ids > n_docs else ""
+            raise InputError(f"{at_least}{n_ids:,} document ids for {n_docs:,} document vectors")
+        if n_docs > MAX_DOCS:
+            raise InputError(
+                f"an index holds at most {MAX_DOCS:,} documents, got {n_docs:,}: split the corpus"
+            )
+        all_ids = DocumentIds.join(id_parts)
+        np.save(temporary / "id_text.npy", all_ids.text, allow_pickle=False)
+        np.save(temporary / "id_offsets.npy", all_ids.offsets, allow_pickle=False)
+        scale = _merge(segments, temporary, bits, budget)
+        for one in segments:
+            one.remove()
+        storage.write_manifest(temporary, n_docs, segments[0].vocab_size, scale, vocabulary)
+
+
+class _Segment:
+    """Posting lists of some rows, on disk but for their offsets."""
+
+    def __init__(self, path: Path, postings: Postings, base: int) -> None:
+        self.docs_file, self.impacts_file = path.with_suffix(".docs"), path.with_suffix(".impacts")
+        postings.docs.tofile(self.docs_file)
+        postings.impacts.tofile(self.impacts_file)
+        self.offsets = postings.offsets
+        self.vocab_size = postings.vocab_size
+        self.base = base
+        self.greatest = float(postings.impacts.max(initial=0))
+
+    def read(self, first: int, last: int) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+        """Offsets, documents and impacts of terms first:last."""
+        start, count = int(self.offsets[first]), int(self.offsets[last] - self.offsets[first])
+        docs = np.fromfile(self.docs_file, np.int32, count, offset=4 * start)
+        impacts = np.fromfile(self.impacts_file, np.float32, count, offset=4 * start)
+        return self.offsets[first : last + 1], docs, impacts
+
+    def remove(self) -> None:
+        self.docs_file.unlink()
+        self.impacts_file.unlink()
+
+
+def _batches(shards: Iterable[sp.csr_matrix], budget: int) -> Iterator[list[sp.csr_matrix]]:
+    """Pieces of the shards with about `budget` postings (and at most as many rows) together."""
+    batch: list[sp.csr_matrix] = []
+    room = budget
+    for shard in shards:
+        rest = checked_vectors(shard, "document vectors")
+        while True:
+            rows = int(np.searchsorted(rest.indptr, room, side="right")) - 1
+            rows = min(max(rows, 1), rest.shape[0], max(room, 1))
+            piece, rest = (rest, rest[:0]) if rows == rest.shape[0] else (rest[:rows], rest[rows:])
+            batch.append(piece)
+            room -= max(piece.nnz, piece.shape[0], 1)
+            if room <= 0:
+                yield batch
+                batch, room = [], budget
+            if not rest.shape[0]:
+                break
+    if batch:
+        yield batch
+
+
+def _merge(segments: list[_Segment], folder: Path, bits: int, budget: int) -> float:
+    """Write offsets, docs and impacts; returns the scale."""
+    offsets = np.sum([segment.offsets for segment in segments], axis=0)
+    scale = impact_step(max(segment.greatest for segment in segments)) if bits == 8 else 1.0
+    np.save(folder / "offsets.npy", offsets, allow_pickle=False)
+    total = int(offsets[-1])
+    with (folder / "docs.npy").open("wb") as docs_file, (folder / "impacts.npy").open("wb") as impacts_file:
+        _write_header(docs_file, np.dtype(np.int32), total)
+        _write_header(impacts_file, np.dtype(np.uint8 if bits == 8 else np.float32), total)
+        first = 0
+        while first < len(offsets) - 1:
+            last = int(np.searchsorted(offsets, offsets[first] + budget, side="right")) - 1
+            last = min(max(last, first + 1), len(offsets) - 1)
+            count = int(offsets[last] - offsets[first])
+            docs, impacts = np.empty(count, np.int32), np.empty(count, np.float32)
+            heads = offsets[first:last] - offsets[first]
+            for segment in segments:
+                append_terms(*segment.read(first, last), segment.base, heads, docs, impacts)
+            docs.tofile(docs_file)
+            (to_steps(impacts, scale) if bits == 8 else impacts).tofile(impacts_file)
+            first = last
+    return scale
+
+
+def _write_header(file: Any, dtype: np.dtype[Any], length: int) -> None:
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (length,)}
+    np.lib.format.write_array_header_1_0(file, header)
+    file.flush()

@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from neural_sparse.disk import require_space
 from neural_sparse.errors import InputError
-from neural_sparse.keys import first_occurrence
+from neural_sparse.io.resources import require_space
 from neural_sparse.teachers.devices import encoder, on_engine
 from neural_sparse.teachers.rows import Matrix, Rows, batches
 from neural_sparse.teachers.shards import KEY_BYTES, LARGEST_MERGE, Keys, Shards, as_words
 from neural_sparse.teachers.token_batches import Split, by_count
-from neural_sparse.workers import Engine
+from neural_sparse.text.keys import first_occurrence
+from neural_sparse.work.workers import Engine
 
 OTHER_PLACE = "make room, or name a folder on another disk as the teacher cache"
 MEMORY = 1 << 30  # bytes

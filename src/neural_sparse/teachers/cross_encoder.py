@@ -11,22 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neural_sparse.errors import InputError
-from neural_sparse.keys import first_rows
+from neural_sparse.model.location import content_hash, model_folder
 from neural_sparse.teachers.bi_encoder import BiEncoderTeacher
 from neural_sparse.teachers.cache import TeacherCache, Work
-from neural_sparse.teachers.pairs import PairTexts, PreparedPairs
 from neural_sparse.teachers.rows import Matrix
-from neural_sparse.teachers.token_batches import by_tokens, token_lengths
-from neural_sparse.teachers.truncation import warn_if_truncated
+from neural_sparse.teachers.teacher import PairTexts, PreparedPairs
+from neural_sparse.teachers.token_batches import by_tokens, token_lengths, warn_if_truncated
 from neural_sparse.teachers.weights import (
     checked_precision,
     computing_in,
-    content_hash,
     load_model,
-    model_folder,
     read_config,
     without_cached,
 )
+from neural_sparse.text.keys import first_rows
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder

@@ -13,11 +13,10 @@ import numpy as np
 from scipy.sparse import csr_matrix, vstack
 
 from neural_sparse.errors import InputError
-from neural_sparse.processes import available_cores, worker_processes
+from neural_sparse.model.location import content_hash, model_folder
 from neural_sparse.teachers.rows import Matrix
 from neural_sparse.teachers.token_batches import Split
-from neural_sparse.teachers.weights import content_hash, model_folder
-from neural_sparse.workers import Engine
+from neural_sparse.work.workers import Engine, available_cores, worker_processes
 
 Item = TypeVar("Item")
 Encode = Callable[[list[Item]], Matrix]

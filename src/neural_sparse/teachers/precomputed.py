@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from neural_sparse.data.prepared import PreparedSet, is_prepared
 from neural_sparse.errors import InputError
-from neural_sparse.keys import KeyIndex, first_occurrence, text_keys
 from neural_sparse.teachers.cache import TeacherCache
-from neural_sparse.teachers.pairs import PreparedPairs
 from neural_sparse.teachers.score_files import read_scores
+from neural_sparse.teachers.teacher import PreparedPairs
+from neural_sparse.text.keys import KeyIndex, first_occurrence, text_keys
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,6 @@
-"""Scores of (query, document) pairs in the forms in which they are passed around.
+"""A JSON object larger than memory, member by member.
+
+Scores of (query, document) pairs in the forms in which they are passed around.
 
 | ending | content |
 |---|---|
@@ -18,14 +20,72 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from neural_sparse.data.fields import as_id, as_text
-from neural_sparse.data.row_file import rows_of
-from neural_sparse.data.scores import checked_scores
+from neural_sparse.corpora.fields import as_id, as_text
+from neural_sparse.corpora.row_file import rows_of
+from neural_sparse.data.layouts import checked_scores
 from neural_sparse.errors import InputError
-from neural_sparse.lines import decoded
-from neural_sparse.teachers.json_members import members
+from neural_sparse.io.lines import decoded
+
+_READ = 1 << 20  # characters
+
+
+def members(file: TextIO) -> Iterator[tuple[str, Any]]:
+    """Keys and values of the JSON object that a file holds, parsed as it is read.
+
+    Raises:
+        JSONDecodeError: the file holds something else, or ends too early.
+    """
+    decoder = json.JSONDecoder()
+    text, place, whole = "", 0, False
+
+    def skip(expected: str) -> str:
+        """The next character that is no space, which must be one of `expected`."""
+        nonlocal text, place, whole
+        while True:
+            while place < len(text) and text[place].isspace():
+                place += 1
+            if place < len(text):
+                if text[place] not in expected:
+                    raise json.JSONDecodeError(f"expected one of {expected}", text, place)
+                place += 1
+                return text[place - 1]
+            more()
+
+    def more() -> None:
+        nonlocal text, place, whole
+        if whole:
+            raise json.JSONDecodeError("ends too early", text, len(text))
+        block = file.read(_READ)
+        text, place, whole = text[place:] + block, 0, not block
+
+    def value() -> Any:
+        nonlocal place
+        while True:
+            while place < len(text) and text[place].isspace():
+                place += 1
+            try:
+                found, end = decoder.raw_decode(text, place)
+            except json.JSONDecodeError:
+                if whole:
+                    raise
+            else:
+                if whole or text[end : end + 1] in (*",:}", *" \t\r\n"):  # else a number may go on
+                    place = end
+                    return found
+            more()
+
+    skip("{")
+    mark = skip('"}')
+    while mark == '"':
+        place -= 1
+        key = value()
+        skip(":")
+        yield key, value()
+        if (mark := skip(",}")) == ",":
+            mark = skip('"')
+
 
 COLUMNS = {
     "query": ("query",),

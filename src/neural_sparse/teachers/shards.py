@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neural_sparse.errors import InputError
-from neural_sparse.files import read_json, replacing, sha256_file, write_json
-from neural_sparse.keys import GrowingIndex
+from neural_sparse.io.files import read_json, replacing, sha256_file, write_json
 from neural_sparse.teachers.rows import Arrays, Matrix, Rows, concatenate, pack, size, without_first
+from neural_sparse.text.keys import GrowingIndex
 
 logger = logging.getLogger(__name__)
 

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neural_sparse.disk import require_space
+from neural_sparse.io.resources import require_space
 from neural_sparse.teachers.bi_encoder import BiEncoderTeacher
 from neural_sparse.teachers.cache import OTHER_PLACE, TeacherCache, Work
 from neural_sparse.teachers.cross_encoder import CrossEncoderTeacher
 from neural_sparse.teachers.rows import pack
 from neural_sparse.teachers.shards import KEY_BYTES, LARGEST_MERGE
 from neural_sparse.teachers.teacher import Teacher
-from neural_sparse.teachers.truncation import warn_if_truncated
+from neural_sparse.teachers.token_batches import warn_if_truncated
 
 SAMPLE = 256  # items
 SAMPLE_BATCH = 32

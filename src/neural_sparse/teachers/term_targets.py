@@ -17,14 +17,15 @@ from transformers import AutoTokenizer
 
 from neural_sparse.config import TeacherConfig
 from neural_sparse.errors import InputError
-from neural_sparse.model.csr_rows import CsrRows
+from neural_sparse.model.encoding import CsrRows
+from neural_sparse.model.location import model_folder
 from neural_sparse.model.pruning import Pruning
-from neural_sparse.model.word_forms import token_classes
 from neural_sparse.teachers.bi_encoder import PreparedVectors
 from neural_sparse.teachers.ensemble import PreparedEnsemble
 from neural_sparse.teachers.rows import batches
-from neural_sparse.teachers.weights import loading, model_folder
-from neural_sparse.tokens import tokenize_windows, vocabulary
+from neural_sparse.teachers.weights import loading
+from neural_sparse.text.tokens import tokenize_windows, vocabulary
+from neural_sparse.text.words import token_classes
 
 K1, B = 0.9, 0.4  # as the BM25 teacher's
 NEIGHBORS = 10

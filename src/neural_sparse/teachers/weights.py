@@ -1,8 +1,7 @@
-"""A teacher's weights: the folder they are in, the hash that names them, and clear errors when loading."""
+"""A teacher's weights: their precision, and clear errors when loading."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -13,40 +12,9 @@ import torch
 
 from neural_sparse.config import Precision
 from neural_sparse.errors import InputError
-from neural_sparse.files import read_json, sha256_file
-from neural_sparse.model.location import model_not_found, resolve_model
+from neural_sparse.io.files import read_json
 
 Model = TypeVar("Model")
-_WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.py")
-_UNWANTED = ("onnx/*", "openvino/*", "*/onnx/*", "*/openvino/*")
-_DECIDES_VECTORS = {".json", ".safetensors", ".txt", ".model", ".py"}
-
-
-def model_folder(name: str) -> Path:
-    """The local folder of a model; a hub model is downloaded, or found in the hub's cache, first.
-
-    Raises:
-        InputError: it cannot be found; the message says how to point at it.
-    """
-    location = resolve_model(name)
-    if Path(location).is_dir():
-        return Path(location)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        return Path(snapshot_download(location, allow_patterns=[*_WANTED], ignore_patterns=[*_UNWANTED]))
-    except (OSError, ValueError, HFValidationError) as error:  # the hub's own errors are OSErrors
-        raise model_not_found(name, error) from error
-
-
-def content_hash(folder: Path) -> str:
-    """One sha256 over every file that decides the vectors: weights, tokenizer, configuration, code."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.suffix in _DECIDES_VECTORS and path.is_file():
-            digest.update(f"{path.relative_to(folder).as_posix()} {sha256_file(path)}\n".encode())
-    return digest.hexdigest()
 
 
 def read_config(folder: Path, file: str) -> Any:

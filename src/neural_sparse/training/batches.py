@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from neural_sparse.data.training_set import TrainingSet
-from neural_sparse.distributed import ranks
 from neural_sparse.errors import InputError
-from neural_sparse.losses.scores import QueryTerms
+from neural_sparse.losses.idf_aware import QueryTerms
 from neural_sparse.model.encoding import packed_features
-from neural_sparse.tokens import Tokens, tokenize
+from neural_sparse.text.tokens import Tokens, tokenize
+from neural_sparse.work import ranks
 
 Example = tuple[int, np.ndarray]  # example number, rows of its hard negatives
 TermTargets = Callable[[np.ndarray], sp.csr_matrix]  # document rows -> what they should be [rows, vocabulary]

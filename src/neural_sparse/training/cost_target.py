@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from neural_sparse.distributed import ranks
 from neural_sparse.evaluation.cost import term_share
-from neural_sparse.files import read_json, write_json
+from neural_sparse.io.files import read_json, write_json
 from neural_sparse.losses.idf_aware import IDFAwareLoss
-from neural_sparse.losses.precision import in_float32
 from neural_sparse.model.encoder import NeuralSparseEncoder
+from neural_sparse.model.precision import in_float32
+from neural_sparse.work import ranks
 
 FILE = "cost_target.json"  # in a checkpoint
 QUERY_SAMPLE = 20_000

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from neural_sparse.config import Recipe
-from neural_sparse.data.corpus_file import corpus_file
+from neural_sparse.corpora.corpus_file import corpus_file
 from neural_sparse.data.prepared import MANIFEST, is_prepared
-from neural_sparse.files import sha256_file
-from neural_sparse.teachers.weights import content_hash
-from neural_sparse.urls import Location, Url, location
+from neural_sparse.io.files import sha256_file
+from neural_sparse.io.urls import Location, Url, location
+from neural_sparse.model.location import content_hash
 
 FILE = "inputs.json"  # in the run's folder
 

@@ -26,17 +26,17 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from neural_sparse.config import Recipe
 from neural_sparse.data.training_set import TrainingSet
-from neural_sparse.distributed import ranks
 from neural_sparse.errors import InputError
+from neural_sparse.io.parts import Parts
 from neural_sparse.mining import Mined, Miner, MiningOptions, Source, Sources, mine_parts, student_source
 from neural_sparse.mining.miner import data_digest, rows_digest
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.model.precision import wanted_bf16
-from neural_sparse.parts import Parts
 from neural_sparse.teachers.build import TeacherBuilder
 from neural_sparse.teachers.cache import TeacherCache
 from neural_sparse.training.batches import Example, Schedule
 from neural_sparse.training.trainer import NeuralSparseTrainer
+from neural_sparse.work import ranks
 
 logger = logging.getLogger(__name__)
 

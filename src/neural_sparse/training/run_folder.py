@@ -14,12 +14,12 @@ from transformers import TrainerState
 
 from neural_sparse.config import Recipe, TeacherConfig, recipe_to_dict
 from neural_sparse.errors import InputError
-from neural_sparse.files import check_output_folder, read_json, replacing_folder, write_json
+from neural_sparse.io.files import check_output_folder, read_json, replacing_folder, write_json
 from neural_sparse.model.encoder import NeuralSparseEncoder
+from neural_sparse.report.plots import plot_losses
 from neural_sparse.training.dev import KEY
 from neural_sparse.training.inputs import FILE as INPUTS_FILE
 from neural_sparse.training.inputs import changed_inputs, input_sums
-from neural_sparse.training.plots import plot_losses
 from neural_sparse.training.refresh import FOLDER as NEGATIVES_FOLDER
 from neural_sparse.training.trainer import checkpoints
 

@@ -11,10 +11,9 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from neural_sparse.config import Recipe
+from neural_sparse.corpora.names import load_collection
 from neural_sparse.data.training_set import TrainingSet
-from neural_sparse.distributed import ranks
 from neural_sparse.errors import InputError
-from neural_sparse.evaluation.sources import load_collection
 from neural_sparse.idf import IdfWeights
 from neural_sparse.losses.idf_aware import IDFAwareLoss
 from neural_sparse.model.encoder import NeuralSparseEncoder
@@ -23,8 +22,9 @@ from neural_sparse.teachers.ensemble import PreparedEnsemble
 from neural_sparse.training.batches import Collator, Schedule, TermTargets
 from neural_sparse.training.cost_target import CostTarget, query_share
 from neural_sparse.training.dev import KEY, DevEvaluator, sample
-from neural_sparse.training.progress import ProgressBar
+from neural_sparse.training.monitor import ProgressBar
 from neural_sparse.training.trainer import OWN_WORDS, QUERY_WEIGHTS, NeuralSparseTrainer
+from neural_sparse.work import ranks
 
 
 def dev_evaluator(recipe: Recipe) -> DevEvaluator | None:

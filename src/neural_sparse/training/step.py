@@ -11,7 +11,7 @@ from neural_sparse.errors import InputError, refuse_one_string
 from neural_sparse.losses.idf_aware import IDFAwareLoss
 from neural_sparse.model.precision import native_bf16
 from neural_sparse.teachers.ensemble import EnsembleTeacher
-from neural_sparse.tokens import tokenize
+from neural_sparse.text.tokens import tokenize
 from neural_sparse.training.batches import pad
 
 

@@ -18,12 +18,7 @@ from transformers import TrainerState, set_seed
 
 from neural_sparse.config import Recipe, recipe_to_dict
 from neural_sparse.data.prepared import PreparedSet, is_prepared
-from neural_sparse.data.row_lists import RowLists
 from neural_sparse.data.training_set import TrainingSet, load_training_set
-from neural_sparse.distributed import ranks
-from neural_sparse.doctor.run_record import INTERRUPTED, Run
-from neural_sparse.doctor.run_rules import learning_rate, ramp
-from neural_sparse.doctor.tokenizer_rules import tokenizer_findings
 from neural_sparse.errors import InputError
 from neural_sparse.idf import (
     DEFAULT_IDF,
@@ -38,13 +33,17 @@ from neural_sparse.model.own_words import mean_word_count
 from neural_sparse.teachers.build import build_ensemble
 from neural_sparse.teachers.ensemble import EnsembleTeacher, PreparedEnsemble
 from neural_sparse.teachers.term_targets import prepare_term_targets
-from neural_sparse.tokens import tokenize
-from neural_sparse.training.advice import told
-from neural_sparse.training.auto_batch import check_auto_batch, settle_batch
+from neural_sparse.text.ragged import RowLists
+from neural_sparse.text.tokens import tokenize
+from neural_sparse.training.auto_batch import check_auto_batch, settle_batch, told
 from neural_sparse.training.refresh import RunNegatives, refresh_during
 from neural_sparse.training.run_folder import METRICS_FILE, claim, finish, record
+from neural_sparse.training.run_record import INTERRUPTED, Run
+from neural_sparse.training.run_rules import learning_rate, ramp
 from neural_sparse.training.setup import build_trainer, dev_evaluator
+from neural_sparse.training.tokenizer_rules import tokenizer_findings
 from neural_sparse.training.trainer import checkpoints
+from neural_sparse.work import ranks
 
 logger = logging.getLogger(__name__)
 

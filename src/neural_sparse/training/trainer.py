@@ -16,15 +16,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from neural_sparse.distributed import ranks
 from neural_sparse.errors import InputError
-from neural_sparse.files import write_text, writing
+from neural_sparse.io.files import write_text, writing
 from neural_sparse.losses.idf_aware import IDFAwareLoss
 from neural_sparse.model.layout import map_tensors
 from neural_sparse.training.batches import Batches, Collator, Schedule
 from neural_sparse.training.cost_target import CostTarget
 from neural_sparse.training.monitor import CollapseGuard, DimensionMonitor, teacher_agreement
 from neural_sparse.training.prefetch import Prefetch
+from neural_sparse.work import ranks
 
 QUERY_WEIGHTS = r"sub_modules\.query\.0\.weight$"  # name of the query table's parameter
 OWN_WORDS = r"sub_modules\.document\.2\.strength$"  # and of the strengths of own words

@@ -1,4 +1,9 @@
-"""What came of a sweep: its runs, the points they make, the front and the recommendation; JSON and CSV."""
+"""The picture of a sweep: relevance against cost, the front marked.
+
+What came of a sweep: its runs, the points they make, the front and the recommendation; JSON and CSV.
+
+The table of a sweep, for the terminal.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +14,60 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
 from neural_sparse.evaluation.significance import Comparison, compare_macro
-from neural_sparse.files import write_json, write_text
+from neural_sparse.io.files import write_json, write_text
+from neural_sparse.report.plots import plot_relevance_against_cost
 from neural_sparse.training.dev import MEASURE
 from neural_sparse.tuning.choice import Point, Worse, choose, pareto_front, recommendation
 from neural_sparse.tuning.grid import Run
-from neural_sparse.tuning.judging import FIGURES
-from neural_sparse.tuning.picture import plot_front
-from neural_sparse.tuning.references import Reference
+from neural_sparse.tuning.judging import FIGURES, Reference
+
+
+def plot_front(
+    points: Sequence[Point],
+    chosen: Point | None,
+    references: Sequence[Reference],
+    path: str | Path,
+    key: str,
+) -> None:
+    """Draw runs, with a line through the front, and systems to compare with.
+
+    Args:
+        points: of the runs.
+        chosen: the recommended one.
+        references: a dashed level line where the cost is not known.
+        path: of the PNG to write.
+        key: what the runs' names are values of.
+
+    Raises:
+        InputError: no point, or the file cannot be written.
+    """
+    front = pareto_front(points)
+    kinds = [
+        ("on the front", [point for point in front if point != chosen]),
+        ("recommended", [] if chosen is None else [chosen]),
+        ("beaten", [point for point in points if point not in front]),
+    ]
+    drawn = [
+        {"name": point.name, "relevance": point.relevance, "cost": point.cost, "kind": kind}
+        for kind, members in kinds
+        for point in members
+    ]
+    drawn += [
+        {"name": one.name, "relevance": one.relevance, "cost": one.cost, "kind": "for comparison"}
+        for one in references
+    ]
+    plot_relevance_against_cost(
+        drawn,
+        path,
+        f"FLOPS per query-document pair (labels: {key})",
+        line=[(point.cost, point.relevance) for point in front],
+    )
+
 
 FILE, TABLE, PICTURE = "sweep.json", "sweep.csv", "pareto.png"
 WAITING, FINISHED, FAILED = "waiting", "finished", "failed"
@@ -161,3 +212,45 @@ class SweepResult:
         if self.points:
             key = ", ".join(name for name in self.keys if name != "seed" or len(self.keys) == 1)
             plot_front(self.points, self.chosen, self.baselines, self.output / PICTURE, key)
+
+
+ABSENT = "–"
+
+
+def sweep_table(result: SweepResult) -> Table:
+    """Runs, means over seeds, and what they are compared with; "front" marks what no other run beats."""
+    table = Table(title=f"{MEASURE} on {result.collection}", box=box.SIMPLE_HEAD, title_justify="left")
+    table.add_column(", ".join(result.keys))
+    for heading in (MEASURE, "FLOPS", "terms/doc", "minutes"):
+        table.add_column(heading, justify="right")
+    table.add_column("")
+    front = {point.name for point in result.front}
+    chosen = result.chosen.name if result.chosen else None
+
+    def mark(name: str) -> str:
+        return "front, recommended" if name == chosen else "front" * (name in front)
+
+    averaged = any(len(runs) > 1 for runs in result.groups.values())
+    for one in result.outcomes:
+        run = one.run
+        note = one.status if one.status != FINISHED else "" if averaged else mark(run.group)
+        minutes = ABSENT if one.seconds is None else f"{one.seconds / 60:.1f}"
+        table.add_row(Text(run.label), *_figures(one.figures), minutes, note)
+    if averaged:
+        table.add_section()
+        for name, runs in result.groups.items():
+            means = {key: sum(one.figures[key] for one in runs) / len(runs) for key in runs[0].figures}
+            table.add_row(Text(f"{name}, mean of {len(runs)}"), *_figures(means), "", mark(name))
+    table.add_section()
+    table.add_row("BM25", *_figures(result.bm25), "", "")
+    for other in result.references:
+        cost = {} if other.cost is None else {"FLOPS": other.cost}
+        table.add_row(Text(other.name), *_figures({MEASURE: other.relevance, **cost}), "", "")
+    return table
+
+
+def _figures(figures: Mapping[str, float]) -> tuple[str, str, str]:
+    def show(key: str, decimals: int) -> str:
+        return f"{figures[key]:,.{decimals}f}" if key in figures else ABSENT
+
+    return show(MEASURE, 3), show("FLOPS", 2), show("doc_terms", 0)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from neural_sparse.config import Recipe, recipe_to_dict
 from neural_sparse.errors import InputError
 from neural_sparse.tuning.grid import FIXED_KEYS, Run, run_of, split_settings
-from neural_sparse.tuning.references import Reference
+from neural_sparse.tuning.judging import Reference
 
 if TYPE_CHECKING:
     import optuna

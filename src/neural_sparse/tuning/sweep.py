@@ -12,19 +12,18 @@ from pathlib import Path
 import torch
 
 from neural_sparse.config import Recipe
-from neural_sparse.distributed import ranks
 from neural_sparse.errors import InputError
-from neural_sparse.files import read_json
+from neural_sparse.io.files import read_json
 from neural_sparse.training.dev import MEASURE
 from neural_sparse.training.run_folder import CONFIG_FILE, changes, finished_model
 from neural_sparse.training.train import train
 from neural_sparse.training.trainer import checkpoints
 from neural_sparse.tuning.grid import Grid, Run
 from neural_sparse.tuning.judging import FILE as JUDGED_FILE
-from neural_sparse.tuning.judging import Judge
-from neural_sparse.tuning.references import Reference
+from neural_sparse.tuning.judging import Judge, Reference
 from neural_sparse.tuning.result import FAILED, FINISHED, Outcome, SweepResult
 from neural_sparse.tuning.shared import Shared
+from neural_sparse.work import ranks
 
 logger = logging.getLogger(__name__)
 

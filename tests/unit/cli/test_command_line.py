@@ -14,7 +14,7 @@ from typer.main import get_command
 
 from neural_sparse.cli import main as command_line
 from neural_sparse.cli.main import app
-from neural_sparse.files import read_json, write_json
+from neural_sparse.io.files import read_json, write_json
 from neural_sparse.model.encoder import NeuralSparseEncoder
 
 COMMANDS = list(get_command(app).commands)

@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from neural_sparse.cli.main import app
 from neural_sparse.errors import InputError, check_seed
-from neural_sparse.mining.options import MiningOptions
+from neural_sparse.mining.miner import MiningOptions
 from neural_sparse.opensearch.guards import check_ids
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from neural_sparse.corpora.overlap import TestTexts
 from neural_sparse.data.cleaning import Cleaner, Cleaning, Counts
-from neural_sparse.data.contamination import TestTexts
-from neural_sparse.data.example import Example
+from neural_sparse.data.layouts import Example
 from neural_sparse.errors import InputError
 
 ENGLISH = "The index is built once and read by every worker of the search service."

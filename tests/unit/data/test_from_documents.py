@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from neural_sparse.data.example import Example
 from neural_sparse.data.from_documents import (
     Document,
     examples_from,
@@ -16,8 +15,9 @@ from neural_sparse.data.from_documents import (
     load_generator,
     passages,
 )
+from neural_sparse.data.layouts import Example
 from neural_sparse.errors import InputError
-from neural_sparse.files import sha256_file
+from neural_sparse.io.files import sha256_file
 
 MARKDOWN = """Preface that no heading goes with.
 

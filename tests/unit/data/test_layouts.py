@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from neural_sparse.data.example import Example
-from neural_sparse.data.layouts import examples_of
+from neural_sparse.data.layouts import Example, examples_of
 from neural_sparse.errors import InputError
 
 

@@ -16,15 +16,14 @@ import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 
+from neural_sparse.corpora.collection import Collection
 from neural_sparse.data import prepare as module
 from neural_sparse.data.cleaning import Cleaning
-from neural_sparse.data.collection import Collection
 from neural_sparse.data.prepare import PrepareOptions, prepare
-from neural_sparse.data.prepared import PreparedSet
-from neural_sparse.data.statistics import statistics
+from neural_sparse.data.prepared import PreparedSet, statistics
 from neural_sparse.errors import InputError
 from neural_sparse.evaluation.leakage import find_leakage, read_training_texts
-from neural_sparse.files import sha256_file
+from neural_sparse.io.files import sha256_file
 
 Make = Callable[[str, Any], Path]
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from neural_sparse.data.hub_files import complete_files, hub_files
+from neural_sparse.corpora.hub import complete_files, hub_files
 from neural_sparse.data.prepare import PrepareOptions, prepare
 from neural_sparse.data.registry import expand_groups, groups, public_sets
 from neural_sparse.data.source import find_source

@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from neural_sparse.data.arrow_texts import ArrowTexts, JoinedTexts, PickedTexts
 from neural_sparse.data.prepare import PrepareOptions, prepare
-from neural_sparse.data.row_lists import RelevantRows, RowLists
 from neural_sparse.data.training_set import TrainingSet, load_training_set
 from neural_sparse.errors import InputError
 from neural_sparse.mining.mined import Mined, write_jsonl
+from neural_sparse.text.ragged import RelevantRows, RowLists
+from neural_sparse.text.texts import ArrowTexts, JoinedTexts, PickedTexts
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:

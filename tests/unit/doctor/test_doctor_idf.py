@@ -11,8 +11,8 @@ import pytest
 
 from neural_sparse.doctor import Finding
 from neural_sparse.doctor.idf_table import ENOUGH_DOCUMENTS, MEAN, idf_findings
-from neural_sparse.files import read_json
 from neural_sparse.idf import idf_from_counts
+from neural_sparse.io.files import read_json
 
 
 def table(documents: int = 5000, tokens: int = 400, seen: float = 1.0) -> dict[str, float]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from neural_sparse.doctor import machine
-from neural_sparse.doctor import machine_rules as rules
+from neural_sparse.doctor import machine as rules
 
 GB = rules.GB
 

@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from neural_sparse.doctor import Finding, examine
-from neural_sparse.doctor import model_rules as rules
-from neural_sparse.doctor.model_rules import LanguageSample
+from neural_sparse.doctor import model as rules
+from neural_sparse.doctor.model import LanguageSample
 from neural_sparse.model.encoder import NeuralSparseEncoder
-from neural_sparse.tokens import vocabulary
+from neural_sparse.text.tokens import vocabulary
 
 Tiny = Callable[..., Path]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from neural_sparse.data.collection import Collection
+from neural_sparse.corpora.collection import Collection
 from neural_sparse.errors import InputError
 from neural_sparse.evaluation.evaluate import evaluate_external_run
 from neural_sparse.evaluation.measures import parse_measures

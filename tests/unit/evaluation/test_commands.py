@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from neural_sparse.cli.compare import compare
 from neural_sparse.cli.evaluate import evaluate
-from neural_sparse.data.collection import Collection
+from neural_sparse.corpora.collection import Collection
 
 CORPUS = {"a": "the red fox", "b": "a red hen", "c": "a blue whale sings", "d": "red fox and red hen"}
 QUERIES = {"q1": "red fox", "q2": "whale song", "q3": "hen"}

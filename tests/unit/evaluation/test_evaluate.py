@@ -10,12 +10,11 @@ import numpy.typing as npt
 import pytest
 from scipy.sparse import csr_matrix
 
-from neural_sparse.data.collection import Collection
+from neural_sparse.corpora.collection import Collection
 from neural_sparse.errors import InputError
 from neural_sparse.evaluation.cost import measure_cost
-from neural_sparse.evaluation.evaluate import evaluate_external_run, evaluate_retriever
+from neural_sparse.evaluation.evaluate import evaluate_external_run, evaluate_retriever, queries_are_documents
 from neural_sparse.evaluation.evaluation import Evaluation
-from neural_sparse.evaluation.own_documents import queries_are_documents
 
 
 class Hits(NamedTuple):

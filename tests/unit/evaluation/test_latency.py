@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from neural_sparse.evaluation.latency import Latency, Stopwatch, measure_latency
+from neural_sparse.evaluation.cost import Latency, Stopwatch, measure_latency
 from neural_sparse.search import Hits
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neural_sparse.evaluation.ranking import trec_order, without_ties
+from neural_sparse.evaluation.measures import trec_order, without_ties
 
 finite = st.floats(min_value=-(2.0**100), max_value=2.0**100, width=32)
 

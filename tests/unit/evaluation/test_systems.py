@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from neural_sparse.data.collection import Collection
+from neural_sparse.corpora.collection import Collection
 from neural_sparse.errors import InputError
-from neural_sparse.evaluation.contributions import contributions
+from neural_sparse.evaluation.evaluation import contributions
 from neural_sparse.evaluation.systems import evaluate_bm25, evaluate_encoder, evaluate_model
 
 WORDS = ["red", "fox", "hen", "blue", "whale"]

@@ -13,8 +13,8 @@ from torch import Tensor
 from neural_sparse import IDFAwareLoss, InputError, compute_idf_weights
 from neural_sparse.idf import document_frequencies
 from neural_sparse.losses.flops import flops_loss
+from neural_sparse.losses.idf_aware import idf_scores
 from neural_sparse.losses.ranking import RANKING_LOSSES
-from neural_sparse.losses.scores import idf_scores
 
 
 def batch(seed: int = 0, queries: int = 3, documents: int = 6, vocabulary: int = 20) -> dict[str, Tensor]:

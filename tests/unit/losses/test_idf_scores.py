@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from neural_sparse.losses.scores import idf_scores
+from neural_sparse.losses.idf_aware import idf_scores
 
 
 def scores_by_loops(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from neural_sparse import IDFAwareLoss
-from neural_sparse.losses.terms import term_loss
+from neural_sparse.losses.flops import term_loss
 
 
 def plain(vectors: Tensor, targets: Tensor, weights: Tensor) -> Tensor:

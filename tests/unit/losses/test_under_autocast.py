@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from neural_sparse import IDFAwareLoss
-from neural_sparse.losses.flops import flops_loss
+from neural_sparse.losses.flops import flops_loss, term_loss
+from neural_sparse.losses.idf_aware import idf_scores
 from neural_sparse.losses.ranking import RANKING_LOSSES
-from neural_sparse.losses.scores import idf_scores
-from neural_sparse.losses.terms import term_loss
 from neural_sparse.training.cost_target import CostTarget
 from neural_sparse.training.monitor import teacher_agreement
 

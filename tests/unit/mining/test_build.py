@@ -55,7 +55,7 @@ def test_a_students_vectors_are_good_for_the_very_same_student(
     data: TrainingSet, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Encoding that is cut off goes on where the weights are the same to the bit, and begins anew where not."""
-    monkeypatch.setattr("neural_sparse.mining.student.PART", 2)
+    monkeypatch.setattr("neural_sparse.mining.sources.PART", 2)
     model = NeuralSparseEncoder(student)
     encode, encoded = NeuralSparseEncoder.encode_documents, []
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from neural_sparse.mining.candidates import hard_negatives
+from neural_sparse.mining.filters import hard_negatives
 from neural_sparse.search import Hits
 from neural_sparse.training.train import candidate_pairs
 

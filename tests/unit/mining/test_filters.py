@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from neural_sparse.mining.candidates import among, compress, union_by_rank
-from neural_sparse.mining.filters import pick, rank_window, too_close
+from neural_sparse.mining.filters import among, compress, pick, rank_window, too_close, union_by_rank
 
 
 @pytest.mark.parametrize("seed", range(4))

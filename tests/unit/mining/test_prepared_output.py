@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from neural_sparse.data.prepare import PrepareOptions, prepare
-from neural_sparse.data.prepared import PreparedSet
-from neural_sparse.data.statistics import statistics
+from neural_sparse.data.prepared import PreparedSet, statistics
 from neural_sparse.data.training_set import load_training_set
 from neural_sparse.errors import InputError
 from neural_sparse.mining import Miner, MiningOptions, bm25_source, mine_to_file

@@ -17,7 +17,7 @@ from tiny_models import ARCHITECTURES, make_masked_lm, make_tokenizer
 
 from neural_sparse import InputError, NeuralSparseEncoder, compute_idf_weights
 from neural_sparse.model.encoding import packed_features
-from neural_sparse.tokens import tokenize
+from neural_sparse.text.tokens import tokenize
 
 TinyModel = Callable[..., Path]
 ODD = ["", "naïve café 한국어 🦊", "list list list", "return a new file " * 40 + "stream"]

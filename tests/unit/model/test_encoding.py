@@ -8,10 +8,10 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-import neural_sparse.tokens
+import neural_sparse.text.tokens
 from neural_sparse import InputError, NeuralSparseEncoder
 from neural_sparse.model.encoding import encode_documents, packed_features, to_csr
-from neural_sparse.tokens import tokenize
+from neural_sparse.text.tokens import tokenize
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +60,12 @@ def test_a_corpus_is_tokenized_window_by_window(
     documents = [" ".join(rng.choice(words, rng.integers(0, 40))) for _ in range(50)]
     whole = encode_documents(model, documents)
     sizes: list[int] = []
-    tokenize_one = neural_sparse.tokens.tokenize
+    tokenize_one = neural_sparse.text.tokens.tokenize
     monkeypatch.setattr(
-        "neural_sparse.tokens.tokenize",
+        "neural_sparse.text.tokens.tokenize",
         lambda texts, *more: (sizes.append(len(texts)), tokenize_one(texts, *more))[1],
     )
-    monkeypatch.setattr("neural_sparse.tokens.WINDOW_TEXTS", 8)
+    monkeypatch.setattr("neural_sparse.text.tokens.WINDOW_TEXTS", 8)
     parts = encode_documents(model, documents)
     assert sizes == [8, 8, 8, 8, 8, 8, 2]
     assert parts.has_sorted_indices

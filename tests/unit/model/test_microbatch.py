@@ -7,8 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neural_sparse.model.layout import split_by_length
-from neural_sparse.model.microbatch import length_groups
+from neural_sparse.model.layout import length_groups, split_by_length
 
 LENGTHS = st.lists(st.integers(0, 60), max_size=60)
 

@@ -15,7 +15,7 @@ from sentence_transformers import SparseEncoder
 from neural_sparse import InputError, NeuralSparseEncoder
 from neural_sparse.model.encoding import packed_features
 from neural_sparse.model.own_words import K1, B, OwnWords, mean_word_count
-from neural_sparse.tokens import tokenize, vocabulary
+from neural_sparse.text.tokens import tokenize, vocabulary
 
 TinyModel = Callable[..., Path]
 TEXTS = [

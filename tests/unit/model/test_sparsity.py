@@ -5,7 +5,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from neural_sparse.model.sparsity import sparsity_stats
+from neural_sparse.model.pruning import sparsity_stats
 
 DENSE = torch.tensor([[0.0, 2.0, 0.5, 0.0], [0.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0]])
 BY_HAND = {

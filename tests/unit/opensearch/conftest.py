@@ -7,7 +7,7 @@ import pytest
 
 from neural_sparse import NeuralSparseEncoder
 from neural_sparse.opensearch.export import Export, export_model
-from neural_sparse.tokens import vocabulary
+from neural_sparse.text.tokens import vocabulary
 
 
 @pytest.fixture(scope="session")

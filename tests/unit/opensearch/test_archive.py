@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from neural_sparse import NeuralSparseEncoder
-from neural_sparse.opensearch.archive import save_torchscript, write_zip
+from neural_sparse.opensearch.packages import save_torchscript, write_zip
 from neural_sparse.opensearch.traced import example_features, served_encoder, trace
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from neural_sparse import InputError
-from neural_sparse.files import read_json
+from neural_sparse.io.files import read_json
 from neural_sparse.opensearch.bulk import BulkSettings, FailedDocument, Progress, send
 from neural_sparse.opensearch.connection import connect, told
 

@@ -18,7 +18,7 @@ from neural_sparse.opensearch.deployment import Deployment
 from neural_sparse.opensearch.export import SAMPLE_QUERY, SAMPLE_TEXT, Export
 from neural_sparse.opensearch.http_file import http_file
 from neural_sparse.opensearch.packages import Package
-from neural_sparse.opensearch.served import ServedDocuments, ServedQueries
+from neural_sparse.opensearch.parity import ServedDocuments, ServedQueries
 from neural_sparse.opensearch.shell_script import shell_script
 
 pytestmark = pytest.mark.integration  # takes seconds

@@ -12,11 +12,10 @@ import torch
 from tokenizers import Tokenizer
 
 from neural_sparse import Collection, InputError, NeuralSparseEncoder
-from neural_sparse.files import read_json, sha256_file
+from neural_sparse.io.files import read_json, sha256_file
 from neural_sparse.opensearch import export as export_module
 from neural_sparse.opensearch.export import Export, ExportOptions, export_model, served_name
-from neural_sparse.opensearch.parity import Check, parity_table
-from neural_sparse.opensearch.served import ServedDocuments, ServedQueries
+from neural_sparse.opensearch.parity import Check, ServedDocuments, ServedQueries, parity_table
 
 
 def test_what_an_export_holds(exported: Export) -> None:

@@ -7,8 +7,13 @@ import pytest
 import scipy.sparse as sp
 
 from neural_sparse import InputError
-from neural_sparse.opensearch.features import escaped, query_tokens, vector_objects
-from neural_sparse.opensearch.queries import neural_sparse_query, rank_feature_query
+from neural_sparse.opensearch.features import (
+    escaped,
+    neural_sparse_query,
+    query_tokens,
+    rank_feature_query,
+    vector_objects,
+)
 
 
 def test_names_without_dots() -> None:

@@ -12,11 +12,10 @@ import pytest
 import scipy.sparse as sp
 
 from neural_sparse import InputError, NeuralSparseEncoder
-from neural_sparse.files import read_json
+from neural_sparse.io.files import read_json
 from neural_sparse.opensearch import bulk_files
-from neural_sparse.opensearch.ciff import write_ciff
 from neural_sparse.opensearch.formats import write_vectors
-from neural_sparse.opensearch.impacts import Scales, impacts
+from neural_sparse.opensearch.impacts import Scales, impacts, write_ciff
 from neural_sparse.opensearch.source import VectorSource, vector_source
 
 TOKENS = ["", "cat", ".", "##s", "한"]

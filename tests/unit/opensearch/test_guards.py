@@ -15,7 +15,7 @@ from neural_sparse.opensearch.guards import (
     servable_query_weights,
     server_names,
 )
-from neural_sparse.tokens import vocabulary
+from neural_sparse.text.tokens import vocabulary
 
 
 @pytest.mark.parametrize("architecture", ["bert", "distilbert", "modernbert"])

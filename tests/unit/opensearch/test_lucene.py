@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import scipy.sparse as sp
 
-from neural_sparse.opensearch.lucene import stored, truncated
+from neural_sparse.opensearch.features import stored, truncated
 
 
 def test_weights_are_cut_to_nine_bits_as_lucene_does() -> None:

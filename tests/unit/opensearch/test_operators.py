@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from neural_sparse import InputError
-from neural_sparse.opensearch.operators import LIBTORCH, check_operators, graph_operators, known_operators
+from neural_sparse.opensearch.traced import LIBTORCH, check_operators, graph_operators, known_operators
 
 
 def test_lists_of_operators() -> None:

@@ -8,9 +8,15 @@ import pytest
 import torch
 
 from neural_sparse import NeuralSparseEncoder
-from neural_sparse.opensearch.archive import save_torchscript
-from neural_sparse.opensearch.operators import bound_devices, check_operators, graph_operators
-from neural_sparse.opensearch.traced import example_features, served_encoder, trace
+from neural_sparse.opensearch.packages import save_torchscript
+from neural_sparse.opensearch.traced import (
+    bound_devices,
+    check_operators,
+    example_features,
+    graph_operators,
+    served_encoder,
+    trace,
+)
 
 LONGEST = 60
 

@@ -11,7 +11,7 @@ import pytest
 
 from neural_sparse.config import Recipe, TeacherConfig
 from neural_sparse.planning import measure as module
-from neural_sparse.planning.figure import Basis
+from neural_sparse.planning.estimate import Basis
 from neural_sparse.planning.hardware import Hardware
 from neural_sparse.planning.rates import DEFAULT
 from neural_sparse.planning.stages import plan

@@ -16,7 +16,7 @@ from neural_sparse.cli.main import app
 from neural_sparse.config import RECIPES, Recipe, TeacherConfig, read_recipe
 from neural_sparse.errors import InputError
 from neural_sparse.planning import sizes
-from neural_sparse.planning.figure import Basis, Figure, assumed, measured
+from neural_sparse.planning.estimate import Basis, Figure, assumed, measured
 from neural_sparse.planning.hardware import KNOWN, Hardware, hardware_of
 from neural_sparse.planning.rates import DEFAULT
 from neural_sparse.planning.report import duration, limits, size

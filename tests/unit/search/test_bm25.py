@@ -9,10 +9,10 @@ import ir_measures
 import numpy as np
 import pytest
 
-from neural_sparse.data.collection import Collection
+from neural_sparse.corpora.collection import Collection
 from neural_sparse.errors import InputError
 from neural_sparse.search import BM25Index, Retriever
-from neural_sparse.search.words import Words
+from neural_sparse.text.words import Words
 
 TEXTS = [
     "The cat sat on the mat, the cat slept",

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from tiny_models import make_tokenizer
 
-from neural_sparse.data.words import words
 from neural_sparse.idf import compute_idf_weights
 from neural_sparse.mining.duplicates import normalised
 from neural_sparse.search import BM25Index
-from neural_sparse.tokens import tokenize
+from neural_sparse.text.shingles import words
+from neural_sparse.text.tokens import tokenize
 
 TEXTS = [
     "지하철은 새벽 다섯 시에 운행을 시작한다",

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from neural_sparse import InputError, NeuralSparseEncoder
+from neural_sparse.io.parts import alone
 from neural_sparse.model.pruning import Pruning
-from neural_sparse.parts import alone
 from neural_sparse.search import encode_corpus as module
 from neural_sparse.search.encode_corpus import encode_corpus
 from neural_sparse.search.encoded import EncodedCollection

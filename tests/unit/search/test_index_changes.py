@@ -9,9 +9,9 @@ import scipy.sparse as sp
 from search_reference import assert_same, ids_of, plain_search, random_vectors
 
 from neural_sparse.errors import InputError
-from neural_sparse.files import read_json, sha256_file, write_json
+from neural_sparse.io.files import read_json, sha256_file, write_json
 from neural_sparse.search import SparseIndex
-from neural_sparse.search.streaming import BYTES_PER_POSTING
+from neural_sparse.search.storage import BYTES_PER_POSTING
 
 
 def assert_equal_indexes(one: SparseIndex, other: SparseIndex) -> None:

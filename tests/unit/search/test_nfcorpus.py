@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from neural_sparse.data.collection import Collection
-from neural_sparse.lines import read_jsonl
+from neural_sparse.corpora.collection import Collection
+from neural_sparse.io.lines import read_jsonl
 from neural_sparse.search import SparseIndex
 
 

@@ -11,16 +11,10 @@ from hypothesis import strategies as st
 from search_reference import assert_same, ids_of, random_vectors
 
 from neural_sparse.errors import InputError
-from neural_sparse.search import (
-    DenseRetriever,
-    Hits,
-    Retriever,
-    SparseIndex,
-    SparseRetriever,
-    dense_retriever,
-)
-from neural_sparse.search.dense_retriever import best_keys
-from neural_sparse.search.topk import top_of_rows
+from neural_sparse.search import DenseRetriever, Hits, Retriever, SparseIndex, SparseRetriever
+from neural_sparse.search import retrievers as dense_retriever
+from neural_sparse.search.exact import top_of_rows
+from neural_sparse.search.retrievers import best_keys
 from neural_sparse.teachers.rows import DenseRows, Rows
 
 

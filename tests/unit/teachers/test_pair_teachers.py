@@ -10,10 +10,10 @@ import pytest
 
 from neural_sparse.data.prepare import prepare
 from neural_sparse.errors import InputError
-from neural_sparse.keys import first_rows
 from neural_sparse.teachers.cache import TeacherCache
-from neural_sparse.teachers.pairs import PreparedPairs
 from neural_sparse.teachers.precomputed import PrecomputedTeacher
+from neural_sparse.teachers.teacher import PreparedPairs
+from neural_sparse.text.keys import first_rows
 
 QUERIES = ["q0", "q1", "q0"]
 DOCUMENTS = ["d0", "d1", "d2", "d1"]

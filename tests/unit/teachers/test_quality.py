@@ -12,14 +12,13 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from neural_sparse.data.collection import Collection
+from neural_sparse.corpora.collection import Collection
 from neural_sparse.errors import InputError
 from neural_sparse.evaluation.measures import evaluate_run
 from neural_sparse.teachers import BM25Teacher, PrecomputedTeacher, TeacherCache
 from neural_sparse.teachers.bi_encoder import PreparedVectors
-from neural_sparse.teachers.candidates import best_documents
 from neural_sparse.teachers.mixture import Mixture, choose_weights, halves, ideal_dcg, ndcg
-from neural_sparse.teachers.quality import judge_teachers
+from neural_sparse.teachers.quality import best_documents, judge_teachers
 from neural_sparse.teachers.rows import Rows
 
 

@@ -16,13 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from neural_sparse.errors import InputError
-from neural_sparse.keys import first_rows
-from neural_sparse.teachers import PrecomputedTeacher, TeacherCache, json_members
-from neural_sparse.teachers.json_members import members
-from neural_sparse.teachers.pairs import PreparedPairs
-from neural_sparse.teachers.score_conversion import translated
-from neural_sparse.teachers.score_files import Scored, read_scores
-from neural_sparse.teachers.score_writing import candidate_scores, write_scores
+from neural_sparse.teachers import PrecomputedTeacher, TeacherCache
+from neural_sparse.teachers import score_files as json_members
+from neural_sparse.teachers.score_files import Scored, members, read_scores
+from neural_sparse.teachers.score_writing import candidate_scores, translated, write_scores
+from neural_sparse.teachers.teacher import PreparedPairs
+from neural_sparse.text.keys import first_rows
 
 ROWS = [Scored("q1", ["d1", "d2"], [1.5, -2.25], False), Scored("q2", ["d2"], [0.0], False)]
 TEXTS = [Scored("a query", ["한국어", "two\nlines"], [1.5, -2.25], True)]

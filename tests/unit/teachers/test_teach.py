@@ -15,8 +15,8 @@ import pytest
 from tiny_models import TEXTS
 
 from neural_sparse.cli import main as command_line
-from neural_sparse.disk import readable
 from neural_sparse.errors import InputError
+from neural_sparse.io.resources import readable
 from neural_sparse.teachers import BM25Teacher, SparseTeacher, TeacherCache
 from neural_sparse.teachers.cache import Work
 from neural_sparse.teachers.rows import Matrix

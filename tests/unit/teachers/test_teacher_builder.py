@@ -16,8 +16,8 @@ from tiny_models import TEXTS, save_with_own_code
 
 from neural_sparse.cli import main as command_line
 from neural_sparse.config import Recipe, TeacherConfig, recipe_from_dict
-from neural_sparse.data.collection import Collection
-from neural_sparse.data.qrels_file import write_qrels
+from neural_sparse.corpora.collection import Collection
+from neural_sparse.corpora.qrels_file import write_qrels
 from neural_sparse.data.training_set import TrainingSet
 from neural_sparse.errors import InputError
 from neural_sparse.mining import Sources

@@ -17,9 +17,9 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from neural_sparse.errors import InputError
-from neural_sparse.keys import KeyIndex
 from neural_sparse.teachers.cache import TeacherCache, Work
 from neural_sparse.teachers.rows import Matrix
+from neural_sparse.text.keys import KeyIndex
 
 IDENTITY = {"kind": "test", "weights": "abc"}
 

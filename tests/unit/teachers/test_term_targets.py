@@ -12,7 +12,6 @@ from tiny_models import make_tokenizer
 
 from neural_sparse import InputError
 from neural_sparse.config import Recipe, TeacherConfig
-from neural_sparse.model.word_forms import token_classes
 from neural_sparse.search.bm25 import BM25Index
 from neural_sparse.teachers.bi_encoder import PreparedVectors
 from neural_sparse.teachers.rows import Rows
@@ -22,7 +21,8 @@ from neural_sparse.teachers.term_targets import (
     nearest,
     prepare_term_targets,
 )
-from neural_sparse.tokens import vocabulary
+from neural_sparse.text.tokens import vocabulary
+from neural_sparse.text.words import token_classes
 
 DOCUMENTS = ["open the file", "", "files and files opened", "sorted list of the list", "the and if"]
 
@@ -101,7 +101,7 @@ def test_words_are_counted_window_by_window(monkeypatch: pytest.MonkeyPatch) -> 
     tokenizer = make_tokenizer("bert")
     classes = token_classes(tokenizer)
     whole = bm25_words(DOCUMENTS, tokenizer, classes, 512)
-    monkeypatch.setattr("neural_sparse.tokens.WINDOW_TEXTS", 2)
+    monkeypatch.setattr("neural_sparse.text.tokens.WINDOW_TEXTS", 2)
     monkeypatch.setattr("neural_sparse.teachers.term_targets.WEIGHED_AT_ONCE", 3)
     parts = bm25_words(DOCUMENTS, tokenizer, classes, 512)
     for name in ("data", "indices", "indptr"):

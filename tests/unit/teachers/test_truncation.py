@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from neural_sparse.teachers import BM25Teacher, EnsembleTeacher, SparseTeacher
-from neural_sparse.teachers.truncation import truncated_share, warn_if_truncated
+from neural_sparse.teachers.token_batches import truncated_share, warn_if_truncated
 
 
 def test_share_of_texts_a_teacher_cuts(

@@ -18,8 +18,8 @@ from tiny_models import TEXTS
 from neural_sparse.config import Recipe, TeacherConfig, recipe_from_dict, recipe_to_dict
 from neural_sparse.data.training_set import TrainingSet
 from neural_sparse.errors import InputError
-from neural_sparse.files import read_json, write_json, write_text
-from neural_sparse.training.advice import told
+from neural_sparse.io.files import read_json, write_json, write_text
+from neural_sparse.training.auto_batch import told
 from neural_sparse.training.run_folder import claim
 from neural_sparse.training.step import IDFAwareLoss
 from neural_sparse.training.train import train

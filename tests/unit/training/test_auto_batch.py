@@ -17,17 +17,17 @@ from tiny_models import TEXTS
 
 from neural_sparse.config import Recipe, TeacherConfig
 from neural_sparse.data.training_set import TrainingSet
-from neural_sparse.distributed import ranks
 from neural_sparse.errors import InputError
-from neural_sparse.files import read_json
 from neural_sparse.idf import IdfWeights, idf_weights
-from neural_sparse.memory import available_memory, peak_memory, reset_peak_memory, resident_memory
+from neural_sparse.io.files import read_json
+from neural_sparse.io.resources import available_memory, peak_memory, reset_peak_memory, resident_memory
 from neural_sparse.model.encoder import NeuralSparseEncoder
-from neural_sparse.tokens import vocabulary
+from neural_sparse.text.tokens import vocabulary
 from neural_sparse.training import auto_batch
 from neural_sparse.training.auto_batch import check_auto_batch, largest_batch, predict, search, settle_batch
 from neural_sparse.training.run_folder import CONFIG_FILE, claim, finished_model
 from neural_sparse.training.train import train
+from neural_sparse.work import ranks
 
 pytestmark = pytest.mark.integration  # trains
 

@@ -11,7 +11,7 @@ import torch
 
 from neural_sparse.data.training_set import TrainingSet, load_training_set
 from neural_sparse.errors import InputError
-from neural_sparse.tokens import Tokens, tokenize
+from neural_sparse.text.tokens import Tokens, tokenize
 from neural_sparse.training.batches import Collator, Schedule, pad
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from neural_sparse import NeuralSparseEncoder
 from neural_sparse.config import Recipe
-from neural_sparse.data.collection import Collection
+from neural_sparse.corpora.collection import Collection
 from neural_sparse.evaluation.systems import evaluate_encoder
 from neural_sparse.training.dev import KEY, DevEvaluator, sample
 from neural_sparse.training.setup import dev_evaluator

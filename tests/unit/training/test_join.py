@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from neural_sparse.distributed import ranks
 from neural_sparse.errors import InputError
+from neural_sparse.work import ranks
 
 pytestmark = pytest.mark.integration  # takes seconds
 

@@ -5,7 +5,7 @@ import logging
 import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from neural_sparse.training.progress import ProgressBar
+from neural_sparse.training.monitor import ProgressBar
 
 
 @pytest.mark.parametrize(("seconds", "lines"), [(0.0, 2), (1e9, 0)])

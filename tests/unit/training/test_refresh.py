@@ -17,13 +17,13 @@ from tiny_models import TEXTS
 from neural_sparse.config import Recipe, TeacherConfig, recipe_to_dict
 from neural_sparse.data.training_set import TrainingSet
 from neural_sparse.errors import InputError
-from neural_sparse.files import sha256_file, write_json
-from neural_sparse.keys import first_rows
+from neural_sparse.io.files import sha256_file, write_json
 from neural_sparse.mining import Mined
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.model.layout import map_tensors
 from neural_sparse.teachers import EnsembleTeacher
-from neural_sparse.teachers.pairs import PreparedPairs
+from neural_sparse.teachers.teacher import PreparedPairs
+from neural_sparse.text.keys import first_rows
 from neural_sparse.training.batches import Schedule
 from neural_sparse.training.prefetch import Prefetch
 from neural_sparse.training.refresh import (
@@ -140,14 +140,14 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-import neural_sparse.mining.miner, neural_sparse.mining.student
+import neural_sparse.mining.miner, neural_sparse.mining.sources
 from neural_sparse.config import Recipe
 from neural_sparse.data.training_set import TrainingSet
-from neural_sparse.files import read_json
+from neural_sparse.io.files import read_json
 from neural_sparse.training.train import train
 
 neural_sparse.mining.miner.BLOCK = 4
-neural_sparse.mining.student.PART = 10
+neural_sparse.mining.sources.PART = 10
 left = int(sys.argv[2])
 renamed = Path.replace
 
@@ -201,7 +201,7 @@ def test_mining_that_is_killed_goes_on_block_by_block(
     assert killed_after(1 + 1 + 3 + 1)
     assert not killed_after(2 + 1 + 1)
     monkeypatch.setattr("neural_sparse.mining.miner.BLOCK", 4)
-    monkeypatch.setattr("neural_sparse.mining.student.PART", 10)
+    monkeypatch.setattr("neural_sparse.mining.sources.PART", 10)
     train(settings("whole"), data=data)
     assert len(written("whole")) > 4
     assert written("cut") == written("whole")

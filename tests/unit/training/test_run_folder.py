@@ -18,12 +18,12 @@ from safetensors import SafetensorError
 from tiny_models import TEXTS
 
 from neural_sparse.config import Recipe, TeacherConfig
-from neural_sparse.data.collection import write_queries
-from neural_sparse.data.qrels_file import write_qrels
+from neural_sparse.corpora.collection import write_queries
+from neural_sparse.corpora.qrels_file import write_qrels
 from neural_sparse.data.training_set import TrainingSet
 from neural_sparse.doctor import examine
 from neural_sparse.errors import InputError
-from neural_sparse.files import read_json, write_text
+from neural_sparse.io.files import read_json, write_text
 from neural_sparse.training import monitor
 from neural_sparse.training.monitor import CollapseGuard
 from neural_sparse.training.run_folder import changes, claim, dev_history, finished_model

@@ -13,11 +13,11 @@ from tiny_models import TEXTS
 
 from neural_sparse.config import Recipe
 from neural_sparse.data.training_set import TrainingSet
-from neural_sparse.distributed import ranks
-from neural_sparse.doctor.machine_rules import several_devices
-from neural_sparse.files import read_json
+from neural_sparse.doctor.machine import several_devices
+from neural_sparse.io.files import read_json
 from neural_sparse.training import setup
 from neural_sparse.training.train import train
+from neural_sparse.work import ranks
 
 
 def test_a_run_that_sees_two_gpus_uses_one(

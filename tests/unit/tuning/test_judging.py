@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from neural_sparse.config import Recipe
-from neural_sparse.data.collection import Collection
+from neural_sparse.corpora.collection import Collection
 from neural_sparse.errors import InputError
 from neural_sparse.tuning.judging import Judge
 

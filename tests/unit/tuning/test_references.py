@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from neural_sparse.data.collection import Collection
+from neural_sparse.corpora.collection import Collection
 from neural_sparse.errors import InputError
-from neural_sparse.tuning.references import SIZES, Reference, parse_reference, published
+from neural_sparse.tuning.judging import SIZES, Reference, parse_reference, published
 
 
 def test_references_are_read() -> None:

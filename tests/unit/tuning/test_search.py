@@ -9,7 +9,7 @@ import pytest
 
 from neural_sparse.config import Recipe, recipe_to_dict
 from neural_sparse.errors import InputError
-from neural_sparse.files import write_json
+from neural_sparse.io.files import write_json
 from neural_sparse.tuning import sweep as module
 from neural_sparse.tuning.judging import Judge, Judged
 from neural_sparse.tuning.result import SweepResult

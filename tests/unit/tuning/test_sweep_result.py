@@ -12,12 +12,11 @@ from matplotlib.image import imread
 from rich.console import Console
 
 from neural_sparse.config import Recipe
-from neural_sparse.files import read_json
+from neural_sparse.io.files import read_json
 from neural_sparse.tuning.choice import Point
 from neural_sparse.tuning.grid import Run
-from neural_sparse.tuning.references import Reference
-from neural_sparse.tuning.result import FAILED, FINISHED, Outcome, SweepResult
-from neural_sparse.tuning.table import sweep_table
+from neural_sparse.tuning.judging import Reference
+from neural_sparse.tuning.result import FAILED, FINISHED, Outcome, SweepResult, sweep_table
 
 BM25 = {"nDCG@10": 0.55, "FLOPS": 0.6, "doc_terms": 50.0}
 

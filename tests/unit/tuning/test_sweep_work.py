@@ -9,7 +9,7 @@ import pytest
 
 from neural_sparse.config import Recipe, recipe_to_dict
 from neural_sparse.errors import InputError
-from neural_sparse.files import read_json, write_json
+from neural_sparse.io.files import read_json, write_json
 from neural_sparse.tuning import sweep as module
 from neural_sparse.tuning.grid import Grid, read_grid
 from neural_sparse.tuning.judging import Judge, Judged

@@ -17,7 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from neural_sparse.errors import InputError
-from neural_sparse.files import sha256_file
+from neural_sparse.io.files import sha256_file
 
 logger = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from neural_sparse.disk import require_space
 from neural_sparse.errors import InputError
-from neural_sparse.files import replacing_folder, write_text
+from neural_sparse.io.files import replacing_folder, write_text
+from neural_sparse.io.resources import require_space
 from neural_sparse.opensearch.node.archives import (
     LIBTORCH,
     LIBTORCH_JNI,

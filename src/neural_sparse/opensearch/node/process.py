@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any
 
 from neural_sparse.errors import InputError
-from neural_sparse.files import write_text
+from neural_sparse.io.files import write_text
 from neural_sparse.opensearch.node.archives import VERSIONS
 from neural_sparse.opensearch.node.assembly import Installation, install
 

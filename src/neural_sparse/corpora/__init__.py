@@ -1,0 +1,1 @@
+"""Collections in their layouts, wherever they are: reading, checking, comparing their texts."""

@@ -1,0 +1,1 @@
+"""Files, places, parts of long work, and what is printed."""

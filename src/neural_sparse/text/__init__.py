@@ -1,0 +1,1 @@
+"""Texts as words, tokens, keys and flat arrays."""
