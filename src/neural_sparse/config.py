@@ -118,6 +118,9 @@ class Recipe:
         l0_threshold: press only documents with more non-zero terms.
         frequency_weighted_flops: press frequent tokens harder, by the share of documents that hold them as the IDF
             table has it; tokens that were not counted in any document as rare ones.
+        vocabulary_sample: so many tokens of the vocabulary, and those of its queries, are all that a step looks at:
+            half of them the most frequent ones, the others drawn anew in each step. Ranking is exact; FLOPS and terms
+            per document are estimated without bias. 0: the whole vocabulary.
         train_query_weights: let the query weights move from IDF (Li-LSR); still a table, still no inference.
         query_learning_rate: of the query weights, if they are trained.
         temperature: the student's scores are divided by it in the ranking losses. A start whose scores are far
@@ -183,6 +186,7 @@ class Recipe:
     flops_ramp_steps: int | None = None
     l0_threshold: int | None = None
     frequency_weighted_flops: bool = False
+    vocabulary_sample: int = 0
     temperature: float = 1.0
     idf_in_matching: bool = True
     term_targets: Mapping[str, float] = field(default_factory=dict)
@@ -238,7 +242,13 @@ class Recipe:
         ):
             if (value := getattr(self, key)) is not None and value < 1:
                 raise InputError(f"{key} must be at least 1, not {value}; leave it out for its default")
-        for key in ("flops_ramp_steps", "l0_threshold", "max_grad_norm", "dev_documents"):
+        for key in (
+            "flops_ramp_steps",
+            "l0_threshold",
+            "vocabulary_sample",
+            "max_grad_norm",
+            "dev_documents",
+        ):
             if (value := getattr(self, key)) is not None and value < 0:
                 raise InputError(f"{key} must not be negative, but is {value}")
         if self.scale_constant <= 0:

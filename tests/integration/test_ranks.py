@@ -145,6 +145,19 @@ def test_accumulation_and_gradient_cache_on_ranks(start: Path) -> None:
     assert_same(*map(weights, runs))
 
 
+def test_ranks_look_at_the_same_sample_of_the_vocabulary(start: Path) -> None:
+    runs = []
+    for count in (1, 2):
+        runs.append(start.parent / f"sampled-{count}")
+        settings = {"vocabulary_sample": 600, "gradient_accumulation_steps": 2, "num_steps": 3}
+        done = launch(start, runs[-1], count, **settings)
+        assert done.returncode == 0, done.stderr
+    assert_same(*map(weights, runs))
+    figures = [read_json(run / "metrics.json")["history"][-1] for run in runs]
+    for name in ("flops", "terms", "nonzero_terms", "saturation"):
+        assert figures[0][name] == pytest.approx(figures[1][name], rel=1e-4, abs=1e-4)
+
+
 def test_resumes_on_another_number_of_ranks(start: Path, alone: Path) -> None:
     output = start.parent / "resumed"
     shutil.copytree(alone, output)

@@ -232,7 +232,8 @@ class NeuralSparseEncoder(SparseEncoder):
         `model(input_ids, attention_mask)`, both [batch, sequence], returns weights [batch, vocabulary].
         A features dictionary, as sentence-transformers passes, is returned with "sentence_embedding"
         added; one with "offsets" holds packed documents: "input_ids" [tokens], "offsets" [documents + 1], and, if
-        the device is not to be asked for them, what else `packed` gives.
+        the device is not to be asked for them, what else `packed` gives. With "columns", int64 [columns], vectors
+        have the weights of these tokens alone.
         """
         ids = input if isinstance(input, Tensor) else input_ids
         if ids is not None:
@@ -253,13 +254,22 @@ class NeuralSparseEncoder(SparseEncoder):
             vectors = self._padded_documents(input["input_ids"], input["attention_mask"])
         return {**input, "sentence_embedding": vectors}
 
-    def packed(self, tokens: Tokens, device: torch.device | str = "cpu") -> dict[str, Any]:
-        """What `forward` takes for packed documents: all that it needs to know of them, decided on the host."""
+    def packed(
+        self, tokens: Tokens, device: torch.device | str = "cpu", columns: Tensor | None = None
+    ) -> dict[str, Any]:
+        """What `forward` takes for packed documents: all that it needs to know of them, decided on the host.
+
+        Args:
+            columns: int64, token ids in ascending order, if documents need no others; on the host.
+        """
         features = packed_features(tokens)
         pad_id = int(self.tokenizer.pad_token_id or 0)
         features["layout"] = Layout.of(tokens.ids, tokens.offsets, pad_id, self.cache_tokens)
         if self.own_words is not None:
-            features["words"] = self.own_words.counts(tokens.ids, tokens.offsets)
+            counts = self.own_words.counts(tokens.ids, tokens.offsets)
+            features["words"] = counts if columns is None else counts.among(columns)
+        if columns is not None:
+            features["columns"] = columns
         return map_tensors(features, lambda tensor: tensor.to(device))
 
     def _hidden(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -271,28 +281,33 @@ class NeuralSparseEncoder(SparseEncoder):
         mask = group.mask if compiled else PaddingMask.of(group.mask, group.whole)
         return self._hidden(group.input_ids, mask).flatten(0, 1).index_select(0, group.kept)
 
-    def _weights(self, hidden: Tensor, offsets: Tensor, longest: int | None = None) -> Tensor:
+    def _weights(
+        self, hidden: Tensor, offsets: Tensor, longest: int | None = None, columns: Tensor | None = None
+    ) -> Tensor:
         projection = self.projection
-        pooled = pooled_logits(hidden, offsets, projection.weight, projection.bias, longest)
+        pooled = pooled_logits(hidden, offsets, projection.weight, projection.bias, longest, columns)
         return activate(pooled, self.activation)
 
-    def _weights_of(self, group: Group) -> Tensor:
-        return self._weights(self._hidden_of(group), group.offsets, group.mask.shape[1])
+    def _weights_of(self, group: Group, columns: Tensor | None) -> Tensor:
+        return self._weights(self._hidden_of(group), group.offsets, group.mask.shape[1], columns)
 
     def _packed_documents(self, features: Mapping[str, Any]) -> Tensor:
-        """Weights [documents, vocabulary] of packed documents, encoded in groups of similar length.
+        """Weights [documents, vocabulary or columns] of packed documents, encoded in groups of similar length.
 
         Padding costs almost nothing, and the head sees all documents at once. With `cache_tokens`, groups
         go through transformer and head one after another and only their vectors are kept.
         """
         layout: Layout = features["layout"]
+        columns = features.get("columns")
         if self.cache_tokens is not None and torch.is_grad_enabled():
-            parts = [checkpoint(self._weights_of, group, use_reentrant=False) for group in layout.groups()]
+            parts = [
+                checkpoint(self._weights_of, group, columns, use_reentrant=False) for group in layout.groups()
+            ]
             weights = torch.cat(parts)[layout.order]
         else:
             hidden = torch.cat([self._hidden_of(group) for group in layout.groups()])
-            weights = self._weights(hidden, layout.offsets, layout.longest)[layout.order]
-        return weights if self.own_words is None else self.own_words.add(weights, features["words"])
+            weights = self._weights(hidden, layout.offsets, layout.longest, columns)[layout.order]
+        return weights if self.own_words is None else self.own_words.add(weights, features["words"], columns)
 
     def _padded_documents(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         hidden, offsets = pack(self._hidden(input_ids, attention_mask), attention_mask)

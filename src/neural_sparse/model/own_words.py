@@ -42,6 +42,16 @@ class WordCounts:
     count: Tensor
     length: Tensor
 
+    def among(self, columns: Tensor) -> WordCounts:
+        """Those whose tokens are among `columns` (int64, ascending), `tokens` then being places there; on the host."""
+        places = torch.searchsorted(columns, self.tokens).clamp(max=max(0, len(columns) - 1))
+        kept = (
+            columns[places] == self.tokens
+            if len(columns)
+            else torch.zeros_like(self.tokens, dtype=torch.bool)
+        )
+        return WordCounts(self.documents[kept], places[kept], self.count[kept], self.length[kept])
+
 
 class OwnWords(Module):
     """Adds strength(t) * n / (n + k1 (1 - b + b length / mean length)) to the weight of every form t of a word.
@@ -119,10 +129,14 @@ class OwnWords(Module):
         )
         return WordCounts(*map(torch.from_numpy, arrays))
 
-    def add(self, weights: Tensor, counts: WordCounts) -> Tensor:
-        """Vectors [documents, vocabulary] with their own words; differentiable in `weights` and in `strength`."""
+    def add(self, weights: Tensor, counts: WordCounts, columns: Tensor | None = None) -> Tensor:
+        """Vectors [documents, vocabulary] with their own words; differentiable in `weights` and in `strength`.
+
+        With `columns`, vectors [documents, columns] and the counts `among` them.
+        """
         value = self.saturated(counts.count, counts.length)
-        gain = (self.strength[counts.tokens] * value).to(weights.dtype)
+        strength = self.strength if columns is None else self.strength.index_select(0, columns)
+        gain = (strength[counts.tokens] * value).to(weights.dtype)
         return weights.index_put((counts.documents, counts.tokens), gain, accumulate=True)
 
     def of_padded(self, ids: Tensor, mask: Tensor) -> Tensor:

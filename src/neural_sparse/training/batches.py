@@ -15,8 +15,9 @@ from torch.utils.data import Dataset, Sampler
 from neural_sparse.data.training_set import TrainingSet
 from neural_sparse.errors import InputError
 from neural_sparse.losses.idf_aware import QueryTerms
+from neural_sparse.losses.vocabulary_sample import VocabularySample
 from neural_sparse.model.encoding import packed_features
-from neural_sparse.text.tokens import Tokens, tokenize
+from neural_sparse.text.tokens import tokenize
 from neural_sparse.work import ranks
 
 Example = tuple[int, np.ndarray]  # example number, rows of its hard negatives
@@ -131,7 +132,7 @@ class Collator:
         max_length: tokens per document.
         teachers: None for losses that need no teacher.
         terms: what terms the documents should have; None where no loss asks.
-        pack: what the encoder takes for tokenized documents.
+        pack: what the encoder takes for tokenized documents, and for `columns=`, if it is to give only these.
     """
 
     def __init__(
@@ -141,7 +142,7 @@ class Collator:
         max_length: int,
         teachers: Teachers | None,
         terms: TermTargets | None = None,
-        pack: Callable[[Tokens], dict[str, Any]] = packed_features,
+        pack: Callable[..., dict[str, Any]] = packed_features,
     ) -> None:
         self.data = data
         self.tokenizer = copy.deepcopy(tokenizer)
@@ -150,8 +151,11 @@ class Collator:
         self.terms = terms
         self.pack = pack
 
-    def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
+    def __call__(self, examples: Sequence[Example], sample: VocabularySample | None = None) -> dict[str, Any]:
         """
+        Args:
+            sample: the tokens of the vocabulary that the step looks at; all if None.
+
         Returns:
             documents: the encoder's features of the batch's documents, each once; on several ranks of this rank's
                 share of them, while all else speaks of all, in the order of ranks;
@@ -159,7 +163,8 @@ class Collator:
             positive [queries]: column of each query's relevant document;
             also_relevant [queries, documents]: other documents known to be relevant to a query;
             targets, known [queries, documents]: teachers' scores (absent without teachers);
-            terms: rows, columns and values of what this rank's documents should have (absent without `terms`).
+            terms: rows, columns and values of what this rank's documents should have (absent without `terms`);
+            sample (absent without one).
         """
         query_rows = np.array([example for example, _ in examples], np.int64)
         positives = self.data.positives[query_rows]
@@ -189,13 +194,17 @@ class Collator:
         )
         query_ids, query_mask = pad(tokenize([self.data.queries[row] for row in query_rows], self.tokenizer))
         batch = {
-            "documents": self.pack(documents),
+            "documents": self.pack(documents)
+            if sample is None
+            else self.pack(documents, columns=sample.columns),
             "query_ids": query_ids,
             "query_mask": query_mask,
             "query_terms": QueryTerms.of(query_ids, query_mask),
             "positive": torch.from_numpy(positive),
             "also_relevant": torch.from_numpy(also_relevant),
         }
+        if sample is not None:
+            batch["sample"] = sample
         if self.teachers is not None:
             targets, known = self.teachers.scores(query_rows, doc_rows, own)
             if not torch.isfinite(targets[known]).all():

@@ -16,6 +16,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from neural_sparse.evaluation.cost import term_share
 from neural_sparse.io.files import read_json, write_json
 from neural_sparse.losses.idf_aware import IDFAwareLoss
+from neural_sparse.losses.vocabulary_sample import VocabularySample
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.model.precision import in_float32
 from neural_sparse.work import ranks
@@ -118,29 +119,36 @@ class CostTarget(TrainerCallback):
         """FLOPS without dropout; None before the first step. Waits for the device."""
         return None if self.with_dropout is None else float(self.with_dropout * self.ratio)
 
-    def see(self, documents: Tensor, without_dropout: Callable[[], Tensor]) -> None:
+    def see(
+        self,
+        documents: Tensor,
+        without_dropout: Callable[[], Tensor],
+        sample: VocabularySample | None = None,
+    ) -> None:
         """Count a micro-batch.
 
         Args:
-            documents: weights [documents, vocabulary] of this rank.
+            documents: weights [documents, vocabulary] of this rank, or [documents, columns] of a sample.
             without_dropout: gives the same documents' weights in evaluation mode.
+            sample: of the vocabulary; FLOPS is then estimated from it, without bias.
         """
-        now = self._sums(documents)
+        now = self._sums(documents, sample)
         first = self._seen is None
         self._seen = now if self._seen is None else self._seen + now
         if first and self.loss.step % RATIO_EVERY == 0:
-            ratio = self._sums(without_dropout())[0] / now[0].clamp(min=1e-9)
+            ratio = self._sums(without_dropout(), sample)[0] / now[0].clamp(min=1e-9)
             self.ratio = ratio if self.with_dropout is None else (self.ratio + ratio) / 2
 
     @in_float32
-    def _sums(self, documents: Tensor) -> Tensor:
+    def _sums(self, documents: Tensor, sample: VocabularySample | None) -> Tensor:
         """Summed multiplications of an average query with each document, and documents, over all ranks: [2]."""
         with torch.no_grad():
             present = (documents.detach() != 0).to(torch.float32)
             count = present.new_full((), len(present))
-            return ranks.summed(torch.stack([(present @ self.query_share).sum(), count])).to(
-                self._device, torch.float64
-            )
+            share = self.query_share
+            if sample is not None:
+                share = share[sample.columns] * sample.weights
+            return ranks.summed(torch.stack([(present @ share).sum(), count])).to(self._device, torch.float64)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

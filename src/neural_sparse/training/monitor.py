@@ -16,6 +16,7 @@ from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from neural_sparse.errors import InputError
+from neural_sparse.losses.vocabulary_sample import VocabularySample
 from neural_sparse.work import ranks
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,9 @@ DENSE = 0.25  # share of the vocabulary
 class DimensionMonitor:
     """Which dimensions the documents use, between two log lines.
 
+    Of a sample of the vocabulary only those dimensions count that were in every sample: how many of the others no
+    document has used cannot be told from documents of the few steps in which one was drawn.
+
     Args:
         real: bool [vocabulary], False for tokens that never score (special ones).
     """
@@ -40,10 +44,17 @@ class DimensionMonitor:
         self.real = real
         self._documents = torch.zeros_like(real, dtype=torch.int64)
         self._seen = 0
+        self._sampled: Tensor | None = None  # how many of the documents each dimension was looked at in
 
-    def update(self, vectors: Tensor) -> None:
-        """Count the documents [documents, vocabulary] of this rank."""
-        self._documents += (vectors.detach() != 0).sum(0)
+    def update(self, vectors: Tensor, sample: VocabularySample | None = None) -> None:
+        """Count the documents [documents, vocabulary] of this rank, or [documents, columns] of a sample."""
+        present = (vectors.detach() != 0).sum(0)
+        if sample is None:
+            self._documents += present
+        else:
+            self._sampled = torch.zeros_like(self._documents) if self._sampled is None else self._sampled
+            self._documents.index_add_(0, sample.columns, present)
+            self._sampled[sample.columns] += len(vectors)
         self._seen += len(vectors)
 
     def take(self) -> dict[str, float]:
@@ -52,19 +63,35 @@ class DimensionMonitor:
         Returns:
             "dead_dimensions": share of dimensions that no document used; "saturation": mean share of the
             documents that hold each of the 10 most frequent ones (1: every query with such a token visits
-            every document). Nothing if no document was seen.
+            every document). Nothing if no document was seen. Of samples no "dead_dimensions", and the saturation of
+            dimensions that were in all of them.
         """
+        if self._sampled is not None:
+            return self._of_samples(self._sampled)
         counts = ranks.summed(self._documents[self.real])
         seen = int(ranks.summed(self._documents.new_full((), self._seen)))
         self._documents.zero_()
         self._seen = 0
         if not seen or not len(counts):
             return {}
-        top = counts.topk(min(MOST_FREQUENT, len(counts))).values
+        top = _top(counts)
         return {
             "dead_dimensions": float((counts == 0).float().mean()),
             "saturation": float(top.float().mean()) / seen,
         }
+
+    def _of_samples(self, looked_at: Tensor) -> dict[str, float]:
+        both = ranks.summed(torch.stack([self._documents, looked_at]))
+        seen = int(ranks.summed(self._documents.new_full((), self._seen)))
+        self._documents.zero_()
+        looked_at.zero_()
+        self._seen = 0
+        always = both[0][self.real & (both[1] == seen)]
+        return {"saturation": float(_top(always).float().mean()) / seen} if seen and len(always) else {}
+
+
+def _top(counts: Tensor) -> Tensor:
+    return counts.topk(min(MOST_FREQUENT, len(counts))).values
 
 
 def teacher_agreement(scores: Tensor, targets: Tensor, known: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import importlib.util
 import os
 from pathlib import Path
 
+import torch
 from sentence_transformers import SparseEncoderTrainingArguments
 from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
@@ -16,6 +17,7 @@ from neural_sparse.data.training_set import TrainingSet
 from neural_sparse.errors import InputError
 from neural_sparse.idf import IdfWeights
 from neural_sparse.losses.idf_aware import IDFAwareLoss
+from neural_sparse.losses.vocabulary_sample import VocabularySampler, most_frequent_first
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.model.precision import wanted_bf16
 from neural_sparse.teachers.ensemble import PreparedEnsemble
@@ -53,6 +55,15 @@ class OneDeviceArguments(SparseEncoderTrainingArguments):
     @property
     def n_gpu(self) -> int:
         return min(super().n_gpu, 1)
+
+
+def vocabulary_sampler(recipe: Recipe, idf: IdfWeights) -> VocabularySampler | None:
+    """What draws the tokens that each step looks at; None if it looks at all."""
+    size = recipe.vocabulary_sample
+    if not 0 < size < len(idf.vector):
+        return None
+    order = most_frequent_first(torch.from_numpy(idf.vector), idf.default_idf)
+    return VocabularySampler(order, size // 2, size - size // 2, recipe.seed)
 
 
 def build_trainer(
@@ -141,6 +152,7 @@ def build_trainer(
         collator=collator,
         cost=cost,
         collapse_guard=recipe.collapse_guard,
+        sampler=vocabulary_sampler(recipe, idf),
         callbacks=callbacks,
         evaluator=evaluator,
     )

@@ -19,11 +19,13 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from neural_sparse.errors import InputError
 from neural_sparse.io.files import write_text, writing
 from neural_sparse.losses.idf_aware import IDFAwareLoss
+from neural_sparse.losses.vocabulary_sample import VocabularySampler
 from neural_sparse.model.layout import map_tensors
 from neural_sparse.training.batches import Batches, Collator, Schedule
 from neural_sparse.training.cost_target import CostTarget
 from neural_sparse.training.monitor import CollapseGuard, DimensionMonitor, teacher_agreement
 from neural_sparse.training.prefetch import Prefetch
+from neural_sparse.training.vocabulary import PlacedExamples, SamplingCollator
 from neural_sparse.work import ranks
 
 QUERY_WEIGHTS = r"sub_modules\.query\.0\.weight$"  # name of the query table's parameter
@@ -50,7 +52,7 @@ class Objective(nn.Module):
         """Named components of the loss, and statistics of the batch."""
         features = self.model(batch["documents"])
         documents = features["sentence_embedding"]
-        targets, known = batch.get("targets"), batch.get("known")
+        targets, known, sample = batch.get("targets"), batch.get("known"), batch.get("sample")
         parts = self.loss(
             batch["query_ids"],
             batch["query_mask"],
@@ -62,12 +64,14 @@ class Objective(nn.Module):
             features.get("query_weights"),
             batch.get("terms"),
             batch["query_terms"],
+            sample,
         )
         scores = parts.pop("scores")
-        self.dimensions.update(documents)
+        self.dimensions.update(documents, sample)
         if self.cost is not None:
-            self.cost.see(documents, partial(self._without_dropout, batch))
-        terms = (documents.detach() != 0).sum().float()
+            self.cost.see(documents, partial(self._without_dropout, batch), sample)
+        present = documents.detach() != 0
+        terms = present.sum().float() if sample is None else (present.float() @ sample.weights).sum()
         parts["nonzero_terms"] = ranks.summed(terms) / scores.shape[1]
         if targets is not None and known is not None:
             parts["teacher_agreement"] = teacher_agreement(scores, targets, known)
@@ -124,8 +128,10 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
         collator: Collator,
         cost: CostTarget | None = None,
         collapse_guard: bool = True,
+        sampler: VocabularySampler | None = None,
         **kwargs: Any,
     ) -> None:
+        self.sampler = sampler
         self.schedule = schedule
         self.collator = collator
         self.batches: Prefetch[dict[str, Any]] | None = None  # those of the run, while it trains
@@ -149,10 +155,16 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
 
     def get_train_dataloader(self) -> DataLoader:
         # Not divided among the ranks: each sees the whole batch, and the collator gives it its documents.
+        examples: Any = self.schedule
+        collate: Any = self.data_collator
+        if self.sampler is not None:
+            per_step = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
+            collate = SamplingCollator(self.collator, self.sampler, examples, per_step)
+            examples = PlacedExamples(examples)
         return DataLoader(
-            self.schedule,
-            batch_sampler=Batches(len(self.schedule), self.args.per_device_train_batch_size),  # type: ignore[arg-type]
-            collate_fn=self.data_collator,
+            examples,
+            batch_sampler=Batches(len(examples), self.args.per_device_train_batch_size),  # type: ignore[arg-type]
+            collate_fn=collate,
         )
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> Any:

@@ -78,6 +78,17 @@ class Teachers:
             {"gradient_accumulation_steps": 2, "gradient_checkpointing": True, "term_targets": {"bm25": 1.0}},
         ),
         ("distilbert", {"train_query_weights": True, "l0_threshold": 3}),
+        (
+            "bert",
+            {
+                "vocabulary_sample": 30,
+                "own_words": 2.0,
+                "target_flops": 1.0,
+                "cache_tokens": 24,
+                "term_targets": {"bm25": 1.0},
+            },
+        ),
+        ("distilbert", {"vocabulary_sample": 30, "train_query_weights": True, "l0_threshold": 3}),
         ("roberta", {"frequency_weighted_flops": True, "ranking": {"info_nce": 1.0}}),
     ],
 )
