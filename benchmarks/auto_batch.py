@@ -31,7 +31,7 @@ def main() -> None:
     from neural_sparse.io.resources import peak_memory, reset_peak_memory
     from neural_sparse.model.encoder import NeuralSparseEncoder
     from neural_sparse.text.tokens import vocabulary
-    from neural_sparse.training.auto_batch import Trial, largest_batch
+    from neural_sparse.training.auto_batch import TrialSteps, largest_batch
 
     torch.set_num_threads(options.threads)
     model = NeuralSparseEncoder(options.model, options.length)
@@ -60,7 +60,7 @@ def main() -> None:
             cuda = model.device.type == "cuda"
             torch.cuda.reset_peak_memory_stats() if cuda else reset_peak_memory()
             began = time.perf_counter()
-            Trial(recipe, model, idf, data).run(batch)
+            TrialSteps(recipe, model, idf, data).run(batch)
             step = (time.perf_counter() - began) / 2
             peak = (torch.cuda.max_memory_allocated() if cuda else peak_memory()) / 1e9
             share = peak / gigabytes

@@ -464,7 +464,7 @@ def auto_batch(tiny: bool) -> Section:
             start = time.perf_counter()
             found = tried.largest_batch(recipe, model, idf, data, budget)
             seconds = time.perf_counter() - start
-            peak = attempt(lambda: timed(lambda: tried.Trial(recipe, model, idf, data).run(found), 1))
+            peak = attempt(lambda: timed(lambda: tried.TrialSteps(recipe, model, idf, data).run(found), 1))
         return {"found": found, "tried for": seconds, "peak_mib": peak.get("peak_mib")}
 
     def row(case: Figures) -> list[str]:

@@ -34,7 +34,7 @@ def main() -> None:
     from neural_sparse.teachers.teacher import PreparedPairs
     from neural_sparse.text.keys import first_rows
     from neural_sparse.training.batches import Schedule
-    from neural_sparse.training.train import candidate_pairs
+    from neural_sparse.training.inputs import candidate_pairs
 
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder), arguments.examples)

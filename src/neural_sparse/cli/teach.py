@@ -158,8 +158,8 @@ def _prepared(
     from neural_sparse.data.training_set import load_training_set
     from neural_sparse.errors import InputError
     from neural_sparse.teachers.build import build_ensemble
+    from neural_sparse.training.inputs import candidate_pairs
     from neural_sparse.training.refresh import RunNegatives
-    from neural_sparse.training.train import candidate_pairs
 
     changes = [f"train={json.dumps(data)}"] if data else []
     settings = read_recipe(recipe, [*(overrides or []), *changes])

@@ -13,7 +13,7 @@ from neural_sparse.finding import Finding
 from neural_sparse.io.files import read_json
 from neural_sparse.model.location import resolve_model
 from neural_sparse.model.tokenizer import load_tokenizer
-from neural_sparse.training.run_record import CONFIG_FILE, read_run
+from neural_sparse.training.run_record import CONFIG_FILE, read_training_run
 from neural_sparse.training.run_rules import run_findings
 
 Kind = Literal["machine", "idf", "model", "run"]
@@ -58,7 +58,7 @@ def examine(path: str | Path | None = None, tokenizer: str | None = None) -> Exa
     if kind == "idf":
         return Examination(kind, str(path), _idf(Path(path), tokenizer))
     if kind == "run":
-        run = read_run(Path(path))
+        run = read_training_run(Path(path))
         findings = run_findings(run)
         return Examination(kind, str(path), findings + (idf_findings(run.idf) if run.idf else []))
     from neural_sparse.doctor.model import model_findings

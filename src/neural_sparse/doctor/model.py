@@ -265,7 +265,7 @@ def model_findings(folder: str | Path) -> list[Finding]:
     findings.append(document_specials(heaviest))
     findings += sample_terms(samples, len(names))
     tried = np.random.default_rng(0).permutation(ordinary)[:TOKENS_TRIED]
-    used = _brought_up(model, tried)
+    used = _active_dimensions(model, tried)
     findings.append(dead_dimensions(1 - float(used[tried].mean()), len(tried)))
     return findings
 
@@ -309,7 +309,7 @@ def _samples(model: NeuralSparseEncoder) -> tuple[csr_matrix, dict[str, Language
     return vectors, samples
 
 
-def _brought_up(model: NeuralSparseEncoder, tokens: np.ndarray) -> np.ndarray:
+def _active_dimensions(model: NeuralSparseEncoder, tokens: np.ndarray) -> np.ndarray:
     """bool [vocabulary]: dimensions above 0 in any of the texts that these tokens are strung together to."""
     room = min(TOKENS_PER_TEXT, model.max_length - 2)
     frame = tokenize(["a"], model.tokenizer, special_tokens=True).ids

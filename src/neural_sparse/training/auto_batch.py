@@ -85,7 +85,7 @@ def memory_advice(recipe: Recipe) -> list[MemoryAdvice]:
     return [way for way in ways if _is_taken(recipe, way.keys)]
 
 
-def told(recipe: Recipe) -> str:
+def memory_hint(recipe: Recipe) -> str:
     """The advice as text, a way a line."""
     ways = memory_advice(recipe)
     if not ways:
@@ -163,11 +163,11 @@ def largest_batch(
     Raises:
         InputError: not even one query fits.
     """
-    trial = Trial(recipe, model, idf, data)
+    trial = TrialSteps(recipe, model, idf, data)
     most = min(MOST, len(data))
     with _random_state_unmoved():
         if model.device.type == "cuda":
-            found = search(lambda batch: _fits_cuda(trial, batch, budget), most)
+            found = largest_fitting(lambda batch: _fits_cuda(trial, batch, budget), most)
         else:
             if budget is None:
                 budget = int((1 - HEADROOM) * (available_memory() + resident_memory()))
@@ -185,7 +185,7 @@ def largest_batch(
     return found
 
 
-def search(fits: Callable[[int], bool], most: int) -> int:
+def largest_fitting(fits: Callable[[int], bool], most: int) -> int:
     """The largest number up to `most` that fits, to within an eighth; 0 if 1 does not.
 
     Doubles until one does not fit, then halves what is between: the large trials, which take longest, are few.
@@ -218,7 +218,7 @@ def predict(peaks: list[tuple[int, int]], budget: int, most: int) -> int:
     return max(0, min(most, int(last + (budget - peak) / steepest)))
 
 
-class Trial:
+class TrialSteps:
     """Real training steps on a copy of the model, whose documents are the longest of the data.
 
     Args:
@@ -297,7 +297,7 @@ class _AnyScores:
         return torch.rand(shape), torch.ones(shape, dtype=torch.bool)
 
 
-def _fits_cuda(trial: Trial, batch: int, budget: int | None) -> bool:
+def _fits_cuda(trial: TrialSteps, batch: int, budget: int | None) -> bool:
     device = trial.model.device
     _release()
     torch.cuda.reset_peak_memory_stats(device)
@@ -316,7 +316,7 @@ def _fits_cuda(trial: Trial, batch: int, budget: int | None) -> bool:
     return fits and peak <= budget
 
 
-def _peaks(trial: Trial, budget: int, most: int) -> list[tuple[int, int]]:
+def _peaks(trial: TrialSteps, budget: int, most: int) -> list[tuple[int, int]]:
     """(batch, peak bytes) of batches that double until twice the last is expected to be too large."""
     size = min(CPU_START, most)
     peaks = [(size, _peak_of(trial, size))]
@@ -328,7 +328,7 @@ def _peaks(trial: Trial, budget: int, most: int) -> list[tuple[int, int]]:
     return peaks
 
 
-def _peak_of(trial: Trial, batch: int) -> int:
+def _peak_of(trial: TrialSteps, batch: int) -> int:
     _release()
     reset_peak_memory()
     trial.run(batch)

@@ -1,62 +1,63 @@
-"""Fingerprints of what a run reads: another file under an old name is another run, as another recipe is."""
+"""From a recipe to what a run reads: query weights, teachers, term targets, for `train`, `teach` and `sweep` alike."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from neural_sparse.config import Recipe
-from neural_sparse.corpora.corpus_file import corpus_file
-from neural_sparse.data.prepared import MANIFEST, is_prepared
-from neural_sparse.io.files import sha256_file
-from neural_sparse.io.urls import Location, Url, location
-from neural_sparse.model.location import content_hash
+from neural_sparse.data.prepared import PreparedSet, is_prepared
+from neural_sparse.data.training_set import TrainingSet
+from neural_sparse.errors import InputError
+from neural_sparse.idf import IdfWeights, idf_weights, kept_frequencies, weights_of
+from neural_sparse.model.encoder import NeuralSparseEncoder
+from neural_sparse.teachers.ensemble import EnsembleTeacher, PreparedEnsemble
+from neural_sparse.text.ragged import RowLists
 
-FILE = "inputs.json"  # in the run's folder
+IDF_FOLDER = "idf"  # in the teacher cache
 
 
-def input_sums(recipe: Recipe) -> dict[str, str]:
-    """{"key: name": sha256} of the files that decide a run; names that are no files here are left out.
+def query_weights(recipe: Recipe, model: NeuralSparseEncoder, data: TrainingSet) -> IdfWeights:
+    """The query side that `idf` of a recipe asks for.
 
-    Of a prepared folder that of its manifest, which holds the sums of its files; of a start model that is a folder,
-    its weights, tokenizer and configuration.
+    Raises:
+        InputError: it names something that is neither a table nor prepared data.
     """
-    named: list[tuple[str, Any]] = [("train", one) for one in recipe.train]
-    named += [("corpus", recipe.corpus), ("idf", recipe.idf), ("dev", recipe.dev)]
-    named += [("teachers", one.name) for one in recipe.teachers if one.kind == "precomputed"]
-    sums = {}
-    for key, name in named:
-        if name is not None and (found := _sum(location(str(name)))) is not None:
-            sums[f"{key}: {name}"] = found
-    if Path(recipe.init).is_dir():
-        sums[f"init: {recipe.init}"] = content_hash(Path(recipe.init))
-    return sums
+    if recipe.idf is None:
+        return counted_weights(recipe, data.documents, model.tokenizer)
+    if recipe.idf == "init":
+        return model.idf_table()
+    if is_prepared(Path(recipe.idf)):
+        return counted_weights(recipe, PreparedSet.load(recipe.idf).documents, model.tokenizer)
+    if not Path(recipe.idf).is_file():
+        raise InputError(
+            f"idf: {recipe.idf} is neither a table {{token: weight}} (`neural-sparse idf` makes one) nor a folder of "
+            "`neural-sparse data prepare`; idf=null counts the training documents"
+        )
+    return idf_weights(recipe.idf, model.tokenizer)
 
 
-def changed_inputs(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """A word for each input that is there both times and is not the same."""
-    return [f"the data of {name} have changed" for name in now if before.get(name, now[name]) != now[name]]
+def counted_weights(recipe: Recipe, documents: Sequence[str], tokenizer: Any) -> IdfWeights:
+    """IDF of documents, which are counted once for all runs that share a teacher cache, and their resumptions."""
+    folder = Path(recipe.teacher_cache).expanduser() / IDF_FOLDER
+    return weights_of(kept_frequencies(documents, tokenizer, folder), tokenizer)
 
 
-def _sum(place: Location) -> str | None:
-    sums = [f"{file} {sha256_file(file)}".removeprefix(str(place)) for file in _files(place)]
-    return hashlib.sha256("\n".join(sums).encode()).hexdigest() if sums else None
+def prepare_teachers(ensemble: EnsembleTeacher, sets: Sequence[TrainingSet]) -> PreparedEnsemble:
+    """Teachers that know every text, and every candidate pair, of data sets that differ in their negatives alone."""
+    pairs = np.concatenate([candidate_pairs(one) for one in sets])
+    return ensemble.prepare(sets[0].queries, sets[0].documents, pairs)
 
 
-def _files(place: Location) -> Iterator[Location]:
-    if place.is_file():
-        yield place
-        return
-    if not place.is_dir():
-        return
-    if isinstance(place, Path) and is_prepared(place):
-        yield place / MANIFEST
-        return
-    parts: list[Location] = [corpus_file(place), place / "queries.jsonl"]
-    if isinstance(place, Url):
-        parts.append(place / "qrels" / "train.tsv")  # type: ignore[arg-type]
-    else:
-        parts += sorted((place / "qrels").glob("*.tsv"))
-    yield from (part for part in parts if part.is_file())
+def has_fixed_negatives(recipe: Recipe) -> bool:
+    """Whether a run's negatives are known before it starts: they do not depend on the student."""
+    return recipe.refresh_negatives_steps is None and "student" not in recipe.negatives
+
+
+def candidate_pairs(data: TrainingSet) -> np.ndarray:
+    """int64 [pairs, 2]: (example, document row) of every positive and hard negative."""
+    candidates = RowLists.of(data.negatives).after(data.positives)
+    return np.column_stack((candidates.owners, candidates.flat))

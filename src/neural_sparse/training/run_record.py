@@ -18,7 +18,7 @@ CONFIG_FILE = "training_config.json"  # of `training.run_folder`, which imports 
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """A finished or stopped run.
 
     Attributes:
@@ -65,7 +65,7 @@ def _tenth(values: np.ndarray) -> int:
     return max(3, len(values) // 10)
 
 
-def read_run(folder: Path) -> Run:
+def read_training_run(folder: Path) -> TrainingRun:
     """
     Raises:
         InputError: a file that is no JSON.
@@ -81,14 +81,14 @@ def read_run(folder: Path) -> Run:
         if stopped is not None or (folder / "final_model").is_dir():
             dev, cut = metrics.get("dev", ()), metrics.get("cut_documents")
             ended = metrics["steps"], stopped is None, metrics["history"]
-            return Run(recipe, *ended, dev, cut, idf, stopped)
+            return TrainingRun(recipe, *ended, dev, cut, idf, stopped)
     # These bring torch.
     from neural_sparse.training.run_folder import dev_history, loss_history
     from neural_sparse.training.trainer import checkpoints
 
     saved = checkpoints(folder)
     if not saved:
-        return Run(recipe, 0, False, (), idf=idf)
+        return TrainingRun(recipe, 0, False, (), idf=idf)
     state = read_json(saved[-1] / "trainer_state.json")
     log = state["log_history"]
-    return Run(recipe, state["global_step"], False, loss_history(log), dev_history(log), idf=idf)
+    return TrainingRun(recipe, state["global_step"], False, loss_history(log), dev_history(log), idf=idf)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from neural_sparse.finding import Finding, ok, problem, warning
-from neural_sparse.training.run_record import INTERRUPTED, Run
+from neural_sparse.training.run_record import INTERRUPTED, TrainingRun
 
 MANY_TERMS = 300  # per document; SPLADE-v3's vectors of NFCorpus have 275, measured runs 46 to 180
 FEW_TERMS = 10  # measured runs of single sentences have 25
@@ -40,15 +40,15 @@ CUT = 0.3  # share of documents longer than max_length
 WARMUP = 0.5  # share of the steps; guide, learning rate: 10 to 20%
 MISSED = 0.1  # share by which target_flops may be missed
 
-Rule = Callable[[Run], Finding | None]
+Rule = Callable[[TrainingRun], Finding | None]
 
 
-def run_findings(run: Run) -> list[Finding]:
+def run_findings(run: TrainingRun) -> list[Finding]:
     """All rules that have something to go by."""
     return [finding for rule in RULES if (finding := rule(run)) is not None]
 
 
-def state(run: Run) -> Finding:
+def state(run: TrainingRun) -> Finding:
     planned = run.recipe["num_steps"]
     if run.stopped is not None and run.stopped.startswith(INTERRUPTED):
         return warning(
@@ -75,11 +75,11 @@ def state(run: Run) -> Finding:
     )
 
 
-def _save_steps(run: Run) -> int:
+def _save_steps(run: TrainingRun) -> int:
     return run.recipe["eval_steps"] or run.recipe["save_steps"] or max(1, run.recipe["num_steps"] // 10)
 
 
-def finite(run: Run) -> Finding | None:
+def finite(run: TrainingRun) -> Finding | None:
     bad = [row["step"] for row in run.history if not all(map(math.isfinite, row.values()))]
     if not bad:
         return None
@@ -91,7 +91,7 @@ def finite(run: Run) -> Finding | None:
     )
 
 
-def learning_rate(run: Run) -> Finding | None:
+def learning_rate(run: TrainingRun) -> Finding | None:
     rates = run.values("learning_rate")
     warmup, steps = run.recipe["warmup_steps"], run.recipe["num_steps"]
     if run.recipe["learning_rate"] == 0 or (len(rates) > 1 and rates.max() == 0):
@@ -107,7 +107,7 @@ def learning_rate(run: Run) -> Finding | None:
     )
 
 
-def ranking_loss(run: Run) -> Finding | None:
+def ranking_loss(run: TrainingRun) -> Finding | None:
     """Does it fall; if not, did sparsity take it."""
     if len(run.values("ranking")) < LINES or not np.isfinite(run.values("ranking")).all():
         return None
@@ -140,7 +140,7 @@ def ranking_loss(run: Run) -> Finding | None:
     )
 
 
-def easy(run: Run) -> Finding | None:
+def easy(run: TrainingRun) -> Finding | None:
     """A ranking loss that has nothing left to teach, or never had."""
     first, last = run.start("ranking"), run.end("ranking")
     if set(run.recipe["ranking"]) != {"kl"} or not last < EASY:
@@ -163,7 +163,7 @@ def easy(run: Run) -> Finding | None:
     )
 
 
-def terms(run: Run) -> Finding | None:
+def terms(run: TrainingRun) -> Finding | None:
     """Too many and too few terms per document: the guide's troubleshooting 2 and 1."""
     count = run.end("nonzero_terms")
     if math.isnan(count):
@@ -210,14 +210,14 @@ def _more_lambda(weight: float) -> str:
     return f"{MORE_LAMBDA * weight:g}" if weight else "0.01"
 
 
-def _less_pressure(run: Run, factor: float = LESS_LAMBDA) -> str:
+def _less_pressure(run: TrainingRun, factor: float = LESS_LAMBDA) -> str:
     weight = run.recipe["lambda_flops"]
     if run.recipe["target_flops"] is not None:
         return f"target_flops={2 * run.recipe['target_flops']:g}"
     return f"lambda_flops={factor * weight:g} (now {weight:g})" if weight else "a smaller learning_rate"
 
 
-def ramp(run: Run) -> Finding | None:
+def ramp(run: TrainingRun) -> Finding | None:
     steps = run.recipe["num_steps"]
     if run.ramp_steps <= steps or not run.recipe["lambda_flops"]:
         return None
@@ -229,7 +229,7 @@ def ramp(run: Run) -> Finding | None:
     )
 
 
-def agreement(run: Run) -> Finding | None:
+def agreement(run: TrainingRun) -> Finding | None:
     last = run.end("teacher_agreement")
     if math.isnan(last):
         return None
@@ -244,7 +244,7 @@ def agreement(run: Run) -> Finding | None:
     return ok("teachers", found)
 
 
-def saturation(run: Run) -> Finding | None:
+def saturation(run: TrainingRun) -> Finding | None:
     last = run.end("saturation")
     if math.isnan(last):
         return None
@@ -259,7 +259,7 @@ def saturation(run: Run) -> Finding | None:
     return ok("frequent terms", found)
 
 
-def dimensions(run: Run) -> Finding | None:
+def dimensions(run: TrainingRun) -> Finding | None:
     """Do documents differ at all."""
     dead, count = run.end("dead_dimensions"), run.end("nonzero_terms")
     documents = run.recipe["logging_steps"] * run.recipe["batch_size"]
@@ -277,7 +277,7 @@ def dimensions(run: Run) -> Finding | None:
     return ok("dimensions", found)
 
 
-def gradients(run: Run) -> Finding | None:
+def gradients(run: TrainingRun) -> Finding | None:
     norms = run.values("grad_norm")
     if len(norms) < LINES or not np.isfinite(norms).all():
         return None
@@ -292,7 +292,7 @@ def gradients(run: Run) -> Finding | None:
     return ok("gradients", found)
 
 
-def dev(run: Run) -> Finding | None:
+def dev(run: TrainingRun) -> Finding | None:
     if len(run.dev) < 2:
         return None
     best = max(run.dev, key=lambda row: row["ndcg10"])
@@ -317,7 +317,7 @@ def dev(run: Run) -> Finding | None:
     )
 
 
-def truncation(run: Run) -> Finding | None:
+def truncation(run: TrainingRun) -> Finding | None:
     if run.cut is None:
         return None
     length = run.recipe["max_length"]
@@ -332,7 +332,7 @@ def truncation(run: Run) -> Finding | None:
     return ok("truncation", found)
 
 
-def target(run: Run) -> Finding | None:
+def target(run: TrainingRun) -> Finding | None:
     wanted, reached = run.recipe["target_flops"], run.end("estimated_flops")
     if wanted is None or math.isnan(reached):
         return None

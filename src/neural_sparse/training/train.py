@@ -6,7 +6,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,28 +17,25 @@ import torch
 from transformers import TrainerState, set_seed
 
 from neural_sparse.config import Recipe, recipe_to_dict
-from neural_sparse.data.prepared import PreparedSet, is_prepared
 from neural_sparse.data.training_set import TrainingSet, load_training_set
 from neural_sparse.errors import InputError
 from neural_sparse.idf import (
     DEFAULT_IDF,
     IdfWeights,
     idf_weights,
-    kept_frequencies,
     save_idf_weights,
-    weights_of,
 )
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.model.own_words import mean_word_count
 from neural_sparse.teachers.build import build_ensemble
-from neural_sparse.teachers.ensemble import EnsembleTeacher, PreparedEnsemble
+from neural_sparse.teachers.ensemble import PreparedEnsemble
 from neural_sparse.teachers.term_targets import prepare_term_targets
-from neural_sparse.text.ragged import RowLists
 from neural_sparse.text.tokens import tokenize
-from neural_sparse.training.auto_batch import check_auto_batch, settle_batch, told
+from neural_sparse.training.auto_batch import check_auto_batch, memory_hint, settle_batch
+from neural_sparse.training.inputs import prepare_teachers, query_weights
 from neural_sparse.training.refresh import RunNegatives, refresh_during
 from neural_sparse.training.run_folder import METRICS_FILE, claim, finish, record
-from neural_sparse.training.run_record import INTERRUPTED, Run
+from neural_sparse.training.run_record import INTERRUPTED, TrainingRun
 from neural_sparse.training.run_rules import learning_rate, ramp
 from neural_sparse.training.setup import build_trainer, dev_evaluator
 from neural_sparse.training.tokenizer_rules import tokenizer_findings
@@ -47,7 +44,6 @@ from neural_sparse.work import ranks
 
 logger = logging.getLogger(__name__)
 
-IDF_FOLDER = "idf"  # in the teacher cache
 LENGTH_SAMPLE = 2000  # documents whose length is looked at before training
 
 
@@ -132,9 +128,9 @@ def _run(
     cut = 0.0
     with ranks.first_rank_first():
         if not ranks.rank():
-            _say_what_is_unwise(recipe)
-            cut = _say_what_is_cut(model, data)
-            save_idf_weights(idf or _idf(recipe, model, data), output / "idf.json")
+            _warn_of_settings(recipe)
+            cut = _truncated_share(model, data)
+            save_idf_weights(idf or query_weights(recipe, model, data), output / "idf.json")
     unseen = DEFAULT_IDF if idf is None else idf.default_idf
     weights = idf_weights(output / "idf.json", model.tokenizer, unseen)
     model.set_query_weights(weights)
@@ -144,9 +140,9 @@ def _run(
     if teachers is None and recipe.teachers:
         ensemble = build_ensemble(recipe)
         with ranks.first_rank_first():  # encodes; the others find the vectors in the cache
-            teachers = ensemble.prepare(data.queries, data.documents, candidate_pairs(data))
+            teachers = prepare_teachers(ensemble, [data])
         if not all(teacher.in_batch for teacher in ensemble.teachers):
-            prepare = partial(_prepare_again, ensemble)
+            prepare = partial(prepare_teachers, ensemble)
     terms = None
     if recipe.term_targets:
         terms = prepare_term_targets(
@@ -227,18 +223,18 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 def _out_of_memory(recipe: Recipe, error: BaseException) -> str:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return f"out of memory ({reason.rstrip('.')}). {told(recipe)}"
+    return f"out of memory ({reason.rstrip('.')}). {memory_hint(recipe)}"
 
 
-def _say_what_is_unwise(recipe: Recipe) -> None:
+def _warn_of_settings(recipe: Recipe) -> None:
     """The doctor's rules that need nothing but a recipe, before hours are spent on it."""
     for rule in (learning_rate, ramp):
-        finding = rule(Run(recipe_to_dict(recipe), 0, False, ()))
+        finding = rule(TrainingRun(recipe_to_dict(recipe), 0, False, ()))
         if finding is not None and finding.verdict != "ok":
             logger.warning("%s: %s; better %s", finding.check, finding.found, finding.advice)
 
 
-def _say_what_is_cut(model: NeuralSparseEncoder, data: TrainingSet) -> float:
+def _truncated_share(model: NeuralSparseEncoder, data: TrainingSet) -> float:
     """Tell, before the work begins, which share of the documents is longer than the model is trained on."""
     texts = _sample(data)
     size = len(texts)
@@ -267,36 +263,3 @@ def _sample(data: TrainingSet) -> list[str]:
     size = min(LENGTH_SAMPLE, len(data.documents))
     rows = np.random.default_rng(0).choice(len(data.documents), size, replace=False)
     return [data.documents[row] for row in rows]
-
-
-def _idf(recipe: Recipe, model: NeuralSparseEncoder, data: TrainingSet) -> IdfWeights:
-    if recipe.idf is None:
-        return counted_weights(recipe, data.documents, model.tokenizer)
-    if recipe.idf == "init":
-        return model.idf_table()
-    if is_prepared(Path(recipe.idf)):
-        return counted_weights(recipe, PreparedSet.load(recipe.idf).documents, model.tokenizer)
-    if not Path(recipe.idf).is_file():
-        raise InputError(
-            f"idf: {recipe.idf} is neither a table {{token: weight}} (`neural-sparse idf` makes one) nor a folder of "
-            "`neural-sparse data prepare`; idf=null counts the training documents"
-        )
-    return idf_weights(recipe.idf, model.tokenizer)
-
-
-def counted_weights(recipe: Recipe, documents: Sequence[str], tokenizer: Any) -> IdfWeights:
-    """IDF of documents, which are counted once for all runs that share a teacher cache, and their resumptions."""
-    folder = Path(recipe.teacher_cache).expanduser() / IDF_FOLDER
-    return weights_of(kept_frequencies(documents, tokenizer, folder), tokenizer)
-
-
-def _prepare_again(ensemble: EnsembleTeacher, sets: Sequence[TrainingSet]) -> PreparedEnsemble:
-    """Teachers that know the pairs of several data sets, which differ in their negatives alone."""
-    pairs = np.concatenate([candidate_pairs(one) for one in sets])
-    return ensemble.prepare(sets[0].queries, sets[0].documents, pairs)
-
-
-def candidate_pairs(data: TrainingSet) -> np.ndarray:
-    """int64 [pairs, 2]: (example, document row) of every positive and hard negative."""
-    candidates = RowLists.of(data.negatives).after(data.positives)
-    return np.column_stack((candidates.owners, candidates.flat))

@@ -87,7 +87,7 @@ class Objective(nn.Module):
         return documents
 
 
-class Floor(TrainerCallback):
+class NonNegative(TrainerCallback):
     """Keeps trained query weights and strengths of own words at 0 or above, as an index and its postings need them."""
 
     def __init__(self, weights: list[nn.Parameter]) -> None:
@@ -147,7 +147,7 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
             if re.search(f"{QUERY_WEIGHTS}|{OWN_WORDS}", name) and weights.requires_grad
         ]
         if floored:
-            self.add_callback(Floor(floored))
+            self.add_callback(NonNegative(floored))
         self.cost = cost
         if cost is not None:
             self.loss.cost = cost  # type: ignore[union-attr,assignment,attr-defined]

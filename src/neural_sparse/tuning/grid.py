@@ -21,7 +21,7 @@ FIXED_KEYS = ("output", "teacher_cache")  # where things are kept: the sweep's o
 
 
 @dataclass(frozen=True)
-class Run:
+class Trial:
     """One run of a sweep.
 
     Attributes:
@@ -52,7 +52,7 @@ class Grid:
     """
 
     keys: tuple[str, ...]
-    runs: tuple[Run, ...]
+    runs: tuple[Trial, ...]
     output: Path
 
 
@@ -108,7 +108,7 @@ def split_settings(settings: Iterable[str]) -> tuple[dict[str, list[Any]], list[
     return swept, list(fixed.values())
 
 
-def run_of(recipe: str | Path, fixed: Sequence[str], values: Mapping[str, Any]) -> Run:
+def run_of(recipe: str | Path, fixed: Sequence[str], values: Mapping[str, Any]) -> Trial:
     """The run of a recipe with `fixed` overrides and the swept `values`, in a folder inside the recipe's.
 
     Raises:
@@ -127,7 +127,7 @@ def _values(setting: str, text: str) -> list[Any]:
     return list(values)
 
 
-def _run(keys: Sequence[str], recipe: Recipe, output: Path) -> Run:
+def _run(keys: Sequence[str], recipe: Recipe, output: Path) -> Trial:
     plain = recipe_to_dict(recipe)
     values = {key: plain[key] for key in keys}
     name = "__".join(f"{key}={_shown(value)}" for key, value in values.items())
@@ -136,7 +136,7 @@ def _run(keys: Sequence[str], recipe: Recipe, output: Path) -> Run:
         folder += "-" + hashlib.sha256(json.dumps(values).encode()).hexdigest()[:8]
     label = ", ".join(_shown(value) for value in values.values())
     group = ", ".join(_shown(value) for key, value in values.items() if key != "seed")
-    return Run(label, group or label, values, replace(recipe, output=str(output / folder)))
+    return Trial(label, group or label, values, replace(recipe, output=str(output / folder)))
 
 
 def _shown(value: Any) -> str:

@@ -23,7 +23,7 @@ from neural_sparse.io.files import write_json, write_text
 from neural_sparse.report.plots import plot_relevance_against_cost
 from neural_sparse.training.dev import MEASURE
 from neural_sparse.tuning.choice import Point, Worse, choose, pareto_front, recommendation
-from neural_sparse.tuning.grid import Run
+from neural_sparse.tuning.grid import Trial
 from neural_sparse.tuning.judging import FIGURES, Reference
 
 
@@ -86,7 +86,7 @@ class Outcome:
         reason: why it failed.
     """
 
-    run: Run
+    run: Trial
     status: str = WAITING
     figures: dict[str, float] = field(default_factory=dict)
     seconds: float | None = None

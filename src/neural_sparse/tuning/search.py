@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from neural_sparse.config import Recipe, recipe_to_dict
 from neural_sparse.errors import InputError
-from neural_sparse.tuning.grid import FIXED_KEYS, Run, run_of, split_settings
+from neural_sparse.tuning.grid import FIXED_KEYS, Trial, run_of, split_settings
 from neural_sparse.tuning.judging import Reference
 
 if TYPE_CHECKING:
@@ -60,17 +60,17 @@ class Space:
     def keys(self) -> tuple[str, ...]:
         return (*self.ranges, *self.choices)
 
-    def run(self, drawn: Mapping[str, Any]) -> Run:
+    def run(self, drawn: Mapping[str, Any]) -> Trial:
         """The run of values as Optuna holds them."""
         values = {key: one.value(drawn[key]) for key, one in self.ranges.items()}
         return run_of(self.recipe, self.fixed, values | {key: json.loads(drawn[key]) for key in self.choices})
 
     @property
-    def runs(self) -> tuple[Run, Run]:
+    def runs(self) -> tuple[Trial, Trial]:
         """Those at the lower and the upper ends."""
         return self._corner(False), self._corner(True)
 
-    def _corner(self, high: bool) -> Run:
+    def _corner(self, high: bool) -> Trial:
         ends = {key: one.high if high else one.low for key, one in self.ranges.items()}
         return self.run(ends | {key: json.dumps(values[-high]) for key, values in self.choices.items()})
 
@@ -158,14 +158,14 @@ def search(
     """
     from neural_sparse.training.dev import MEASURE
     from neural_sparse.tuning.result import FAILED, FINISHED, Outcome, SweepResult
-    from neural_sparse.tuning.sweep import Work, check_folder
+    from neural_sparse.tuning.sweep import TrialRunner, check_folder
 
     first = space.runs[0].recipe
     output = Path(first.output).parent
     study = _study(output, _identity(space, first, judge), overwrite)
     optuna = _optuna()
     result = SweepResult(output, space.keys, judge.name, judge.sources, {}, [], references, within)
-    work = Work(result, judge, max(trials, len(study.trials)), overwrite=overwrite, say=say)
+    work = TrialRunner(result, judge, max(trials, len(study.trials)), overwrite=overwrite, say=say)
     for number in range(work.runs):
         if number == len(study.trials):
             study.sampler = optuna.samplers.TPESampler(n_startup_trials=AT_RANDOM, seed=first.seed + number)

@@ -16,8 +16,8 @@ from neural_sparse.idf import IdfWeights
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.teachers.build import build_ensemble
 from neural_sparse.teachers.ensemble import PreparedEnsemble
+from neural_sparse.training.inputs import counted_weights, has_fixed_negatives, prepare_teachers
 from neural_sparse.training.refresh import RunNegatives
-from neural_sparse.training.train import candidate_pairs, counted_weights
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ class Shared:
         """Examples with the hard negatives that a run starts from, where these do not depend on the student."""
         files = _files(recipe)
         data = self._once("data", files, lambda: load_training_set(recipe.train, recipe.corpus))
-        if not known_before(recipe):
+        if not has_fixed_negatives(recipe):
             return data
         key = _data_key(recipe)
         folder = self.folder / f"negatives-{_digest(key)}"
@@ -55,7 +55,7 @@ class Shared:
 
     def teachers(self, recipe: Recipe) -> PreparedEnsemble | None:
         """Teachers for `data(recipe)`; None where there are none, or where the run prepares its own."""
-        if not recipe.teachers or not known_before(recipe):
+        if not recipe.teachers or not has_fixed_negatives(recipe):
             return None
         key = {
             "teachers": [asdict(teacher) for teacher in recipe.teachers],
@@ -81,7 +81,7 @@ class Shared:
     def _prepare(self, recipe: Recipe) -> PreparedEnsemble:
         data = self.data(recipe)
         ensemble = build_ensemble(recipe)
-        prepared = ensemble.prepare(data.queries, data.documents, candidate_pairs(data))
+        prepared = prepare_teachers(ensemble, [data])
         self.encoded.update(ensemble.cache.encoded)
         return prepared
 
@@ -93,11 +93,6 @@ class Shared:
             self.made[kind] += 1
         value: T = self._kept[kind][1]
         return value
-
-
-def known_before(recipe: Recipe) -> bool:
-    """Whether a run's negatives are known before it starts: they do not depend on the student."""
-    return recipe.refresh_negatives_steps is None and "student" not in recipe.negatives
 
 
 def _files(recipe: Recipe) -> dict[str, Any]:

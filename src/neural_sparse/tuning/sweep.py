@@ -18,7 +18,7 @@ from neural_sparse.training.dev import MEASURE
 from neural_sparse.training.run_folder import CONFIG_FILE, changes, finished_model
 from neural_sparse.training.train import train
 from neural_sparse.training.trainer import checkpoints
-from neural_sparse.tuning.grid import Grid, Run
+from neural_sparse.tuning.grid import Grid, Trial
 from neural_sparse.tuning.judging import FILE as JUDGED_FILE
 from neural_sparse.tuning.judging import Judge, Reference
 from neural_sparse.tuning.result import FAILED, FINISHED, Outcome, SweepResult
@@ -61,14 +61,14 @@ def sweep(
             check_folder(run)
     result = SweepResult(grid.output, grid.keys, judge.name, judge.sources, {}, [], references, within)
     result.outcomes = [Outcome(run) for run in grid.runs]
-    work = Work(result, judge, len(grid.runs), overwrite=overwrite, say=say, shared=shared)
+    work = TrialRunner(result, judge, len(grid.runs), overwrite=overwrite, say=say, shared=shared)
     for one in result.outcomes:
         work.do(one)
     result.draw()
     return result
 
 
-class Work:
+class TrialRunner:
     """Trains and judges runs, one after another, and keeps the table.
 
     Args:
@@ -164,7 +164,7 @@ def describe(one: Outcome) -> str:
     return f"{MEASURE} {relevance:.3f}, FLOPS {cost:.3g}, {terms:.0f} terms per document"
 
 
-def check_folder(run: Run) -> None:
+def check_folder(run: Trial) -> None:
     """
     Raises:
         InputError: the run's folder holds one of another recipe.

@@ -5,7 +5,7 @@ import pytest
 
 from neural_sparse.mining.filters import hard_negatives
 from neural_sparse.search import Hits
-from neural_sparse.training.train import candidate_pairs
+from neural_sparse.training.inputs import candidate_pairs
 
 
 def hits(rows: list[list[int]]) -> Hits:

@@ -19,7 +19,7 @@ from neural_sparse.config import Recipe, TeacherConfig, recipe_from_dict, recipe
 from neural_sparse.data.training_set import TrainingSet
 from neural_sparse.errors import InputError
 from neural_sparse.io.files import read_json, write_json, write_text
-from neural_sparse.training.auto_batch import told
+from neural_sparse.training.auto_batch import memory_hint
 from neural_sparse.training.run_folder import claim
 from neural_sparse.training.step import IDFAwareLoss
 from neural_sparse.training.train import train
@@ -65,7 +65,7 @@ def test_every_line_works_as_it_is_printed(name: str, saved: bool, tmp_path: Pat
 
     stopped()
     before = read_json(config)
-    ways = printed(told(recipe))
+    ways = printed(memory_hint(recipe))
     assert ways or name == "as small as it gets"
     if name == "plain":
         assert [next(iter(keys)) for keys, _ in ways] == [
@@ -87,7 +87,7 @@ def test_every_line_works_as_it_is_printed(name: str, saved: bool, tmp_path: Pat
 
 def test_a_recipe_that_nothing_makes_smaller(tmp_path: Path) -> None:
     recipe = replace(RECIPES["as small as it gets"], output=str(tmp_path), num_hard_negatives=2)
-    assert "smaller model" in told(recipe)
+    assert "smaller model" in memory_hint(recipe)
 
 
 @pytest.fixture

@@ -24,7 +24,13 @@ from neural_sparse.io.resources import available_memory, peak_memory, reset_peak
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.text.tokens import vocabulary
 from neural_sparse.training import auto_batch
-from neural_sparse.training.auto_batch import check_auto_batch, largest_batch, predict, search, settle_batch
+from neural_sparse.training.auto_batch import (
+    check_auto_batch,
+    largest_batch,
+    largest_fitting,
+    predict,
+    settle_batch,
+)
 from neural_sparse.training.run_folder import CONFIG_FILE, claim, finished_model
 from neural_sparse.training.train import train
 from neural_sparse.work import ranks
@@ -44,7 +50,7 @@ def test_search_ends_within_an_eighth_below_what_fits(limit: int, most: int) -> 
         tried.append(size)
         return size <= limit
 
-    found = search(fits, most)
+    found = largest_fitting(fits, most)
     best = min(limit, most)
     assert best - max(1, best // 8) <= found <= best
     assert (found == 0) == (limit == 0)
@@ -189,7 +195,7 @@ def test_random_state_and_weights_stay_as_they_are(recipe: Recipe, data: Trainin
 
 def test_a_trial_is_made_of_the_longest_documents(recipe: Recipe, data: TrainingSet) -> None:
     model, idf = parts(recipe)
-    trial = auto_batch.Trial(recipe, model, idf, data)
+    trial = auto_batch.TrialSteps(recipe, model, idf, data)
     lengths = [len(model.tokenizer(text)["input_ids"]) for text in trial.documents]
     assert lengths[0] >= 32
     batch = trial._data(100)

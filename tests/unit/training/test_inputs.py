@@ -7,8 +7,7 @@ import pytest
 
 from neural_sparse.config import Recipe
 from neural_sparse.errors import InputError
-from neural_sparse.training.inputs import input_sums
-from neural_sparse.training.run_folder import changes, claim
+from neural_sparse.training.run_folder import changes, claim, input_sums
 
 
 def pairs(path: Path, word: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 from neural_sparse.config import recipe_from_dict
 from neural_sparse.doctor import Finding, examine
 from neural_sparse.training import run_rules as rules
-from neural_sparse.training.run_record import Run, read_run
+from neural_sparse.training.run_record import TrainingRun, read_training_run
 
 # A run of the 4.4M start model: what its log said at the first and at the last line.
 FIRST = {"loss": 1.9, "ranking": 1.87, "flops": 29.9, "nonzero_terms": 165.0, "dead_dimensions": 0.71,
@@ -29,9 +29,9 @@ def run(
     last: dict[str, float] | None = None,
     lines: int = 20,
     **changes: Any,
-) -> Run:
-    """A healthy run with figures and keys changed; keys of `Run` go there, others into the recipe."""
-    fields = {field.name for field in dataclasses.fields(Run)}
+) -> TrainingRun:
+    """A healthy run with figures and keys changed; keys of `TrainingRun` go there, others into the recipe."""
+    fields = {field.name for field in dataclasses.fields(TrainingRun)}
     of_run = {key: changes.pop(key) for key in list(changes) if key in fields}
     keys = {
         "num_steps": 400,
@@ -53,10 +53,10 @@ def run(
         for i, at in enumerate(share)
     ]
     values: dict[str, Any] = {"steps": 400, "finished": True, "history": history, "idf": VOCABULARY}
-    return Run(recipe, **(values | of_run))
+    return TrainingRun(recipe, **(values | of_run))
 
 
-def ill(record: Run) -> dict[str, Finding]:
+def ill(record: TrainingRun) -> dict[str, Finding]:
     return {finding.check: finding for finding in rules.run_findings(record) if finding.verdict != "ok"}
 
 
@@ -267,7 +267,7 @@ def test_folders_of_finished_and_stopped_runs(tmp_path: Path) -> None:
         tmp_path / "training_config.json",
         {"init": "m", "train": ["t"], "num_steps": 50},
     )
-    assert read_run(tmp_path).steps == 0
+    assert read_training_run(tmp_path).steps == 0
     rows = [{**LAST, "step": 10.0}, {"eval_ndcg10": 0.4, "eval_flops": 1.0, "eval_terms": 9.0, "step": 10}]
     for step in (10, 20, 30):
         write(
@@ -275,7 +275,7 @@ def test_folders_of_finished_and_stopped_runs(tmp_path: Path) -> None:
         )
     for step in (10, 20):
         (tmp_path / f"checkpoint-{step}" / "complete").touch()
-    stopped = read_run(tmp_path)
+    stopped = read_training_run(tmp_path)
     assert (stopped.steps, stopped.finished, stopped.recipe["batch_size"]) == (
         20,
         False,
@@ -285,7 +285,7 @@ def test_folders_of_finished_and_stopped_runs(tmp_path: Path) -> None:
     assert stopped.dev == [{"step": 10, "ndcg10": 0.4, "flops": 1.0, "terms": 9.0}]
     metrics = {"steps": 25, "history": [rows[0]], "seconds": 1.0, "stopped": "empty: lambda_flops smaller"}
     write(tmp_path / "metrics.json", metrics)
-    collapsed = read_run(tmp_path)  # by itself, after its last checkpoint
+    collapsed = read_training_run(tmp_path)  # by itself, after its last checkpoint
     assert (collapsed.steps, collapsed.finished, len(collapsed.history)) == (25, False, 1)
     finding = ill(collapsed)["state"]
     assert (finding.verdict, finding.advice) == ("problem", "empty: lambda_flops smaller")
@@ -295,7 +295,7 @@ def test_folders_of_finished_and_stopped_runs(tmp_path: Path) -> None:
     )
     (tmp_path / "final_model").mkdir()
     write(tmp_path / "idf.json", {"a": 1.5, "b": 2.5})
-    finished = read_run(tmp_path)
+    finished = read_training_run(tmp_path)
     assert (finished.steps, finished.finished, finished.cut, len(finished.idf)) == (50, True, 0.5, 2)
     examined = examine(tmp_path)
     assert examined.kind == "run"

@@ -14,7 +14,7 @@ from rich.console import Console
 from neural_sparse.config import Recipe
 from neural_sparse.io.files import read_json
 from neural_sparse.tuning.choice import Point
-from neural_sparse.tuning.grid import Run
+from neural_sparse.tuning.grid import Trial
 from neural_sparse.tuning.judging import Reference
 from neural_sparse.tuning.result import FAILED, FINISHED, Outcome, SweepResult, sweep_table
 
@@ -23,7 +23,7 @@ BM25 = {"nDCG@10": 0.55, "FLOPS": 0.6, "doc_terms": 50.0}
 
 def outcome(lam: float, seed: int, relevance: float | None, cost: float = 1.0) -> Outcome:
     recipe = Recipe("m", ("a",), output=f"o/{lam}-{seed}", ranking={"info_nce": 1})
-    run = Run(f"{lam:g}, {seed}", f"{lam:g}", {"lambda_flops": lam, "seed": seed}, recipe)
+    run = Trial(f"{lam:g}, {seed}", f"{lam:g}", {"lambda_flops": lam, "seed": seed}, recipe)
     if relevance is None:
         return Outcome(run, FAILED, reason="documents have\nbecome empty, all of them")
     # Nine queries that each seed moves to and fro, around the same mean.
