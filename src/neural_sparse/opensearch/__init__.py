@@ -1,9 +1,8 @@
 """Export for OpenSearch and other engines, and a client that indexes and searches precomputed vectors."""
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from neural_sparse.lazy import lazy
 
 if TYPE_CHECKING:
     from neural_sparse.opensearch.bulk import BulkReport, BulkSettings, FailedDocument
@@ -12,21 +11,6 @@ if TYPE_CHECKING:
     from neural_sparse.opensearch.features import neural_sparse_query, rank_feature_query, stored
     from neural_sparse.opensearch.guards import server_names
     from neural_sparse.opensearch.vector_index import VectorIndex
-
-_HOME = {
-    "BulkReport": "bulk",
-    "BulkSettings": "bulk",
-    "Export": "export",
-    "ExportOptions": "export",
-    "FailedDocument": "bulk",
-    "VectorIndex": "vector_index",
-    "connect": "connection",
-    "export_model": "export",
-    "neural_sparse_query": "features",
-    "rank_feature_query": "features",
-    "server_names": "guards",
-    "stored": "features",
-}
 
 __all__ = [
     "BulkReport",
@@ -42,14 +26,4 @@ __all__ = [
     "server_names",
     "stored",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    # The client needs no torch, and the export no client.
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy(__name__)
