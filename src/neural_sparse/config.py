@@ -11,7 +11,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 
@@ -26,6 +26,29 @@ OWN_CANDIDATES = ("cross-encoder", "precomputed")  # kinds of teachers that do n
 ACTIVATIONS = ("log1p", "double_log1p")
 TERM_SOURCES = ("bm25", "sparse", "neighbors")
 RECIPES = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True)
+class Bound:
+    """What the number of a key may be, declared beside its type."""
+
+    least: int
+    included: bool = True
+    advice: str = ""
+
+    def holds(self, value: float) -> bool:
+        return value >= self.least if self.included else value > self.least
+
+    def message(self, key: str, value: float) -> str:
+        if self.least:
+            return f"{key} must be at least {self.least}, not {value:g}"
+        wrong = (
+            f"must not be negative, but is {value:g}" if self.included else f"must be positive, not {value:g}"
+        )
+        return f"{key} {wrong}{self.advice}"
+
+
+AT_LEAST_1, NOT_NEGATIVE, ABOVE_0 = Bound(1), Bound(0), Bound(0, included=False)
 
 
 @dataclass(frozen=True)
@@ -171,104 +194,66 @@ class Recipe:
     output: str = "outputs/run"
     corpus: str | None = None
     idf: str | None = None
-    max_length: int = 256
-    encode_max_length: int | None = None
+    max_length: Annotated[int, AT_LEAST_1] = 256
+    encode_max_length: Annotated[int | None, AT_LEAST_1] = None
     activation: str | None = None
-    own_words: float | None = None
-    own_words_learning_rate: float = 0.0
+    own_words: Annotated[float | None, NOT_NEGATIVE] = None
+    own_words_learning_rate: Annotated[float, NOT_NEGATIVE] = 0.0
     teachers: tuple[TeacherConfig, ...] = ()
     trust_remote_code: tuple[str, ...] = ()
-    scale_constant: float = 30.0
+    scale_constant: Annotated[float, Bound(0, False, "; the paper has 10 and 30")] = 30.0
     teacher_cache: str = "outputs/teacher_cache"
     ranking: Mapping[str, float] = field(default_factory=lambda: {"kl": 1.0})
-    lambda_flops: float = 0.02
-    target_flops: float | None = None
-    flops_ramp_steps: int | None = None
-    l0_threshold: int | None = None
+    lambda_flops: Annotated[float, NOT_NEGATIVE] = 0.02
+    target_flops: Annotated[float | None, ABOVE_0] = None
+    flops_ramp_steps: Annotated[int | None, NOT_NEGATIVE] = None
+    l0_threshold: Annotated[int | None, NOT_NEGATIVE] = None
     frequency_weighted_flops: bool = False
-    vocabulary_sample: int = 0
-    temperature: float = 1.0
+    vocabulary_sample: Annotated[int, NOT_NEGATIVE] = 0
+    temperature: Annotated[float, ABOVE_0] = 1.0
     idf_in_matching: bool = True
     term_targets: Mapping[str, float] = field(default_factory=dict)
-    term_weight: float = 1.0
-    terms_kept: int = 160
+    term_weight: Annotated[float, NOT_NEGATIVE] = 1.0
+    terms_kept: Annotated[int, AT_LEAST_1] = 160
     train_query_weights: bool = False
-    query_learning_rate: float = 1e-3
-    num_steps: int = 50_000
-    batch_size: int = 40
+    query_learning_rate: Annotated[float, NOT_NEGATIVE] = 1e-3
+    num_steps: Annotated[int, AT_LEAST_1] = 50_000
+    batch_size: Annotated[int, AT_LEAST_1] = 40
     auto_batch: bool = False
-    gradient_accumulation_steps: int = 1
-    num_hard_negatives: int = 7
+    gradient_accumulation_steps: Annotated[int, AT_LEAST_1] = 1
+    num_hard_negatives: Annotated[int, NOT_NEGATIVE] = 7
     negatives: tuple[str, ...] = ("bm25",)
-    negatives_pool: int = 30
-    negatives_absolute_margin: float | None = None
-    negatives_relative_margin: float | None = None
-    refresh_negatives_steps: int | None = None
-    learning_rate: float = 2e-5
-    weight_decay: float = 0.01
-    warmup_steps: int = 2000
-    max_grad_norm: float = 1.0
+    negatives_pool: Annotated[int, AT_LEAST_1] = 30
+    negatives_absolute_margin: Annotated[float | None, NOT_NEGATIVE] = None
+    negatives_relative_margin: Annotated[float | None, NOT_NEGATIVE] = None
+    refresh_negatives_steps: Annotated[int | None, AT_LEAST_1] = None
+    learning_rate: Annotated[float, NOT_NEGATIVE] = 2e-5
+    weight_decay: Annotated[float, NOT_NEGATIVE] = 0.01
+    warmup_steps: Annotated[int, NOT_NEGATIVE] = 2000
+    max_grad_norm: Annotated[float, NOT_NEGATIVE] = 1.0
     collapse_guard: bool = True
     bf16: bool | None = None
     gradient_checkpointing: bool = False
-    cache_tokens: int | None = None
+    cache_tokens: Annotated[int | None, AT_LEAST_1] = None
     compile: bool = False
     seed: int = 42
     dev: str | None = None
     dev_split: str = "dev"
-    dev_queries: int = 200
-    dev_documents: int = 2000
-    eval_steps: int | None = None
-    early_stopping: int | None = None
+    dev_queries: Annotated[int, AT_LEAST_1] = 200
+    dev_documents: Annotated[int, NOT_NEGATIVE] = 2000
+    eval_steps: Annotated[int | None, AT_LEAST_1] = None
+    early_stopping: Annotated[int | None, AT_LEAST_1] = None
     report_to: tuple[str, ...] = ()
-    save_steps: int | None = None
-    save_total_limit: int = 3
-    logging_steps: int = 10
+    save_steps: Annotated[int | None, AT_LEAST_1] = None
+    save_total_limit: Annotated[int, AT_LEAST_1] = 3
+    logging_steps: Annotated[int, AT_LEAST_1] = 10
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
         if not self.train:
             raise InputError("train: name at least one file or folder of training data")
-        for key in ("num_steps", "batch_size", "gradient_accumulation_steps", "max_length", "logging_steps"):
-            if getattr(self, key) < 1:
-                raise InputError(f"{key} must be at least 1, not {getattr(self, key)}")
-        for key in (
-            "encode_max_length",
-            "eval_steps",
-            "early_stopping",
-            "save_steps",
-            "save_total_limit",
-            "dev_queries",
-        ):
-            if (value := getattr(self, key)) is not None and value < 1:
-                raise InputError(f"{key} must be at least 1, not {value}; leave it out for its default")
-        for key in (
-            "flops_ramp_steps",
-            "l0_threshold",
-            "vocabulary_sample",
-            "max_grad_norm",
-            "dev_documents",
-        ):
-            if (value := getattr(self, key)) is not None and value < 0:
-                raise InputError(f"{key} must not be negative, but is {value}")
-        if self.scale_constant <= 0:
-            raise InputError(
-                f"scale_constant must be positive, not {self.scale_constant:g}; the paper has 10 and 30"
-            )
-        for key in (
-            "lambda_flops",
-            "learning_rate",
-            "query_learning_rate",
-            "own_words_learning_rate",
-            "weight_decay",
-            "warmup_steps",
-            "num_hard_negatives",
-        ):
-            if getattr(self, key) < 0:
-                raise InputError(f"{key} must not be negative, but is {getattr(self, key)}")
+        _check_bounds(self)
         self._check_term_targets()
-        if self.temperature <= 0:
-            raise InputError(f"temperature must be positive, not {self.temperature:g}")
         if self.dev is None and self.early_stopping is not None:
             raise InputError("early_stopping needs a dev collection: dev=FOLDER")
         if self.dev is None and self.eval_steps is not None:
@@ -279,8 +264,6 @@ class Recipe:
             )
         if unknown := sorted(set(self.report_to) - set(REPORTS)):
             raise InputError(f"report_to: {unknown} is unknown; choose from {', '.join(REPORTS)}")
-        if self.cache_tokens is not None and self.cache_tokens < 1:
-            raise InputError(f"cache_tokens must be at least 1, not {self.cache_tokens}")
         # Before hours of teachers: what the loss and the model would refuse later.
         if not self.ranking or (unknown := sorted(set(self.ranking) - set(RANKING_LOSSES))):
             found = f"unknown ranking loss {unknown}" if self.ranking else "ranking: no loss is named"
@@ -299,8 +282,6 @@ class Recipe:
             )
         if self.activation not in (None, *ACTIVATIONS):
             raise InputError(f"unknown activation {self.activation!r}; choose from {', '.join(ACTIVATIONS)}")
-        if self.own_words is not None and self.own_words < 0:
-            raise InputError(f"own_words must not be negative, but is {self.own_words:g}")
         if self.own_words == 0 and self.own_words_learning_rate:
             raise InputError(
                 "own_words_learning_rate trains the strength of own words, and own_words=0 has none"
@@ -323,8 +304,6 @@ class Recipe:
     def _check_target(self) -> None:
         if self.target_flops is None:
             return
-        if self.target_flops <= 0:
-            raise InputError(f"target_flops must be above 0, not {self.target_flops:g}")
         if not self.lambda_flops:
             raise InputError(
                 "target_flops multiplies lambda_flops, which is 0: give a first guess, for example lambda_flops=0.01"
@@ -353,8 +332,6 @@ class Recipe:
                 "term_targets, term_weight: weights must not be negative, and one of the sources' above 0, not "
                 f"{dict(self.term_targets)} and {self.term_weight:g}"
             )
-        if self.terms_kept < 1:
-            raise InputError(f"terms_kept must be at least 1, not {self.terms_kept}")
         for source, kind in (("sparse", "sparse"), ("neighbors", "dense")):
             if self.term_targets.get(source) and all(teacher.kind != kind for teacher in self.teachers):
                 raise InputError(f"term_targets: {source} needs a {kind} teacher among `teachers`")
@@ -367,27 +344,15 @@ class Recipe:
                 raise InputError(f"negatives: {source!r}; write bm25, student, dense:NAME or sparse:NAME")
         if not self.negatives:
             raise InputError("negatives: name at least one source, for example bm25")
-        if self.negatives_pool < 1:
-            raise InputError(f"negatives_pool must be at least 1, not {self.negatives_pool}")
-        margins = {
-            key: value
-            for key in ("negatives_absolute_margin", "negatives_relative_margin")
-            if (value := getattr(self, key)) is not None
-        }
-        if any(value < 0 for value in margins.values()):
-            raise InputError(f"a margin must not be negative: {margins}")
-        if margins and self.margin_teacher is None:
+        margins = ("negatives_absolute_margin", "negatives_relative_margin")
+        given = [key for key in margins if getattr(self, key) is not None]
+        if given and self.margin_teacher is None:
             raise InputError(
-                f"{next(iter(margins))} compares a model's scores; name dense:NAME or sparse:NAME among "
+                f"{given[0]} compares a model's scores; name dense:NAME or sparse:NAME among "
                 "negatives, or a dense or sparse teacher"
             )
-        if self.refresh_negatives_steps is not None:
-            if self.refresh_negatives_steps < 1:
-                raise InputError(
-                    f"refresh_negatives_steps must be at least 1, not {self.refresh_negatives_steps}"
-                )
-            if not self.num_hard_negatives:
-                raise InputError("refresh_negatives_steps without hard negatives: raise num_hard_negatives")
+        if self.refresh_negatives_steps is not None and not self.num_hard_negatives:
+            raise InputError("refresh_negatives_steps without hard negatives: raise num_hard_negatives")
 
     def _check_candidates(self) -> None:
         """Is there anything a query's relevant document is compared with."""
@@ -429,6 +394,14 @@ class Recipe:
             if teacher.kind in ("dense", "sparse")
         ]
         return named[0] if named else None
+
+
+def _check_bounds(recipe: Recipe) -> None:
+    for key, hint in typing.get_type_hints(Recipe, include_extras=True).items():
+        value = getattr(recipe, key)
+        for bound in getattr(hint, "__metadata__", ()):
+            if value is not None and not bound.holds(value):
+                raise InputError(bound.message(key, value))
 
 
 def check_trusted(trusted: Iterable[str], models: Iterable[str | None]) -> None:
