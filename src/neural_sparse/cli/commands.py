@@ -1,7 +1,4 @@
-"""A group of commands whose first argument may be no command at all.
-
-A command whose arguments are texts, which may begin with a dash.
-"""
+"""Kinds of commands: a group whose first argument may be no command, a command whose texts may begin with a dash."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Rules for a machine.
-
-What there is on this machine.
-"""
+"""What there is on this machine, and the rules that judge it."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""A few sentences in several languages, on which a model shows how sparse it is.
-
-Rules for a model.
-
-What a model folder holds, and what its model makes of a few texts.
-"""
+"""What a model folder holds, what its model makes of a few texts in several languages, and the rules that judge it."""
 
 from __future__ import annotations
 

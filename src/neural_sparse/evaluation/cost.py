@@ -1,7 +1,4 @@
-"""How fast retrievers answer, in this process: no network, no server, no other requests.
-
-What a set of sparse vectors costs to store and to search.
-"""
+"""What retrieval costs: sizes and FLOPS of sparse vectors, and latency in this process (no network, no server)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Collections whose queries are documents of the corpus, under the same id.
-
-Score a retriever, or a run made elsewhere, on a collection.
-"""
+"""Score a retriever, or a run made elsewhere, on a collection; also where its queries are documents of the corpus."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Why a document got its score: the terms it shares with the query, and what each adds.
-
-The result of evaluating one system on one collection, and its folder on disk.
-"""
+"""The result of evaluating one system on one collection: its run, what each document's score is made of, its folder."""
 
 from __future__ import annotations
 

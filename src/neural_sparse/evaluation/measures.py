@@ -1,10 +1,8 @@
-"""One rule for ties, so that every measure and every tool sees the same order.
+"""Relevance measures by ir_measures name (nDCG@10, R@1000, RR@10, ...), over one rule for ties.
 
 trec_eval keeps scores as 32-bit floats and orders equal ones by document id, last id first, whatever the run
 says. Runs made here therefore hold no equal scores (`without_ties`), and runs from elsewhere are put in
 trec_eval's order before anything is measured (`trec_order`).
-
-Relevance measures by ir_measures name: nDCG@10, R@1000, RR@10, ...
 """
 
 from __future__ import annotations
