@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from neural_sparse.errors import refuse_one_string
+from neural_sparse.text.ragged import offsets_of, ranges, segment_ids
 from neural_sparse.text.shingles import gram_sets, hash_of_words, ngram_hashes, words
 
 QUERY_GRAM, DOCUMENT_GRAM = 4, 8
@@ -100,7 +101,7 @@ class TestTexts:
         # A text of many more words than any test query shares too small a part of them.
         short = np.flatnonzero(own * CONTAINED <= sizes.max())
         grams, offsets = gram_sets([split[row] for row in short.tolist()], 1)
-        owners = np.repeat(np.arange(len(short)), np.diff(offsets))
+        owners = segment_ids(np.diff(offsets))
         tests, place = _joined(grams, self._arrays["rare"], self._arrays["rare_rows"])
         texts = owners[place]
         alike = (own[short][texts] * CONTAINED <= sizes[tests]) & (
@@ -172,7 +173,7 @@ def _rare_words(split: Sequence[Sequence[str]]) -> dict[str, npt.NDArray]:
         "rare": joined[order],
         "rare_rows": owners[order],
         "word_sets": flat,
-        "word_offsets": np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
+        "word_offsets": offsets_of(lengths),
     }
 
 
@@ -189,6 +190,4 @@ def _joined(
     """Rows of all entries equal to each value, and the place of that value."""
     first = np.searchsorted(ordered, values, side="left")
     counts = np.searchsorted(ordered, values, side="right") - first
-    place = np.repeat(np.arange(len(values)), counts)
-    within = np.arange(len(place)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.asarray(rows[first[place] + within]), place
+    return np.asarray(rows[ranges(first, counts)]), segment_ids(counts)

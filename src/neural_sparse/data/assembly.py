@@ -15,8 +15,8 @@ from tqdm import tqdm
 from neural_sparse.data.cleaning import Counts
 from neural_sparse.data.part import Part
 from neural_sparse.data.reading import uniform
-from neural_sparse.text.keys import Keys, Rows, first_occurrence
-from neural_sparse.text.ragged import RowLists
+from neural_sparse.text.keys import Keys, first_occurrence
+from neural_sparse.text.ragged import Indices, RowLists, locate, offsets_of, ranges, segment_ids
 from neural_sparse.text.shingles import BANDS, DOCUMENT_GRAM, QUERY_GRAM, clusters
 
 QUERIES, DOCUMENTS, EXAMPLES = "queries.arrow", "documents.arrow", "examples.arrow"
@@ -57,17 +57,17 @@ class _Table:
         alone: mentions of documents that no query goes with.
     """
 
-    starts: Rows
-    source: Rows
-    row: Rows
+    starts: Indices
+    source: Indices
+    row: Indices
     query_key: Keys
     query_words: Keys
     document_words: Keys
-    mention: Rows
-    mentions: Rows
+    mention: Indices
+    mentions: Indices
     mention_key: Keys
-    mention_starts: Rows
-    alone: Rows
+    mention_starts: Indices
+    alone: Indices
 
 
 class Assembly:
@@ -107,7 +107,7 @@ class Assembly:
         # Mentions of kept examples, and of documents alone, in order.
         named = np.zeros(len(table.mention_key), bool)
         named[table.alone] = True
-        named[_ranges(table.mention[kept], table.mentions[kept])] = True
+        named[ranges(table.mention[kept], table.mentions[kept])] = True
         selected = np.flatnonzero(named)
         document_rows, document_texts = _numbered(table.mention_key[selected])
         row_of = np.full(len(named), -1, np.int64)
@@ -129,7 +129,7 @@ class Assembly:
             self.counts[self.sources[number]].add(part.counts)
             asked = part.asked
             lengths = part.document_counts
-            starts = mentions[-1] + np.cumsum(lengths) - lengths
+            starts = mentions[-1] + offsets_of(lengths)[:-1]
             columns["source"].append(np.full(asked.sum(), self.sources[number], np.int64))
             columns["row"].append(np.flatnonzero(asked))
             for name in ("query_key", "query_words", "document_words"):
@@ -150,7 +150,7 @@ class Assembly:
         }
         return _Table(**{name: np.concatenate([empty[name], *values]) for name, values in columns.items()})
 
-    def _kept(self, table: _Table) -> Rows:
+    def _kept(self, table: _Table) -> Indices:
         """Examples that are no duplicates, near-duplicates or left out by sampling; the others are counted."""
         count = len(table.source)
         pair = table.query_words * _MIX + table.document_words
@@ -175,12 +175,12 @@ class Assembly:
                 fresh[out] = False
         return np.flatnonzero(fresh)
 
-    def _drop(self, sources: Rows, reason: str) -> None:
+    def _drop(self, sources: Indices, reason: str) -> None:
         for source, number in enumerate(np.bincount(sources, minlength=len(self.counts)).tolist()):
             if number:
                 self.counts[source].dropped[reason] += number
 
-    def _clusters(self, table: _Table, keys: Keys, kind: str, size: int) -> Rows:
+    def _clusters(self, table: _Table, keys: Keys, kind: str, size: int) -> Indices:
         """For each example the first example whose query (or document) is nearly the same."""
         first = first_occurrence(keys)
         unique = np.flatnonzero(first == np.arange(len(keys)))
@@ -190,10 +190,10 @@ class Assembly:
             begin, end = np.searchsorted(unique, table.starts[number : number + 2])
             bands[begin:end] = part.bands(f"{kind}_bands")[table.row[unique[begin:end]]]
 
-        def texts(rows: Rows) -> list[str]:
+        def texts(rows: Indices) -> list[str]:
             examples = unique[rows]  # ascending, as rows are
             found: list[str] = []
-            numbers = np.searchsorted(table.starts, examples, side="right") - 1
+            numbers, _ = locate(table.starts, examples)
             for number in np.unique(numbers):
                 part, here = Part(self.files[number]), examples[numbers == number]
                 if kind == "query":
@@ -210,7 +210,7 @@ class Assembly:
         path.unlink()
         return unique[clustered][np.searchsorted(unique, first)]
 
-    def _write_queries(self, path: Path, table: _Table, examples: Rows) -> None:
+    def _write_queries(self, path: Path, table: _Table, examples: Indices) -> None:
         with pa.ipc.new_file(str(path), TEXTS_SCHEMA) as writer:
             for number, part in self._parts("writing queries"):
                 begin, end = np.searchsorted(examples, table.starts[number : number + 2])
@@ -218,7 +218,7 @@ class Assembly:
                     texts = part.query_column(table.row[examples[begin:end]])
                     writer.write_batch(pa.record_batch([texts], schema=TEXTS_SCHEMA))
 
-    def _write_documents(self, path: Path, table: _Table, mentions: Rows) -> None:
+    def _write_documents(self, path: Path, table: _Table, mentions: Indices) -> None:
         with pa.ipc.new_file(str(path), TEXTS_SCHEMA) as writer:
             for number, part in self._parts("writing documents"):
                 begin, end = np.searchsorted(mentions, table.mention_starts[number : number + 2])
@@ -227,21 +227,21 @@ class Assembly:
                     writer.write_batch(pa.record_batch([texts], schema=TEXTS_SCHEMA))
 
     def _write_examples(
-        self, path: Path, table: _Table, kept: Rows, query_rows: Rows, row_of: Rows, documents: int
+        self, path: Path, table: _Table, kept: Indices, query_rows: Indices, row_of: Indices, documents: int
     ) -> None:
         positives = row_of[table.mention[kept]]
         counts = table.mentions[kept] - 1
-        owners = np.repeat(np.arange(len(kept)), counts)
-        negatives = row_of[_ranges(table.mention[kept] + 1, counts)]
+        examples = segment_ids(counts)
+        negatives = row_of[ranges(table.mention[kept] + 1, counts)]
         # A document that is relevant to the same query elsewhere is no negative.
         relevant = np.unique(query_rows * documents + positives)
-        known = np.isin(query_rows[owners] * documents + negatives, relevant)
+        known = np.isin(query_rows[examples] * documents + negatives, relevant)
         for source, number in enumerate(
-            np.bincount(table.source[kept][owners[known]], minlength=len(self.counts)).tolist()
+            np.bincount(table.source[kept][examples[known]], minlength=len(self.counts)).tolist()
         ):
             self.counts[source].negatives_dropped += number
-        scores, score_counts = self._scores(table, kept, owners, known)
-        counts = np.bincount(owners[~known], minlength=len(kept))
+        scores, score_counts = self._scores(table, kept, known)
+        counts = np.bincount(examples[~known], minlength=len(kept))
         write_examples(
             path,
             query_rows,
@@ -252,32 +252,32 @@ class Assembly:
         )
 
     def _scores(
-        self, table: _Table, kept: Rows, owners: Rows, known: npt.NDArray[np.bool_]
-    ) -> tuple[npt.NDArray[np.float32], Rows]:
+        self, table: _Table, kept: Indices, known: npt.NDArray[np.bool_]
+    ) -> tuple[npt.NDArray[np.float32], Indices]:
         """Scores of the kept examples' documents, those of negatives that are none left out."""
         lengths, values = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
         for number, part in self._parts("reading scores"):
             begin, end = np.searchsorted(kept, table.starts[number : number + 2])
             rows = table.row[kept[begin:end]]
             counts, flat = part.scores()
-            starts = np.cumsum(counts) - counts
+            starts = offsets_of(counts)[:-1]
             lengths.append(counts[rows])
-            values.append(flat[_ranges(starts[rows], counts[rows])])
+            values.append(flat[ranges(starts[rows], counts[rows])])
         counts, flat = np.concatenate(lengths), np.concatenate(values)
         # Mark, among all documents of examples that have scores, the negatives that were taken out.
         removed = np.zeros(int(table.mentions[kept].sum()), bool)
-        begins = np.cumsum(table.mentions[kept]) - table.mentions[kept]
-        removed[_ranges(begins + 1, table.mentions[kept] - 1)] = known
+        begins = offsets_of(table.mentions[kept])[:-1]
+        removed[ranges(begins + 1, table.mentions[kept] - 1)] = known
         scored = np.repeat(counts > 0, table.mentions[kept])
         stays = ~removed[scored]
-        owner = np.repeat(np.arange(len(kept)), counts)
-        return flat[stays], np.bincount(owner[stays], minlength=len(kept))
+        example = segment_ids(counts)
+        return flat[stays], np.bincount(example[stays], minlength=len(kept))
 
 
 def write_examples(
     path: Path,
-    query_rows: Rows,
-    positives: Rows,
+    query_rows: Indices,
+    positives: Indices,
     negatives: RowLists,
     scores: RowLists,
     sources: npt.NDArray[np.integer],
@@ -294,14 +294,8 @@ def write_examples(
         writer.write_batch(pa.record_batch(columns, schema=EXAMPLES_SCHEMA))
 
 
-def _numbered(keys: Keys) -> tuple[Rows, Rows]:
+def _numbered(keys: Keys) -> tuple[Indices, Indices]:
     """A number for each key, in order of first occurrence, and where each number first occurs."""
     first = first_occurrence(keys)
     fresh = first == np.arange(len(keys))
     return (np.cumsum(fresh) - 1)[first], np.flatnonzero(fresh)
-
-
-def _ranges(starts: Rows, counts: Rows) -> Rows:
-    """start, start + 1, ... start + count - 1 of each, one after another."""
-    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.repeat(starts, counts) + within

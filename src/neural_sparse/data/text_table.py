@@ -12,6 +12,7 @@ import xxhash
 
 from neural_sparse.errors import InputError
 from neural_sparse.io.files import replacing
+from neural_sparse.text.ragged import locate, offsets_of
 
 _ROWS = 50_000
 _SCHEMA = pa.schema([("id", pa.string()), ("text", pa.string())])
@@ -32,7 +33,7 @@ class TextTable:
         self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
         self._batches = [self._reader.get_batch(at) for at in range(self._reader.num_record_batches)]
         counts = [batch.num_rows for batch in self._batches]
-        self._starts = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
+        self._starts = offsets_of(counts)
         hashes = np.concatenate([np.empty(0, np.uint64), *(_hashes(batch["id"]) for batch in self._batches)])
         self._order = np.argsort(hashes, kind="stable")
         self._sorted = hashes[self._order]
@@ -66,8 +67,8 @@ class TextTable:
         return str(batch["id"][place].as_py())
 
     def _place(self, row: int) -> tuple[pa.RecordBatch, int]:
-        number = int(np.searchsorted(self._starts, row, side="right")) - 1
-        return self._batches[number], row - int(self._starts[number])
+        number, place = locate(self._starts, row)
+        return self._batches[number], int(place)
 
 
 def _grouped(rows: Iterable[tuple[str, str]]) -> Iterator[pa.RecordBatch]:

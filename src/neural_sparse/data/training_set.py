@@ -24,7 +24,7 @@ from neural_sparse.data.prepared import PreparedSet, is_prepared
 from neural_sparse.errors import InputError, refuse_one_string
 from neural_sparse.io.urls import Location, Url, location
 from neural_sparse.text.keys import KeyIndex, first_rows, text_keys
-from neural_sparse.text.ragged import RelevantRows, RowLists
+from neural_sparse.text.ragged import RelevantRows, RowLists, offsets_of
 from neural_sparse.text.texts import JoinedTexts, PickedTexts
 
 logger = logging.getLogger(__name__)
@@ -213,7 +213,7 @@ def _joined(sets: Sequence[TrainingSet], corpus: Sequence[str]) -> TrainingSet:
         fresh = list(dict.fromkeys(corpus))
         rows = known.find(text_keys(fresh))
         documents.append([text for text, row in zip(fresh, rows.tolist(), strict=True) if row < 0])
-    starts = np.cumsum([0] + [len(part) for part in documents])[: len(sets)].tolist()
+    starts = offsets_of([len(part) for part in documents])[: len(sets)].tolist()
     sources, numbered = [], 0
     for one in sets:
         sources.append(one.sources + numbered)
@@ -280,13 +280,13 @@ def _from_texts(sources: Sequence[Location], corpus: str | Location | None) -> T
 
 def _fresh(negatives: RowLists, relevant: RelevantRows, documents: int) -> np.ndarray:
     """Which of the negatives are neither relevant to the query nor the example's a second time."""
-    owners = negatives.owners
+    examples = negatives.examples
     known = np.isin(
-        relevant.query_rows[owners] * documents + negatives.flat,
+        relevant.query_rows[examples] * documents + negatives.flat,
         relevant.query_rows * documents + relevant.positives,
     )
-    first = np.zeros(len(owners), bool)
-    first[np.unique(owners * documents + negatives.flat, return_index=True)[1]] = True
+    first = np.zeros(len(examples), bool)
+    first[np.unique(examples * documents + negatives.flat, return_index=True)[1]] = True
     return first & ~known
 
 

@@ -27,6 +27,7 @@ from tqdm import tqdm
 from neural_sparse.errors import InputError, refuse_one_string
 from neural_sparse.io.files import replacing
 from neural_sparse.text.keys import add_texts
+from neural_sparse.text.ragged import offsets_of
 from neural_sparse.text.tokens import fingerprint, tokenize, tokenizes_words_apart, vocabulary
 
 _FORMAT = "document_frequencies"
@@ -154,7 +155,7 @@ class DocumentCounter:
             self._words.loose.clear()
         _count_once_per_document(
             numbers,
-            np.concatenate(([0], np.cumsum(per_text))),
+            offsets_of(per_text),
             self._word_ends,
             self._word_ids,
             ends,

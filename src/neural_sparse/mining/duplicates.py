@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from neural_sparse.errors import refuse_one_string
 from neural_sparse.search.compiled import compiled
+from neural_sparse.text.ragged import offsets_of
 
 SHINGLE = 8  # characters
 _KEPT = 1 << 26  # characters of documents kept from one block of queries to the next: 256 MB
@@ -101,7 +102,7 @@ def normalised(texts: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.int
     simple = [text.lower() if text.isascii() else _fold(text) for text in texts]
     lengths = np.fromiter(map(len, simple), np.int64, len(simple))
     codes = np.frombuffer(bytearray("".join(simple).encode("utf-32-le", "surrogatepass")), np.uint32)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    offsets = offsets_of(lengths)
     whole = np.empty(len(texts), np.uint64)
     _words_only(codes, offsets, _word_characters(), whole)
     return codes[: offsets[-1]].copy(), offsets, whole

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neural_sparse.search import Hits
+from neural_sparse.text.ragged import Indices, segment_ids
 
-Rows = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 
-def union_by_rank(rankings: Sequence[NDArray[np.integer]]) -> Rows:
+def union_by_rank(rankings: Sequence[NDArray[np.integer]]) -> Indices:
     """All rankings' first ranks, then all second ranks, and so on, each document once.
 
     Args:
@@ -42,7 +42,7 @@ def union_by_rank(rankings: Sequence[NDArray[np.integer]]) -> Rows:
     return compress(flat, flat >= 0)[:, : sum(ranking.shape[1] for ranking in rankings)]
 
 
-def compress(rows: Rows, keep: Mask) -> Rows:
+def compress(rows: Indices, keep: Mask) -> Indices:
     """The kept entries of each row moved to the front, in order; -1 behind. Both [queries, candidates]."""
     order = np.argsort(~keep, axis=1, kind="stable")
     return np.take_along_axis(np.where(keep, rows, -1), order, 1)
@@ -50,10 +50,10 @@ def compress(rows: Rows, keep: Mask) -> Rows:
 
 def among(rows: NDArray[np.integer], sets: Sequence[Collection[int]]) -> Mask:
     """Which entries of `rows` [queries, candidates] are in their query's set."""
-    sizes = [len(one) for one in sets]
-    members = np.fromiter((row for one in sets for row in one), np.int64, sum(sizes))
+    sizes = np.array([len(one) for one in sets], np.int64)
+    members = np.fromiter((row for one in sets for row in one), np.int64, sizes.sum())
     width = max(int(rows.max(initial=0)), int(members.max(initial=0))) + 1
-    codes = np.repeat(np.arange(len(sets)), sizes) * width + members
+    codes = segment_ids(sizes) * width + members
     return np.isin(np.arange(len(rows))[:, None] * width + rows, codes) & (rows >= 0)
 
 

@@ -20,7 +20,6 @@ from neural_sparse.errors import InputError, check_seed
 from neural_sparse.mining.duplicates import Shingles
 from neural_sparse.mining.filters import (
     Mask,
-    Rows,
     among,
     compress,
     pick,
@@ -31,7 +30,7 @@ from neural_sparse.mining.filters import (
 from neural_sparse.mining.mined import COUNTS, Mined
 from neural_sparse.mining.sources import Scorer, Source
 from neural_sparse.text.keys import add_texts
-from neural_sparse.text.ragged import RelevantRows
+from neural_sparse.text.ragged import Indices, RelevantRows
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,7 @@ class Miner:
     options: MiningOptions
     teacher: Scorer | None = None
     cross_encoder: Scorer | None = None
-    only: Rows | None = None
+    only: Indices | None = None
 
     def __post_init__(self) -> None:
         if not self.sources:
@@ -162,7 +161,7 @@ class Miner:
             "block": BLOCK,
         }
 
-    def examples(self, block: int) -> Rows:
+    def examples(self, block: int) -> Indices:
         """Rows of the examples of one block."""
         rows = np.arange(block * BLOCK, min((block + 1) * BLOCK, len(self)))
         return rows if self.only is None else self.only[rows]
@@ -231,7 +230,7 @@ class Miner:
             },
         )
 
-    def _ranked(self, examples: Rows, depth: int) -> Rows:
+    def _ranked(self, examples: Indices, depth: int) -> Indices:
         """The sources' rankings united; a query that several examples share is searched once."""
         texts = [self.data.queries[example] for example in examples.tolist()]
         first: dict[str, int] = {}
@@ -250,7 +249,9 @@ class Miner:
         return np.argsort(np.argsort(keys, axis=1), axis=1)
 
     @staticmethod
-    def _scores(scorer: Scorer, examples: Rows, positives: Rows, candidates: Rows) -> NDArray[np.float32]:
+    def _scores(
+        scorer: Scorer, examples: Indices, positives: Indices, candidates: Indices
+    ) -> NDArray[np.float32]:
         """Scores of the positive (first column) and the candidates."""
         rows = np.column_stack([positives, candidates])
         scores = scorer.pair_scores(examples, rows)
@@ -270,7 +271,7 @@ def _chosen_scores(scores: NDArray[np.float32], chosen: Mask, count: int) -> NDA
     return np.column_stack([scores[:, 0], np.take_along_axis(picked, order, 1)])
 
 
-def rows_digest(rows: Rows | None) -> str | None:
+def rows_digest(rows: Indices | None) -> str | None:
     """sha256 of rows; None of None, which stands for all."""
     return None if rows is None else hashlib.sha256(np.asarray(rows, dtype="<i8").tobytes()).hexdigest()
 

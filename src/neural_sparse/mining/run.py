@@ -15,10 +15,9 @@ from neural_sparse.io.files import check_output_folder
 from neural_sparse.io.parts import Parts, alone
 from neural_sparse.io.resources import require_space
 from neural_sparse.io.urls import Location, Url, location, work_folder, written_to
-from neural_sparse.mining.filters import Rows
 from neural_sparse.mining.mined import Mined, write_jsonl, write_prepared
 from neural_sparse.mining.miner import BLOCK, Miner
-from neural_sparse.text.ragged import RowLists
+from neural_sparse.text.ragged import Indices, RowLists
 from neural_sparse.work.workers import Advance, Engine, Work, in_workers
 
 SAMPLE = 1000  # documents
@@ -108,7 +107,7 @@ def mine_parts(miner: Miner, parts: Parts, engine: Engine | None = None) -> None
                 mined.save(temporary)
 
 
-def _beside_the_given(data: TrainingSet, only: Rows, mined: Iterator[Mined]) -> Iterator[Mined]:
+def _beside_the_given(data: TrainingSet, only: Indices, mined: Iterator[Mined]) -> Iterator[Mined]:
     """All examples: `only` with what was mined for them, the others with what they bring."""
     parts = [part.rows() for part in mined]
     found = RowLists.join(parts, [0] * len(parts))

@@ -30,12 +30,12 @@ from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.search.retrievers import Vectors
 from neural_sparse.teachers.cache import TeacherCache
 from neural_sparse.teachers.cross_encoder import CrossEncoderTeacher
+from neural_sparse.text.ragged import Indices
 
 if TYPE_CHECKING:
     from neural_sparse.model.encoder import NeuralSparseEncoder
 
 
-Rows = NDArray[np.int64]
 Scores = NDArray[np.float32]
 _PAIR_BYTES = 1 << 26  # of dense document vectors gathered at a time
 
@@ -51,7 +51,7 @@ class Scorer(Protocol):
     name: str
     identity: dict[str, Any]
 
-    def pair_scores(self, queries: Rows, documents: Rows) -> Scores:
+    def pair_scores(self, queries: Indices, documents: Indices) -> Scores:
         """Scores float32 [queries, candidates] of query rows [queries] with document rows
         [queries, candidates]; NaN where the document row is -1."""
         ...
@@ -60,7 +60,7 @@ class Scorer(Protocol):
 class Source(Scorer, Protocol):
     """Finds documents, too."""
 
-    def search(self, queries: Rows, k: int) -> NDArray[np.int32]:
+    def search(self, queries: Indices, k: int) -> NDArray[np.int32]:
         """Rows of the k best documents of each query row, [queries, k], best first; -1 behind."""
         ...
 
@@ -77,17 +77,17 @@ class DenseSource:
         self,
         name: str,
         identity: dict[str, Any],
-        queries: Callable[[Rows], NDArray[np.float32]],
+        queries: Callable[[Indices], NDArray[np.float32]],
         documents: Vectors,
     ) -> None:
         self.name, self.identity = name, identity
         self._queries = queries
         self._retriever = DenseRetriever(documents, DocumentIds.numbers(len(documents)))
 
-    def search(self, queries: Rows, k: int) -> NDArray[np.int32]:
+    def search(self, queries: Indices, k: int) -> NDArray[np.int32]:
         return self._retriever.search(self._queries(queries), k).docs
 
-    def pair_scores(self, queries: Rows, documents: Rows) -> Scores:
+    def pair_scores(self, queries: Indices, documents: Indices) -> Scores:
         vectors, scores = self._retriever.vectors, np.empty(documents.shape, np.float32)
         step = max(1, _PAIR_BYTES // max(1, 4 * vectors.shape[1] * documents.shape[1]))
         for first in range(0, len(queries), step):
@@ -112,7 +112,7 @@ class SparseSource:
         self,
         name: str,
         identity: dict[str, Any],
-        queries: Callable[[Rows], sp.csr_matrix],
+        queries: Callable[[Indices], sp.csr_matrix],
         documents: sp.csr_matrix | SparseIndex,
     ) -> None:
         self.name, self.identity = name, identity
@@ -127,10 +127,10 @@ class SparseSource:
     def _documents(self) -> sp.csr_matrix:
         return self._index.vectors()
 
-    def search(self, queries: Rows, k: int) -> NDArray[np.int32]:
+    def search(self, queries: Indices, k: int) -> NDArray[np.int32]:
         return self._index.search(self._queries(queries), k).docs
 
-    def pair_scores(self, queries: Rows, documents: Rows) -> Scores:
+    def pair_scores(self, queries: Indices, documents: Indices) -> Scores:
         mine, theirs = self._queries(queries), self._documents
         scores = np.full(documents.shape, np.nan, np.float32)
         _pair_dots(
@@ -179,7 +179,7 @@ class CrossEncoderScorer:
         self._teacher, self._cache = teacher, cache
         self._queries, self._documents = queries, documents
 
-    def pair_scores(self, queries: Rows, documents: Rows) -> Scores:
+    def pair_scores(self, queries: Indices, documents: Indices) -> Scores:
         scores = np.full(documents.shape, np.nan, np.float32)
         places = np.argwhere(documents >= 0)
         if len(places):

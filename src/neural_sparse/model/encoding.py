@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from neural_sparse.errors import InputError
 from neural_sparse.model.layout import length_groups
+from neural_sparse.text.ragged import offsets_of
 from neural_sparse.text.tokens import Tokens, tokenize_windows
 
 
@@ -46,7 +47,7 @@ class CsrRows:
     def matrix(self) -> sp.csr_matrix:
         """All rows, float32; takes the arrays over, so nothing can be added any more."""
         lengths = np.concatenate([np.empty(0, np.int64), *self._lengths])
-        indptr = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
+        indptr = offsets_of(lengths)
         data, indices = self._data, self._indices
         del self._data, self._indices
         return sp.csr_matrix((data, indices, indptr), shape=(len(lengths), self._width))
@@ -154,12 +155,11 @@ def to_csr(vectors: torch.Tensor) -> sp.csr_matrix:
     dense = vectors.float()
     if dense.device.type != "cpu":
         rows, columns = dense.nonzero(as_tuple=True)
-        counts = torch.bincount(rows, minlength=len(dense)).cumsum(0).cpu().numpy()
+        indptr = offsets_of(torch.bincount(rows, minlength=len(dense)).cpu().numpy())
         data, indices = dense[rows, columns].cpu().numpy(), columns.to(torch.int32).cpu().numpy()
-        indptr = np.concatenate(([0], counts))
     else:
         array = dense.contiguous().numpy()
-        indptr = np.concatenate(([0], np.cumsum(np.count_nonzero(array, axis=1))))
+        indptr = offsets_of(np.count_nonzero(array, axis=1))
         indices, data = _gather_nonzero(array, indptr)
     return sp.csr_matrix((data, indices, indptr), shape=(dense.shape[0], dense.shape[1]))
 

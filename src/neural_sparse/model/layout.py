@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from neural_sparse.text.ragged import offsets_of
+
 MIN_TOKENS = 2048  # a smaller group does not keep a processor busy
 MAX_PADDING = 0.1  # share of a group's positions that may be padding
 
@@ -120,7 +122,7 @@ class Layout:
             torch.from_numpy(np.concatenate(padded)),
             torch.from_numpy(np.concatenate(masks).astype(np.int64)),
             torch.from_numpy(kept),
-            torch.from_numpy(np.concatenate(([0], np.cumsum(lengths[rows])))),
+            torch.from_numpy(offsets_of(lengths[rows])),
             torch.from_numpy(rows),
             torch.from_numpy(np.argsort(rows)),
         )

@@ -15,6 +15,7 @@ from sentence_transformers.base.modules import Module
 from torch import Tensor, nn
 
 from neural_sparse.errors import InputError
+from neural_sparse.text.ragged import offsets_of, ranges, segment_ids
 from neural_sparse.text.words import token_classes
 
 K1, B = 1.2, 0.75  # Robertson and Zaragoza 2009, section 3.4
@@ -102,7 +103,7 @@ class OwnWords(Module):
         # Members of each class, one class after the other.
         self._members = order[self._host_classes[order] >= 0]
         sizes = np.bincount(self._host_classes[self._members], minlength=1)
-        self._starts = np.concatenate(([0], np.cumsum(sizes)))
+        self._starts = offsets_of(sizes)
         self._none = torch.zeros(len(sizes))
 
     def saturated(self, count: Tensor, length: Tensor) -> Tensor:
@@ -110,8 +111,8 @@ class OwnWords(Module):
         return count / (count + self.k1 * (1 - self.b + self.b * length / self.mean_length))
 
     def counts(self, ids: np.ndarray, offsets: np.ndarray) -> WordCounts:
-        """What there is to add to packed documents: `ids` [tokens], document i owns offsets[i]:offsets[i + 1]."""
-        documents = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+        """What there is to add to packed documents: `ids` [tokens], document i is offsets[i]:offsets[i + 1]."""
+        documents = segment_ids(np.diff(offsets))
         found = self._host_classes[ids]
         documents, found = documents[found >= 0], found[found >= 0]
         lengths = np.bincount(documents, minlength=len(offsets) - 1)
@@ -120,10 +121,9 @@ class OwnWords(Module):
         documents, found = pairs // total, pairs % total
         # Each (document, class) once per member of the class.
         sizes = self._starts[found + 1] - self._starts[found]
-        first = np.repeat(self._starts[found] - (np.cumsum(sizes) - sizes), sizes)
         arrays = (
             np.repeat(documents, sizes),
-            self._members[first + np.arange(len(first))],
+            self._members[ranges(self._starts[found], sizes)],
             np.repeat(counts, sizes).astype(np.float32),
             np.repeat(lengths[documents], sizes).astype(np.float32),
         )

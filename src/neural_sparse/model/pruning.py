@@ -13,6 +13,7 @@ import scipy.sparse as sp
 import torch
 
 from neural_sparse.errors import InputError
+from neural_sparse.text.ragged import offsets_of
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,8 @@ class Pruning:
             return vectors
         limit = vectors.shape[1] if self.top_k is None else self.top_k
         keep = _kept(vectors.indptr, vectors.indices, vectors.data, np.float32(self.max_ratio), limit)
-        sums = np.concatenate(([0], np.cumsum(keep)))
-        return sp.csr_matrix(
-            (vectors.data[keep], vectors.indices[keep], sums[vectors.indptr]), shape=vectors.shape
-        )
+        indptr = offsets_of(keep)[vectors.indptr]
+        return sp.csr_matrix((vectors.data[keep], vectors.indices[keep], indptr), shape=vectors.shape)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from neural_sparse.errors import InputError, refuse_one_string
 from neural_sparse.search.compiled import compiled
+from neural_sparse.text.ragged import offsets_of
 
 
 class DocumentIds(Sequence[str]):
@@ -46,7 +47,7 @@ class DocumentIds(Sequence[str]):
         """One after another. Raises InputError on an id that occurs twice."""
         result = cls(
             np.concatenate([part.text for part in parts]) if parts else np.empty(0, np.uint8),
-            _offsets(np.concatenate([np.diff(part.offsets) for part in parts] or [np.empty(0, np.int64)])),
+            offsets_of(np.concatenate([np.diff(part.offsets) for part in parts] or [np.empty(0, np.int64)])),
         )
         result.check_distinct()
         return result
@@ -54,7 +55,7 @@ class DocumentIds(Sequence[str]):
     def keep(self, rows: NDArray[np.bool_]) -> DocumentIds:
         """Those of the rows marked True in bool [documents]."""
         lengths = np.diff(self.offsets)
-        return DocumentIds(self.text[np.repeat(rows, lengths)], _offsets(lengths[rows]))
+        return DocumentIds(self.text[np.repeat(rows, lengths)], offsets_of(lengths[rows]))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -129,13 +130,7 @@ def _encoded(ids: Iterable[str]) -> DocumentIds:
             raise InputError(f"document ids are non-empty str; row {row} has {doc_id!r}")
         encoded.append(doc_id.encode())
     text = np.frombuffer(b"".join(encoded), np.uint8)
-    return DocumentIds(text, _offsets(np.array([len(one) for one in encoded], np.int64)))
-
-
-def _offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    offsets = np.zeros(len(lengths) + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    return offsets
+    return DocumentIds(text, offsets_of(np.array([len(one) for one in encoded], np.int64)))
 
 
 @compiled

@@ -27,6 +27,7 @@ from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.search.hits import Hits, vocabulary_fingerprint
 from neural_sparse.search.index import SparseIndex
 from neural_sparse.search.storage import MANIFEST as INDEX_MANIFEST
+from neural_sparse.text.ragged import offsets_of
 
 if TYPE_CHECKING:
     from neural_sparse.model.encoder import NeuralSparseEncoder
@@ -180,8 +181,7 @@ def _write_texts(folder: Path, texts: Iterable[PackedTexts]) -> None:
         for packed in texts:
             packed.text.tofile(file)
             lengths.append(packed.lengths)
-    offsets = np.concatenate(([0], np.cumsum(np.concatenate(lengths))))
-    np.save(folder / "text_offsets.npy", offsets, allow_pickle=False)
+    np.save(folder / "text_offsets.npy", offsets_of(np.concatenate(lengths)), allow_pickle=False)
 
 
 def _mapped(file: Path) -> np.ndarray:

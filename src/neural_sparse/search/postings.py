@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from neural_sparse.errors import InputError
 from neural_sparse.search.compiled import compiled
+from neural_sparse.text.ragged import offsets_of
 
 MAX_DOCS = 2**31 - 1
 
@@ -122,8 +123,7 @@ def invert(shards: Iterable[sp.csr_matrix]) -> Postings:
         if shard.shape[1] != width:
             raise InputError(f"document vectors of different widths: {width} and {shard.shape[1]}")
         _count(shard.indices.astype(np.int32, copy=False), counts)
-    offsets = np.zeros(width + 1, np.int64)
-    np.cumsum(counts, out=offsets[1:])
+    offsets = offsets_of(counts)
     docs = np.empty(offsets[-1], np.int32)
     impacts = np.empty(offsets[-1], np.float32)
     heads = offsets[:-1].copy()
@@ -209,8 +209,7 @@ def keep_documents(postings: Postings, rows: NDArray[np.bool_]) -> Postings:
     """Only the rows marked True in bool [documents], numbered anew in their order."""
     renumbered = np.cumsum(rows, dtype=np.int64).astype(np.int32) - np.int32(1)
     kept = _count_kept(postings.offsets, postings.docs, rows)
-    offsets = np.zeros(len(postings.offsets), np.int64)
-    np.cumsum(kept, out=offsets[1:])
+    offsets = offsets_of(kept)
     docs = np.empty(offsets[-1], np.int32)
     impacts = np.empty(offsets[-1], postings.impacts.dtype)
     _copy_kept(postings.docs, postings.impacts, rows, renumbered, docs, impacts)

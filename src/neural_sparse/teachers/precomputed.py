@@ -73,7 +73,7 @@ class PrecomputedTeacher:
                 f"{self.path} holds no scores; prepare lines of {{query, docs, scores}}, or name their file"
             )
         candidates = data.negatives.after(data.positives)
-        examples = candidates.owners
+        examples = candidates.examples
         asked = scored[examples]
         examples, rows = examples[asked], candidates.flat[asked]
         query_rows = queries.find(text_keys(data.queries))[data.query_rows]

@@ -11,6 +11,8 @@ import torch
 from numpy.typing import DTypeLike, NDArray
 from scipy.sparse import csr_matrix
 
+from neural_sparse.text.ragged import locate, offsets_of, ranges
+
 Matrix = NDArray[np.float32] | csr_matrix
 Arrays = dict[str, NDArray]
 _PIECE = 1 << 14  # sparse rows gathered at a time
@@ -72,7 +74,7 @@ class Rows:
         sizes = [
             len(part["vectors"]) if "vectors" in part else len(part["indptr"]) - 1 for part in self.parts
         ]
-        object.__setattr__(self, "starts", np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]))
+        object.__setattr__(self, "starts", offsets_of(sizes))
 
     @classmethod
     def of(cls, matrix: Matrix) -> Rows:
@@ -94,31 +96,31 @@ class Rows:
         if len(self.parts) == 1:
             return self.parts[0]["vectors"][rows].astype(np.float32)
         gathered = np.empty((len(rows), self.parts[0]["vectors"].shape[1]), dtype=np.float32)
-        shard = np.searchsorted(self.starts, rows, side="right") - 1
-        for number in np.unique(shard):
-            here = shard == number
-            gathered[here] = self.parts[number]["vectors"][rows[here] - self.starts[number]]
+        shards, places = locate(self.starts, rows)
+        for number in np.unique(shards):
+            here = shards == number
+            gathered[here] = self.parts[number]["vectors"][places[here]]
         return gathered
 
     def _gather_sparse(self, rows: NDArray[np.int64]) -> csr_matrix:
         width = int(self.parts[0]["width"][0])
-        shards = np.searchsorted(self.starts, rows, side="right") - 1
+        shards, local = locate(self.starts, rows)
         starts, lengths = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
         used = np.unique(shards).tolist()
         for number in used:
             here = shards == number
-            indptr, local = self.parts[number]["indptr"], rows[here] - self.starts[number]
-            starts[here] = indptr[local]
-            lengths[here] = indptr[local + 1] - indptr[local]
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
+            indptr = self.parts[number]["indptr"]
+            starts[here] = indptr[local[here]]
+            lengths[here] = indptr[local[here] + 1] - starts[here]
+        offsets = offsets_of(lengths)
         indices, data = np.empty(offsets[-1], np.int32), np.empty(offsets[-1], np.float32)
         # A piece at a time: places of all entries would take more than the entries themselves.
         for piece in batches(len(rows), _PIECE):
-            places = _ranges(starts[piece], lengths[piece])
-            owners = np.repeat(shards[piece], lengths[piece])
+            places = ranges(starts[piece], lengths[piece])
+            shard_of = np.repeat(shards[piece], lengths[piece])
             entries = slice(offsets[piece.start], offsets[piece.stop])
             for number in used:
-                here = owners == number
+                here = shard_of == number
                 if here.any():
                     indices[entries][here] = self.parts[number]["indices"][places[here]]
                     data[entries][here] = self.parts[number]["values"][places[here]]
@@ -146,12 +148,6 @@ class DenseRows:
     def __getitem__(self, places: slice | NDArray[np.int64]) -> NDArray[np.float32]:
         """float32 [places, width]."""
         return self._rows.gather_dense(self._numbers[places])
-
-
-def _ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Consecutive numbers from each start, one range after another."""
-    ends = np.cumsum(lengths)
-    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
 
 
 def dot(queries: Matrix, documents: Matrix) -> NDArray[np.float32]:

@@ -24,6 +24,7 @@ from neural_sparse.teachers.bi_encoder import PreparedVectors
 from neural_sparse.teachers.ensemble import PreparedEnsemble
 from neural_sparse.teachers.rows import batches
 from neural_sparse.teachers.weights import loading
+from neural_sparse.text.ragged import segment_ids
 from neural_sparse.text.tokens import tokenize_windows, vocabulary
 from neural_sparse.text.words import token_classes
 
@@ -134,7 +135,7 @@ def bm25_words(
     with tqdm(total=len(documents), desc="counting words", unit=" docs", disable=None) as progress:
         for tokens in tokenize_windows(documents, tokenizer, max_length, special_tokens=True):
             found = classes[tokens.ids]
-            rows = np.repeat(np.arange(len(tokens)), tokens.lengths)[found >= 0]
+            rows = segment_ids(tokens.lengths)[found >= 0]
             counts = sp.csr_matrix(
                 (np.ones(len(rows), np.float32), (rows, found[found >= 0])), shape=(len(tokens), width)
             )

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import xxhash
 
 from neural_sparse.errors import refuse_one_string
+from neural_sparse.text.ragged import Indices
 
 Keys = npt.NDArray[np.uint64]  # [n, 2]
-Rows = npt.NDArray[np.int64]
 
 
 def text_keys(texts: Iterable[str]) -> Keys:
@@ -31,12 +31,12 @@ def add_texts(digest: hashlib._Hash, texts: Iterable[str]) -> None:
         digest.update(len(encoded).to_bytes(8, "little") + encoded)
 
 
-def first_rows(texts: Iterable[str]) -> Rows:
+def first_rows(texts: Iterable[str]) -> Indices:
     """For each text the row where it first occurs, int64 [texts]."""
     return first_occurrence(text_keys(texts))
 
 
-def first_occurrence(keys: Keys) -> Rows:
+def first_occurrence(keys: Keys) -> Indices:
     """For each key [n, 2] the first row that has it, int64 [n]."""
     order = np.lexsort((keys[:, 1], keys[:, 0]))  # stable: equal keys stay in order
     ordered = keys[order]
@@ -70,7 +70,7 @@ class GrowingIndex:
         self._first += count
         self._runs = [(start, run) for start, run in self._runs if start + len(run) > self._first]
 
-    def find(self, keys: Keys) -> Rows:
+    def find(self, keys: Keys) -> Indices:
         """Row of each key [wanted, 2], counted from the first that was ever added; -1 for those that are not here."""
         self._settle()
         found = np.full(len(keys), -1, np.int64)
@@ -112,7 +112,7 @@ class KeyIndex:
         keys[self._order] = self._keys
         return keys
 
-    def find(self, keys: Keys) -> Rows:
+    def find(self, keys: Keys) -> Indices:
         """Row of each key [wanted, 2], -1 for those that are not here."""
         found = np.full(len(keys), -1, np.int64)
         if not len(self._keys):

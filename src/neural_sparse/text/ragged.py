@@ -8,7 +8,45 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-Rows = npt.NDArray[np.int64]
+Indices = npt.NDArray[np.int64]
+
+
+def offsets_of(lengths: npt.ArrayLike) -> Indices:
+    """Where each segment of a flat array starts, and where the last one ends: int64 [segments + 1].
+
+    >>> offsets_of([2, 0, 3]).tolist()
+    [0, 2, 2, 5]
+    """
+    return np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
+
+
+def segment_ids(lengths: npt.NDArray[np.integer]) -> Indices:
+    """The segment that each entry of the flat array is of, int64 [entries].
+
+    >>> segment_ids(np.array([2, 0, 3])).tolist()
+    [0, 0, 2, 2, 2]
+    """
+    return np.repeat(np.arange(len(lengths)), lengths)
+
+
+def ranges(starts: Indices, lengths: Indices) -> Indices:
+    """start, start + 1, ... start + length - 1 of each, one after another: flat[ranges(...)] takes whole segments.
+
+    >>> ranges(np.array([7, 0, 3]), np.array([2, 0, 3])).tolist()
+    [7, 8, 3, 4, 5]
+    """
+    offsets = offsets_of(lengths)
+    return np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
+
+
+def locate(offsets: Indices, entries: Any) -> tuple[Any, Any]:
+    """The segment of each entry, and its place there; of an array or a single number.
+
+    >>> locate(np.array([0, 2, 2, 5]), 2)
+    (np.int64(2), np.int64(0))
+    """
+    segments = np.searchsorted(offsets, entries, side="right") - 1
+    return segments, entries - offsets[segments]
 
 
 class RowLists(Sequence[np.ndarray]):
@@ -19,7 +57,7 @@ class RowLists(Sequence[np.ndarray]):
         offsets: int64 [examples + 1].
     """
 
-    def __init__(self, flat: np.ndarray, offsets: Rows) -> None:
+    def __init__(self, flat: np.ndarray, offsets: Indices) -> None:
         self.flat = flat
         self.offsets = offsets
 
@@ -32,8 +70,8 @@ class RowLists(Sequence[np.ndarray]):
         return cls.of_lengths(np.concatenate([np.empty(0, np.int64), *lists]), lengths)
 
     @classmethod
-    def of_lengths(cls, flat: np.ndarray, lengths: Rows) -> RowLists:
-        return cls(flat, _offsets(lengths))
+    def of_lengths(cls, flat: np.ndarray, lengths: Indices) -> RowLists:
+        return cls(flat, offsets_of(lengths))
 
     @classmethod
     def of_matrix(cls, matrix: np.ndarray) -> RowLists:
@@ -51,18 +89,18 @@ class RowLists(Sequence[np.ndarray]):
         """One after another, `starts` added to the rows of each."""
         return cls(
             np.concatenate([part.flat + start for part, start in zip(parts, starts, strict=True)]),
-            _offsets(np.concatenate([part.lengths for part in parts])),
+            offsets_of(np.concatenate([part.lengths for part in parts])),
         )
 
     @property
-    def lengths(self) -> Rows:
+    def lengths(self) -> Indices:
         """How many rows each example has, int64 [examples]."""
         return np.diff(self.offsets)
 
     @property
-    def owners(self) -> Rows:
+    def examples(self) -> Indices:
         """The example of each row of `flat`."""
-        return np.repeat(np.arange(len(self)), self.lengths)
+        return segment_ids(self.lengths)
 
     def after(self, first: np.ndarray) -> RowLists:
         """The same lists, each behind a row of its own [examples]."""
@@ -87,14 +125,12 @@ class RowLists(Sequence[np.ndarray]):
         lengths, starts = self.lengths, self.offsets[:-1].copy()
         lengths[rows] = lists.lengths
         starts[rows] = len(self.flat) + lists.offsets[:-1]
-        offsets = _offsets(lengths)
-        places = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
-        return RowLists(np.concatenate([self.flat, lists.flat])[places], offsets)
+        offsets = offsets_of(lengths)
+        return RowLists(np.concatenate([self.flat, lists.flat])[ranges(starts, lengths)], offsets)
 
     def where(self, keep: npt.NDArray[np.bool_]) -> RowLists:
         """Without the entries of `flat` that are not marked."""
-        kept = np.concatenate([[0], np.cumsum(keep)])
-        return RowLists(self.flat[keep], kept[self.offsets])
+        return RowLists(self.flat[keep], offsets_of(keep)[self.offsets])
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -120,11 +156,11 @@ class RelevantRows(Sequence[frozenset[int]]):
         positives: int64 [examples].
     """
 
-    def __init__(self, query_rows: Rows, positives: Rows) -> None:
+    def __init__(self, query_rows: Indices, positives: Indices) -> None:
         self.query_rows = query_rows
         self.positives = positives
         self._rows = positives[np.argsort(query_rows, kind="stable")]
-        self._offsets = _offsets(np.bincount(query_rows))
+        self._offsets = offsets_of(np.bincount(query_rows))
 
     @classmethod
     def join(cls, parts: Sequence[RelevantRows], starts: Sequence[int]) -> RelevantRows:
@@ -147,7 +183,3 @@ class RelevantRows(Sequence[frozenset[int]]):
             return [self[one] for one in range(*place.indices(len(self)))]
         query = self.query_rows[place]
         return frozenset(self._rows[self._offsets[query] : self._offsets[query + 1]].tolist())
-
-
-def _offsets(lengths: Rows) -> Rows:
-    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])

@@ -14,6 +14,8 @@ from itertools import chain, pairwise
 import numpy as np
 import numpy.typing as npt
 
+from neural_sparse.text.ragged import Indices, offsets_of, segment_ids
+
 # Letters and digits; scripts written without spaces are taken character by character.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+")
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
@@ -39,7 +41,7 @@ def ngram_hashes(
     lengths = np.array([len(found) for found in split], dtype=np.int64)
     hashes = _Hashes()
     hashed = np.fromiter(map(hashes.__getitem__, chain.from_iterable(split)), np.uint64, lengths.sum())
-    owners = np.repeat(np.arange(len(split)), lengths)
+    owners = segment_ids(lengths)
     if len(hashed) < size:
         return np.zeros(0, np.uint64), np.zeros(0, np.int64)
     count = len(hashed) - size + 1
@@ -66,10 +68,9 @@ _SKETCHED = 1024  # texts at a time, for the library gives Python numbers
 _VERIFIED = 4096  # candidates whose texts are read at a time
 
 Bands = npt.NDArray[np.uint32]
-Rows = npt.NDArray[np.int64]
 
 
-def gram_sets(split: Sequence[Sequence[str]], size: int) -> tuple[npt.NDArray[np.uint64], Rows]:
+def gram_sets(split: Sequence[Sequence[str]], size: int) -> tuple[npt.NDArray[np.uint64], Indices]:
     """Hashes of each text's word n-grams, one text after another, and offsets int64 [texts + 1].
 
     A text of fewer words than `size` has one hash, of all its words.
@@ -83,7 +84,7 @@ def gram_sets(split: Sequence[Sequence[str]], size: int) -> tuple[npt.NDArray[np
         order = np.argsort(owners, kind="stable")
         grams, owners = grams[order], owners[order]
     counts = np.bincount(owners, minlength=len(split))
-    return grams, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return grams, offsets_of(counts)
 
 
 def hash_of_words(split: Sequence[str]) -> int:
@@ -115,11 +116,11 @@ def _bands(split: Sequence[Sequence[str]], size: int) -> Bands:
 
 def clusters(
     bands: Bands,
-    texts: Callable[[Rows], list[str]],
+    texts: Callable[[Indices], list[str]],
     size: int,
     threshold: float,
     progress: Callable[[int], object] | None = None,
-) -> Rows:
+) -> Indices:
     """For each text the first one of its cluster of near-duplicates, int64 [texts]; itself for most.
 
     Two texts are near-duplicates if the Jaccard similarity of their sets of word n-grams reaches
@@ -159,7 +160,7 @@ def clusters(
 
 
 def _similar(
-    left: Rows, right: Rows, texts: Callable[[Rows], list[str]], size: int
+    left: Indices, right: Indices, texts: Callable[[Indices], list[str]], size: int
 ) -> npt.NDArray[np.float64]:
     """Jaccard similarity of pairs of texts."""
     rows, places = np.unique(np.concatenate([left, right]), return_inverse=True)

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import overload
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-Rows = npt.NDArray[np.int64]
+from neural_sparse.text.ragged import Indices, locate, offsets_of
 
 
 class _Texts(Sequence[str]):
@@ -40,27 +39,27 @@ class ArrowTexts(_Texts):
         reader = pa.ipc.open_file(pa.memory_map(str(path)))
         self._columns = [reader.get_batch(at)["text"] for at in range(reader.num_record_batches)]
         lengths = [len(column) for column in self._columns]
-        self._starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+        self._starts = offsets_of(lengths)
 
     def __len__(self) -> int:
         return int(self._starts[-1])
 
     def _at(self, place: int) -> str:
-        number = int(np.searchsorted(self._starts, place, side="right")) - 1
-        return str(self._columns[number][place - int(self._starts[number])].as_py())
+        number, row = locate(self._starts, place)
+        return str(self._columns[number][int(row)].as_py())
 
     def __iter__(self) -> Iterator[str]:
         for column in self._columns:
             for start in range(0, len(column), 1000):
                 yield from column.slice(start, 1000).to_pylist()
 
-    def pick(self, rows: Rows) -> list[str]:
+    def pick(self, rows: Indices) -> list[str]:
         """The texts of some rows; quicker than one by one."""
-        numbers = np.searchsorted(self._starts, rows, side="right") - 1
+        numbers, places = locate(self._starts, rows)
         picked = np.empty(len(rows), object)
         for number in np.unique(numbers).tolist():
             here = numbers == number
-            picked[here] = self._columns[number].take(pa.array(rows[here] - self._starts[number])).to_pylist()
+            picked[here] = self._columns[number].take(pa.array(places[here])).to_pylist()
         return list(picked)
 
     def __reduce__(self) -> tuple[type[ArrowTexts], tuple[Path]]:
@@ -75,7 +74,7 @@ class PickedTexts(_Texts):
         rows: int64, one for each text of this sequence.
     """
 
-    def __init__(self, texts: Sequence[str], rows: Rows) -> None:
+    def __init__(self, texts: Sequence[str], rows: Indices) -> None:
         self.texts = texts
         self.rows = rows
 
@@ -98,14 +97,14 @@ class JoinedTexts(_Texts):
 
     def __init__(self, parts: Sequence[Sequence[str]]) -> None:
         self.parts = parts
-        self._starts = np.concatenate([[0], np.cumsum([len(part) for part in parts], dtype=np.int64)])
+        self._starts = offsets_of([len(part) for part in parts])
 
     def __len__(self) -> int:
         return int(self._starts[-1])
 
     def _at(self, place: int) -> str:
-        number = int(np.searchsorted(self._starts, place, side="right")) - 1
-        return self.parts[number][place - int(self._starts[number])]
+        number, row = locate(self._starts, place)
+        return self.parts[number][int(row)]
 
     def __iter__(self) -> Iterator[str]:
         for part in self.parts:

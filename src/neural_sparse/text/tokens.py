@@ -14,6 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from neural_sparse.errors import InputError, refuse_one_string
+from neural_sparse.text.ragged import offsets_of, ranges, segment_ids
 
 # Of a window: a tokenizer takes some 8 KB for a text of 60 words until its ids are copied out.
 WINDOW_TEXTS = 16_384
@@ -44,9 +45,7 @@ class Tokens:
     def take(self, rows: np.ndarray) -> Tokens:
         """The texts of `rows`, in that order."""
         lengths = self.lengths[rows]
-        offsets = np.concatenate(([0], np.cumsum(lengths)))
-        positions = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
-        return Tokens(self.ids[positions], offsets)
+        return Tokens(self.ids[ranges(self.offsets[rows], lengths)], offsets_of(lengths))
 
 
 def tokenize(
@@ -79,20 +78,16 @@ def tokenize(
             raise InputError(
                 f"max_length {max_length} leaves no room beside {len(prefix) + len(suffix)} special tokens"
             )
-        starts = np.cumsum(lengths) - lengths
-        positions = np.arange(total) - np.repeat(starts, lengths)
         truncated = int((lengths > room).sum())
         if truncated:
-            ids = ids[positions < room]
-            lengths = np.minimum(lengths, room)
-    offsets = np.concatenate(([0], np.cumsum(lengths)))
+            starts, lengths = offsets_of(lengths)[:-1], np.minimum(lengths, room)
+            ids = ids[ranges(starts, lengths)]
+    offsets = offsets_of(lengths)
     if prefix or suffix:
         extra = len(prefix) + len(suffix)
         framed_offsets = offsets + extra * np.arange(len(offsets))
         framed = np.empty(framed_offsets[-1], np.int64)
-        framed[np.arange(len(ids)) + np.repeat(framed_offsets[:-1] + len(prefix) - offsets[:-1], lengths)] = (
-            ids
-        )
+        framed[ranges(framed_offsets[:-1] + len(prefix), lengths)] = ids
         for place, token in enumerate(prefix):
             framed[framed_offsets[:-1] + place] = token
         for place, token in enumerate(suffix):
@@ -230,7 +225,7 @@ def encode_queries(
         count_repeats: a token weighs as often as it is there, as in BM25.
     """
     tokens = tokenize(texts, tokenizer)
-    rows = np.repeat(np.arange(len(tokens)), tokens.lengths)
+    rows = segment_ids(tokens.lengths)
     present, often = np.unique(rows * len(weights) + tokens.ids, return_counts=True)
     rows, columns = present // len(weights), present % len(weights)
     values = weights[columns] * often if count_repeats else weights[columns]

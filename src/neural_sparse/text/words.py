@@ -13,6 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from neural_sparse.errors import InputError, refuse_one_string
+from neural_sparse.text.ragged import offsets_of
 from neural_sparse.text.tokens import nfc, vocabulary
 
 # Runs of letters and digits. Single Latin letters are what is left of "it's" and "e.g."; single digits and
@@ -80,7 +81,7 @@ class Words:
     def count(self, texts: Sequence[str]) -> sp.csr_matrix:
         """How often each known word occurs, float32 [texts, vocabulary]."""
         ids = self._ids(texts, learn=False)
-        indptr = np.cumsum([0, *map(len, ids)])
+        indptr = offsets_of([len(one) for one in ids])
         indices = np.array([i for one in ids for i in one], np.int32)
         shape = (len(ids), len(self.vocabulary))
         counts = sp.csr_matrix((np.ones(len(indices), np.float32), indices, indptr), shape=shape)

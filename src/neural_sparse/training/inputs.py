@@ -60,4 +60,4 @@ def has_fixed_negatives(recipe: Recipe) -> bool:
 def candidate_pairs(data: TrainingSet) -> np.ndarray:
     """int64 [pairs, 2]: (example, document row) of every positive and hard negative."""
     candidates = RowLists.of(data.negatives).after(data.positives)
-    return np.column_stack((candidates.owners, candidates.flat))
+    return np.column_stack((candidates.examples, candidates.flat))

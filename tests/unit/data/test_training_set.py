@@ -214,7 +214,7 @@ class TestRows:
             plain = [one.tolist() for one in lists]
             assert [one.tolist() for one in rows] == plain
             assert rows.lengths.tolist() == [len(one) for one in plain]
-            assert rows.owners.tolist() == [row for row, one in enumerate(plain) for _ in one]
+            assert rows.examples.tolist() == [row for row, one in enumerate(plain) for _ in one]
             after = [[int(head), *one] for head, one in zip(first, plain, strict=True)]
             assert [one.tolist() for one in rows.after(first)] == after
             assert [one.tolist() for one in rows.where(rows.flat > 4)] == [
