@@ -1,7 +1,4 @@
-"""A sentence-transformers SparseEncoder, inference-free or siamese, behind the interface evaluation needs.
-
-Encode or index a collection with a whole system, and evaluate it.
-"""
+"""Encode or index a collection with a whole system (BM25, models of this package, SparseEncoders), and evaluate it."""
 
 from __future__ import annotations
 

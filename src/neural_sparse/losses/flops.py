@@ -1,7 +1,4 @@
-"""The FLOPS regulariser and its schedule.
-
-How far documents are from the terms that teachers would give them.
-"""
+"""Regularisers of document vectors: FLOPS with its schedule, and the distance to terms that teachers would give."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The matching function.
-
-The training loss: IDF in the matching function, knowledge from teachers, FLOPS for sparsity.
-"""
+"""The training loss: IDF in the matching function, knowledge from teachers, FLOPS for sparsity."""
 
 from __future__ import annotations
 

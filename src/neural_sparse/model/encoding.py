@@ -1,7 +1,4 @@
-"""A csr matrix that grows by rows, in the memory of the result alone.
-
-Texts to sparse matrices, without a Python object per text.
-"""
+"""Texts to sparse matrices, without a Python object per text and in the memory of the result alone."""
 
 from __future__ import annotations
 

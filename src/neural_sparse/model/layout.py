@@ -1,6 +1,4 @@
-"""Splitting a batch into groups of similar length, so that padding costs next to nothing.
-
-How a batch's packed documents stand in padded groups, decided on the host.
+"""How a batch's packed documents stand in padded groups of similar length, decided on the host.
 
 Lengths are known where texts are tokenized. What follows from them is decided there and sent to the device with
 the batch, for a device that is asked has to finish all that it was given before.

@@ -1,7 +1,4 @@
-"""Where bfloat16 is worth using.
-
-Losses are computed in float32, whatever surrounds them.
-"""
+"""Where bfloat16 is worth using, and what is computed in float32 all the same."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Pruning document vectors: a smaller index for a little relevance.
-
-How sparse a set of vectors is.
-"""
+"""Pruning document vectors (a smaller index for a little relevance), and how sparse they are."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""What Lucene makes of a weight: FeatureField keeps 9 significant bits.
-
-Vectors as rank_features: names of features and lines of JSON.
-
-Bodies of search requests.
-"""
+"""Vectors as rank_features, the 9 significant bits that Lucene keeps of a weight, and bodies of search requests."""
 
 from __future__ import annotations
 

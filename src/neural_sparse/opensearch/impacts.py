@@ -1,8 +1,7 @@
-"""The Common Index File Format (arXiv 2003.08276), written without the protobuf library.
+"""Whole-number impacts for engines that were made for term frequencies: Anserini (Lucene), and CIFF (PISA, Terrier).
 
-A file is a sequence of messages, each preceded by its length: a header, the posting lists, the documents.
-
-Whole-number impacts for engines that were made for term frequencies: Anserini (Lucene), and CIFF (PISA, Terrier).
+A file of the Common Index File Format (arXiv 2003.08276), written without the protobuf library, is a sequence of
+messages, each preceded by its length: a header, the posting lists, the documents.
 """
 
 from __future__ import annotations

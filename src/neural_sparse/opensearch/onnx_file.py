@@ -1,7 +1,4 @@
-"""Dynamic int8 quantisation: weights of linear layers in 8 bits, activations quantised as they come.
-
-The document side as ONNX, for servers other than OpenSearch.
-"""
+"""The document side as ONNX, for servers other than OpenSearch, also with weights in 8 bits."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Zip files that are a function of their content: no clock, no path, no compressor's version.
-
-tokenizer.json as the server needs it.
-
-The zips that ML Commons registers, and the configuration that goes beside each.
-"""
+"""The zips that ML Commons registers, a function of their content alone, and the configuration beside each."""
 
 from __future__ import annotations
 

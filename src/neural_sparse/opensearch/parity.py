@@ -1,10 +1,7 @@
-"""Texts that break tokenizers and shapes, for the parity run.
+"""The export against the model: vectors, lengths, queries and ranking, as figures with limits.
 
-What the server makes of a text: ML Commons' own steps on the exported zips, from nothing but their content.
-
-The export against the model: vectors, lengths, queries and ranking, as figures with limits.
-
-What truncation, or another form of the model, does to rankings of a collection.
+Looked at are texts that break tokenizers and shapes, through ML Commons' own steps on the exported zips, and what
+truncation, or another form of the model, does to rankings of a collection.
 """
 
 from __future__ import annotations

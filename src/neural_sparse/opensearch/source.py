@@ -1,7 +1,4 @@
-"""Telling whether a query table is one that OpenSearch itself ships (analyzers bert-uncased, mbert-uncased).
-
-Vectors to write in some engine's format: of an encoded collection, or encoded now.
-"""
+"""Vectors to write in some engine's format, encoded before or now, and whether OpenSearch ships their query table."""
 
 from __future__ import annotations
 

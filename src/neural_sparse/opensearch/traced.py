@@ -1,7 +1,4 @@
-"""Which operators a traced graph uses, and whether the server's libtorch has them.
-
-The module that OpenSearch runs: a masked LM with its projection, pooling and activation, traced.
-"""
+"""The module that OpenSearch runs, traced: a masked LM with its projection, pooling and activation, and its operators."""
 
 from __future__ import annotations
 

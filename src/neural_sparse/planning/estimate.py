@@ -1,7 +1,4 @@
-"""A number, and what it rests on.
-
-What one stage takes.
-"""
+"""What one stage takes, as numbers that say what they rest on."""
 
 from __future__ import annotations
 

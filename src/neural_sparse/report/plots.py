@@ -1,7 +1,4 @@
-"""Labels of points in a picture, placed so that they cover neither each other nor the points.
-
-Pictures of a training run: its losses and sparsity, and what the result costs against what it finds.
-"""
+"""Pictures of training runs: losses and sparsity, and what a result costs against what it finds, labels kept apart."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Selecting the k best documents: keys that sort by score, then document row, and a selection over them.
-
-A key is an int64: the float32 score's bits, mapped so that integer order is numeric order, above the
-complement of the document row. A greater key is a better hit and no two keys are equal, so ties need no care.
-
-Exact search: term at a time within blocks of documents, top k by skipping what cannot enter.
+"""Exact search: term at a time within blocks of documents, top k by skipping what cannot enter.
 
 A block of scores stays in the first-level cache, so accumulating, selecting and clearing it never touch main
 memory, and the scratch does not grow with the corpus. Products of float32 numbers are exact in float64; scores
@@ -11,6 +6,9 @@ are summed there and rounded to float32 once, so that the order of the terms doe
 none of which beats the threshold are skipped with one vectorised comparison; the others become candidates. A
 histogram of the candidates' scores tells at once when k of them reach a higher score, which becomes the
 threshold: no heap is kept, and a selection is needed only when many scores are nearly equal.
+
+A candidate is an int64 key: the float32 score's bits, mapped so that integer order is numeric order, above the
+complement of the document row. A greater key is a better hit and no two keys are equal, so ties need no care.
 """
 
 from __future__ import annotations
@@ -31,6 +29,7 @@ def select_top(keys: NDArray[np.int64], n: int, k: int) -> None:
     """Reorder keys[:n] so that its k greatest come first, in no particular order (Hoare's selection)."""
     low, high, target = 0, n - 1, k - 1
     while low < high:
+        # Part keys[low..high] around a pivot, then go on with the side that holds place k - 1.
         pivot = keys[(low + high) >> 1]
         i, j = low, high
         while i <= j:
@@ -81,10 +80,11 @@ def top_of_rows(block: NDArray[np.float32], base: int, k: int, best: NDArray[np.
             if block[query, i] > threshold:
                 score[0] = block[query, i] + np.float32(0)  # -0.0 becomes 0.0
                 high = np.int64(bits[0])
-                if high < 0:
+                if high < 0:  # negative floats grow downwards as integers
                     high ^= 0x7FFFFFFF
                 keys[n] = (high << 32) | (ROW_MASK - (base + i))
                 n += 1
+                # Full: keep the k best; the worst of them is what the next ones have to beat.
                 if n == capacity:
                     select_top(keys, n, k)
                     n = k
@@ -121,19 +121,20 @@ def search_block_at_a_time(
     k: int,
     best: NDArray[np.int64],
 ) -> None:
-    """Fill best [last - first, k] with the keys (topk.py) of each query's k best, unsorted, NO_HIT behind.
+    """Fill best [last - first, k] with the keys of each query's k best, unsorted, NO_HIT behind.
 
     allowed: bool [documents], which may be hits; empty for all of them.
     """
     filtered = len(allowed) > 0
-    accumulator = np.zeros(BLOCK, np.float64)
+    accumulator = np.zeros(BLOCK, np.float64)  # scores of the block at hand; all 0 between blocks
     capacity = 2 * k + 1024
     keys = np.empty(capacity, np.int64)
     found = np.empty(GROUP + 1, np.int64)
     histogram = np.zeros(1 << (31 - SHIFT), np.int32)
     score = np.empty(1, np.float32)
-    bits = score.view(np.int32)
+    bits = score.view(np.int32)  # the same four bytes: positive floats are ordered as their bits are
     for query in range(first, last):
+        # A cursor into each posting list; lists are sorted by document, so it only moves forward.
         start = query_offsets[query]
         n_terms = query_offsets[query + 1] - start
         cursors = np.empty(n_terms, np.int64)
@@ -147,6 +148,7 @@ def search_block_at_a_time(
         reached = 0  # candidates in this bucket and above
         histogram[:] = 0
         for base in range(0, n_docs, BLOCK):
+            # 1. Accumulate: every term adds weight x impact to the documents of this block that hold it.
             limit = base + BLOCK
             touched = False
             for j in range(n_terms):
@@ -164,12 +166,14 @@ def search_block_at_a_time(
                     cursors[j] = cursor
             if not touched:
                 continue
+            # 2. Select: only what is above the threshold becomes a candidate.
             for group in range(0, BLOCK, GROUP):
-                better = 0
+                better = 0  # one vectorised comparison tells whether the group is worth a closer look
                 for i in range(group, group + GROUP):
                     better += accumulator[i] > threshold
                 if better == 0:
                     continue
+                # `found` is written for each document; the place only advances for those above the threshold.
                 hits = 0
                 for i in range(group, group + GROUP):  # without a branch, which would be mispredicted
                     found[hits] = i
@@ -183,18 +187,20 @@ def search_block_at_a_time(
                         continue
                     keys[n] = (np.int64(bits[0]) << 32) | (ROW_MASK - doc)
                     n += 1
+                    # Count it by its score's leading bits, for the threshold below.
                     bucket = bits[0] >> SHIFT
                     if bucket >= lowest:
                         histogram[bucket] += 1
                         reached += 1
-                # Later documents of an equal score rank behind, so once k candidates reach the threshold,
-                # only greater scores can enter.
+                # 3. Raise the threshold to the highest bucket that k candidates reach or exceed. Later documents of
+                # an equal score rank behind, so from then on only greater scores can enter.
                 if reached - histogram[lowest] >= k:
                     while reached - histogram[lowest] >= k:
                         reached -= histogram[lowest]
                         lowest += 1
                     bits[0] = lowest << SHIFT
                     threshold = max(threshold, np.float64(score[0]))
+                # 4. The buckets are too coarse for many scores that are nearly equal: then select among the keys.
                 if n > capacity - GROUP:
                     select_top(keys, n, k)
                     n = k

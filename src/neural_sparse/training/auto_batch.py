@@ -1,7 +1,4 @@
-"""What to do where memory was not enough, as keys that the same command takes.
-
-The largest batch that fits into memory, found by trying before training begins.
-"""
+"""The largest batch that fits into memory, found by trying before training begins, and what to do where none does."""
 
 from __future__ import annotations
 

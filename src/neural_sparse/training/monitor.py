@@ -1,7 +1,4 @@
-"""What a run says of its documents' sparsity, and when it stops because that has gone wrong.
-
-One progress bar for a run: time left, loss components, sparsity.
-"""
+"""What a run shows of its losses and its documents' sparsity, and when it stops because that has gone wrong."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Systems from elsewhere that a sweep's picture shows beside its runs.
-
-How the runs of a sweep are judged: on the same collections, once per model.
-"""
+"""How the runs of a sweep are judged, and systems from elsewhere beside them: on the same collections, once per model."""
 
 from __future__ import annotations
 

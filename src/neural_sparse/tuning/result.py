@@ -1,9 +1,4 @@
-"""The picture of a sweep: relevance against cost, the front marked.
-
-What came of a sweep: its runs, the points they make, the front and the recommendation; JSON and CSV.
-
-The table of a sweep, for the terminal.
-"""
+"""What came of a sweep: its runs, the points they make, front and recommendation, as table, picture, JSON and CSV."""
 
 from __future__ import annotations
 
