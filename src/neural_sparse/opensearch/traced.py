@@ -1,4 +1,4 @@
-"""The module that OpenSearch runs, traced: a masked LM with its projection, pooling and activation, and its operators."""
+"""The module that OpenSearch runs, traced: masked LM, projection, pooling and activation; and the operators it uses."""
 
 from __future__ import annotations
 

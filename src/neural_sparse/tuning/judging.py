@@ -1,4 +1,4 @@
-"""How the runs of a sweep are judged, and systems from elsewhere beside them: on the same collections, once per model."""
+"""How the runs of a sweep are judged, and systems from elsewhere beside them: on the same collections, each once."""
 
 from __future__ import annotations
 
