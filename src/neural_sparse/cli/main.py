@@ -28,6 +28,7 @@ from neural_sparse.cli.sweep import sweep
 from neural_sparse.cli.teach import app as teach
 from neural_sparse.cli.train import train
 from neural_sparse.errors import InputError
+from neural_sparse.io.resources import keep_memory
 from neural_sparse.io.terminal import replace_what_cannot_be_shown
 
 app = typer.Typer(
@@ -62,10 +63,20 @@ app.add_typer(teach, name="teach")
 app.add_typer(data, name="data")
 
 
+TRAINING = (
+    "train",
+    "quickstart",
+    "sweep",
+)  # commands whose steps take and free the same memory again and again
+
+
 @app.callback()
 def settings(
+    context: typer.Context,
     verbose: bool = typer.Option(False, "--verbose", "-v", help="Say more about what is going on."),
 ) -> None:
+    if context.invoked_subcommand in TRAINING:
+        keep_memory()
     # Before transformers is imported; its own bars would tear ours.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

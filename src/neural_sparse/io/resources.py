@@ -43,6 +43,8 @@ def readable(size: float) -> str:
 
 
 _PROCESS = Path("/proc/self")
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # as malloc.h has them
+_MALLOC_SETTINGS = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "GLIBC_TUNABLES")
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -103,6 +105,26 @@ def reset_peak_memory() -> None:
 def peak_memory() -> int:
     """Most bytes of main memory this process has had since `reset_peak_memory`."""
     return _status("VmHWM")
+
+
+def keep_memory() -> bool:
+    """Let malloc keep what is freed, and take large blocks from it again, for as long as this process lives.
+
+    By itself glibc maps blocks of more than 32 MB anew each time, so that every step of training touches its large
+    intermediates first, page by page. Child processes by fork do the same. `release_memory` still gives back what is
+    free.
+
+    Returns:
+        Whether this is so now: not with another libc, nor where the environment has settings for malloc.
+    """
+    if any(name in os.environ for name in _MALLOC_SETTINGS):
+        return False
+    try:
+        libc = ctypes.CDLL(None)
+        libc.gnu_get_libc_version  # noqa: B018 - mallopt of another libc may mean something else
+        return bool(libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30) and libc.mallopt(_M_TRIM_THRESHOLD, -1))
+    except (OSError, AttributeError, TypeError):
+        return False
 
 
 def release_memory() -> None:
