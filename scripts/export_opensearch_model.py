@@ -4,7 +4,8 @@
         --model_path outputs/opensearch-neural-v2/final_model --output_path opensearch_model.zip
 
 writes opensearch_model.zip (what ML Commons registers as SPARSE_ENCODING) and opensearch_model/ with the query side,
-the configurations, deploy.http and deploy.sh. `neural-sparse export` has more options.
+the configurations, and deploy.http, the requests to be read. `neural-sparse export` has more options, and
+`neural-sparse deploy` puts the folder on a cluster.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def export(model_path: str, output_path: Path, idf: Path | None, collection: str
     done = export_and_show(model_path, folder, ExportOptions(), idf, collection=collection)
     with replacing(output_path) as temporary:
         shutil.copyfile(done.packages[0].path, temporary)
-    print(f"written: {output_path} (documents) and {folder} (queries, configurations, deploy.sh)")
+    print(f"written: {output_path} (documents) and {folder} (queries, configurations, requests)")
 
 
 if __name__ == "__main__":

@@ -229,4 +229,4 @@ def show_export(done: Export, console: Console) -> None:
     )
     for remark in done.remarks:
         console.print(f"note: {remark}; moved into (0, 64]", style="yellow")
-    console.print(f"deploy it: OPENSEARCH_URL=... OPENSEARCH_USER=... {done.folder / 'deploy.sh'}")
+    console.print(f"deploy it: neural-sparse deploy {done.folder} --url https://...")

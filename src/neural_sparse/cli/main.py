@@ -14,6 +14,7 @@ from neural_sparse.cli.commands import TextCommand
 from neural_sparse.cli.compare import compare
 from neural_sparse.cli.corpus import encode
 from neural_sparse.cli.data import app as data
+from neural_sparse.cli.deploy import deploy
 from neural_sparse.cli.doctor import doctor
 from neural_sparse.cli.evaluate import evaluate
 from neural_sparse.cli.export import export, push
@@ -54,6 +55,7 @@ COMMANDS = (
     search,
     explain,
     export,
+    deploy,
     push,
 )
 for command in COMMANDS:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from neural_sparse.errors import InputError
 from neural_sparse.io.files import read_json, write_json
 from neural_sparse.opensearch.connection import told
+from neural_sparse.opensearch.refusals import cured, reason
 
 if TYPE_CHECKING:
     from opensearchpy import OpenSearch
@@ -204,7 +205,9 @@ class _Sender:
         from opensearchpy import exceptions
 
         try:
-            answer = self.client.bulk(body="".join(lines for _, lines in batch), index=self.index)
+            # These documents bring their vectors: a default pipeline of the index would make others out of their texts.
+            body = "".join(lines for _, lines in batch)
+            answer = self.client.bulk(body=body, index=self.index, params={"pipeline": "_none"})
         except exceptions.SSLError:
             with told(self.index):
                 raise
@@ -246,14 +249,5 @@ def _sorted_out(
             again.append(sent)
             cause = f"status {status} for some documents"
         elif status >= 300:
-            refused.append(FailedDocument(sent[0], status, _reason(result.get("error"))))
+            refused.append(FailedDocument(sent[0], status, cured(reason(result.get("error")))))
     return again, refused, cause
-
-
-def _reason(error: Any) -> str:
-    """The error's reason and what caused it."""
-    if not isinstance(error, dict):
-        return str(error)
-    cause = error.get("caused_by")
-    reason = str(error.get("reason") or error.get("type"))
-    return f"{reason}: {_reason(cause)}" if isinstance(cause, dict) else reason

@@ -31,12 +31,26 @@ cd "$(dirname "$0")"
 index=${1:?name the index}
 : "${SEARCH_URL:?set SEARCH_URL to the address of the cluster}"
 send() {
-  curl --silent --show-error --fail ${SEARCH_NETRC:+--netrc-file "$SEARCH_NETRC"} ${SEARCH_CA:+--cacert "$SEARCH_CA"} \\
-    --request "$1" --header "Content-Type: $2" --data-binary "@$3" "${SEARCH_URL%/}/$4"
+  local status
+  status=$(curl --silent --show-error \\
+    ${SEARCH_NETRC:+--netrc-file "$SEARCH_NETRC"} ${SEARCH_CA:+--cacert "$SEARCH_CA"} \\
+    --request "$1" --header "Content-Type: $2" --data-binary "@$3" --output "$answer" --write-out '%{http_code}' \\
+    "${SEARCH_URL%/}/$4") || { echo "no answer from $SEARCH_URL to $1 /$4" >&2; exit 1; }
+  if [[ $status != 2* ]]; then
+    echo "$1 /$4 ($3): HTTP $status: $(head -c 1000 "$answer")" >&2
+    case $(<"$answer") in
+      *resource_already_exists_exception*)
+        echo "the index $index is there already: name another, or delete it (DELETE /$index)" >&2 ;;
+    esac
+    exit 1
+  fi
+  cat "$answer"
 }
+answer=$(mktemp)
+trap 'rm -f "$answer"' EXIT
 send PUT application/json index.json "$index" >/dev/null
 for file in documents-*.ndjson; do
-  send POST application/x-ndjson "$file" "$index/_bulk" | python3 -c '
+  send POST application/x-ndjson "$file" "$index/_bulk?pipeline=_none" | python3 -c '
 import json, sys
 items = [next(iter(item.values())) for item in json.load(sys.stdin)["items"]]
 failed = [item for item in items if item["status"] >= 300]

@@ -9,10 +9,11 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from neural_sparse.errors import InputError
+from neural_sparse.opensearch.refusals import cured, lacking, reason
 
 if TYPE_CHECKING:
     from opensearchpy import OpenSearch
@@ -20,24 +21,36 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+Auth = Literal["basic", "sigv4", "cert", "none"]
+
+
 def connect(
     url: str,
     *,
+    auth: Auth | None = None,
     user: str | None = None,
     ca_certs: str | None = None,
+    client_cert: str | None = None,
+    client_key: str | None = None,
+    region: str | None = None,
     verify_certs: bool = True,
     timeout: float = 60.0,
 ) -> OpenSearch:
     """A client of the cluster at `url`, which is asked once who it is.
 
     Args:
+        auth: "basic", a user and a password; "sigv4", requests signed with the credentials that boto3 finds (extra
+            boto3), for Amazon's service; "cert", a certificate of the client's own; "none". None: "cert" where one is
+            given, "basic" where a user is known, else "none".
         user: or OPENSEARCH_USER. The password is OPENSEARCH_PASSWORD, or asked for; it is never shown or logged.
         ca_certs: file with the certificate authority of a cluster that has one of its own.
+        client_cert, client_key: PEM files.
+        region: of sigv4; AWS_REGION or the profile's if None.
         timeout: seconds that a request may take.
 
     Raises:
-        InputError: opensearch-py is not installed; an address that is none or holds a password; no password;
-            a server that is not there, refuses or does not answer.
+        InputError: opensearch-py (or boto3, for sigv4) is not installed; an address that is none or holds a password;
+            no password, credentials or file; a server that is not there, refuses or does not answer.
     """
     _require_client()
     from opensearchpy import OpenSearch
@@ -53,21 +66,58 @@ def connect(
             "OPENSEARCH_PASSWORD instead"
         )
     user = user or os.environ.get("OPENSEARCH_USER")
-    auth = (user, _password(user)) if user else None
-    if auth and parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
-        logger.warning("%s: the password travels unencrypted over http", url)
+    auth = auth or ("cert" if client_cert else "basic" if user else "none")
+    if auth not in get_args(Auth):
+        raise InputError(f"auth is one of {', '.join(get_args(Auth))}, not {auth!r}")
+    for what, file in (("ca_certs", ca_certs), ("client_cert", client_cert), ("client_key", client_key)):
+        if file is not None and not os.access(file, os.R_OK):
+            raise InputError(f"{what}: {file} cannot be read")
+    if auth == "cert" and client_cert is None:
+        raise InputError("auth cert needs a certificate: give client_cert (and client_key), PEM files")
+    serverless = parts.hostname.endswith(".aoss.amazonaws.com")
+    login: Any = None
+    if auth == "basic":
+        if not user:
+            raise InputError("auth basic needs a user: give one, or set OPENSEARCH_USER")
+        login = (user, _password(user))
+        if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
+            logger.warning("%s: the password travels unencrypted over http", url)
+    elif auth == "sigv4":
+        login = _signer(region, "aoss" if serverless else "es")
     client = OpenSearch(
         hosts=[url],
-        http_auth=auth,
+        http_auth=login,
         ca_certs=ca_certs,
+        client_cert=client_cert if auth == "cert" else None,
+        client_key=client_key if auth == "cert" else None,
         verify_certs=verify_certs,
         ssl_show_warn=False,
         timeout=timeout,
         max_retries=0,  # `bulk` retries what is worth it, and waits longer each time
     )
-    with told(url, timeout):
-        client.info()
+    if not serverless:  # which does not say who it is
+        with told(url, timeout):
+            client.info()
     return client
+
+
+def _signer(region: str | None, service: str) -> Any:
+    if importlib.util.find_spec("boto3") is None:
+        raise InputError("auth sigv4 takes its credentials from boto3: pip install boto3")
+    import boto3
+    from opensearchpy import Urllib3AWSV4SignerAuth
+
+    session = boto3.Session(region_name=region)
+    credentials = session.get_credentials()
+    if credentials is None:
+        raise InputError(
+            "auth sigv4: boto3 finds no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or "
+            "log in"
+        )
+    region = region or session.region_name or os.environ.get("AWS_REGION")
+    if not region:
+        raise InputError("auth sigv4 needs a region: give one, or set AWS_REGION")
+    return Urllib3AWSV4SignerAuth(credentials, region, service)
 
 
 def _password(user: str) -> str:
@@ -107,7 +157,7 @@ def told(where: str, timeout: float | None = None) -> Iterator[None]:
         ) from error
     except exceptions.SSLError as error:
         raise InputError(
-            f"{where}: the server's certificate is not trusted; give the file of its authority as ca_certs"
+            f"{where}: {_certificate_problem(error)}; give the file of the authority that signed it as ca_certs (--ca)"
         ) from error
     except exceptions.ConnectionError as error:
         raise InputError(
@@ -117,21 +167,37 @@ def told(where: str, timeout: float | None = None) -> Iterator[None]:
         raise InputError(
             f"{where} refused the login (401): check OPENSEARCH_USER and OPENSEARCH_PASSWORD"
         ) from error
-    except exceptions.AuthorizationException as error:
-        raise InputError(f"{where}: the user may not do this (403): {_reason(error)}") from error
     except exceptions.NotFoundError as error:
         raise InputError(f"{where}: not found (404): {_reason(error)}") from error
     except exceptions.TransportError as error:
-        raise InputError(f"{where} answered {error.status_code}: {_reason(error)}") from error
+        words = _reason(error)
+        if error.status_code == 403 and lacking(words) is None and "block" not in words:
+            words = f"the user may not do this (403): {words}"
+        elif lacking(words) is None:
+            words = f"answered {error.status_code}: {words}"
+        raise InputError(f"{where}: {cured(words)}") from error
+    except exceptions.SerializationError as error:
+        raise InputError(f"{where} does not answer as OpenSearch does: is the address right?") from error
+
+
+def _certificate_problem(error: Exception) -> str:
+    words = str(error)
+    if "self-signed" in words or "self signed" in words:
+        return "the server's certificate is signed by an authority that is not known here"
+    if "mismatch" in words or "doesn't match" in words:
+        return "the server's certificate is for another name than that of the address"
+    if "expired" in words:
+        return "the server's certificate has expired"
+    if "WRONG_VERSION_NUMBER" in words or "record layer" in words:
+        return "the server does not speak https there (write http:// if that is meant)"
+    return "the server's certificate is not trusted"
 
 
 def _reason(error: Exception) -> str:
     """The server's own words, or the cause's."""
     info = getattr(error, "info", None)
-    if isinstance(info, dict):
-        told_reason = info.get("error")
-        if isinstance(told_reason, dict):
-            told_reason = told_reason.get("reason") or told_reason.get("type")
-        if told_reason:
-            return str(told_reason)
+    if isinstance(info, dict) and info.get("error"):
+        return reason(info["error"])
+    if isinstance(info, dict) and info.get("failures"):  # of _reindex
+        return reason(info["failures"][0].get("cause"))
     return str(getattr(error, "error", error))[:300]

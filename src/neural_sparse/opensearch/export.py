@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from neural_sparse.errors import InputError
 from neural_sparse.io.files import check_output_folder, replacing_folder, write_json, write_text
-from neural_sparse.opensearch.deployment import Deployment
+from neural_sparse.opensearch.deploy.exported import MANIFEST, Exported
+from neural_sparse.opensearch.deploy.requests_file import requests_file
 from neural_sparse.opensearch.guards import (
     check_query_side,
     check_vocabulary,
@@ -20,7 +21,6 @@ from neural_sparse.opensearch.guards import (
     servable_query_weights,
     server_names,
 )
-from neural_sparse.opensearch.http_file import http_file
 from neural_sparse.opensearch.packages import (
     Package,
     document_tokenizer,
@@ -39,8 +39,6 @@ from neural_sparse.opensearch.parity import (
     compare_texts,
     require,
 )
-from neural_sparse.opensearch.shell_script import shell_script
-from neural_sparse.opensearch.source import published_analyzer
 from neural_sparse.opensearch.traced import (
     LIBTORCH,
     ServedEncoder,
@@ -59,7 +57,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MANIFEST = "export.json"
 SAMPLE_TEXT = "Return a new sorted list from the items in iterable."
 SAMPLE_QUERY = "sort a list"
 
@@ -91,7 +88,7 @@ class Export:
     """What was written.
 
     Attributes:
-        folder: holds encoder/, query/, deploy.http, deploy.sh and export.json.
+        folder: holds encoder/, query/, deploy.http and export.json.
         packages: document side, query side, then the quantised document side if asked for.
         checks: the parity run. operators: what the traced graph uses, and how often.
     """
@@ -165,19 +162,11 @@ def export_model(
             checks += more
         if options.onnx:
             checks += work.onnx(weights, rankings)
-        deployment = Deployment(
-            encoder,
-            queries,
-            index=name,
-            sample_text=SAMPLE_TEXT,
-            sample_query=SAMPLE_QUERY,
-            expected_text=documents.weights(SAMPLE_TEXT),
-            expected_query=lookup.weights(SAMPLE_QUERY),
-            analyzer=published_analyzer(weights),
+        exported = Exported(folder, name, options.version, encoder, queries)
+        requests = requests_file(
+            exported, SAMPLE_TEXT, SAMPLE_QUERY, documents.weights(SAMPLE_TEXT), lookup.weights(SAMPLE_QUERY)
         )
-        write_text(folder / "deploy.http", http_file(deployment))
-        write_text(folder / "deploy.sh", shell_script(deployment))
-        (folder / "deploy.sh").chmod(0o755)
+        write_text(folder / "deploy.http", requests)
         manifest = {
             "model": model.name,
             "name": name,

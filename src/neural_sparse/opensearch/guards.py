@@ -64,14 +64,32 @@ def silent_ids(tokenizer: Any) -> list[int]:
 
 
 def check_ids(doc_ids: Iterable[str], longest: int | None = MAX_ID_BYTES) -> None:
-    """Raises InputError for ids of more bytes than the engine takes: it would refuse the whole request."""
+    """Raises InputError for ids that the engine does not take: it would refuse the whole request.
+
+    Args:
+        longest: bytes of an id; None for engines without a limit, which are not asked.
+    """
     if longest is None:
         return
-    if too_long := [one for one in doc_ids if len(one.encode()) > longest]:
+    too_long: list[tuple[str, int]] = []
+    for place, one in enumerate(doc_ids):
+        if not one:
+            raise InputError(f"document {place:,} has no id: an empty one is not taken")
+        try:
+            size = len(one.encode())
+        except UnicodeEncodeError:
+            raise InputError(
+                f"the id {one!r} of document {place:,} is no text: it holds half a surrogate pair, which UTF-8 cannot "
+                "carry; give it another id"
+            ) from None
+        if size > longest:
+            too_long.append((one, size))
+    if too_long:
+        first, size = too_long[0]
         raise InputError(
             f"{len(too_long):,} document ids are longer than the {longest} bytes that OpenSearch and Elasticsearch "
-            f"take (first: {too_long[0]:.60}... of {len(too_long[0].encode()):,} bytes): give them shorter ids, such "
-            "as a hash, and keep the long one elsewhere"
+            f"take (first: {first:.60}... of {size:,} bytes): give them shorter ids, such as a hash, and keep the long "
+            "one elsewhere"
         )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from neural_sparse.errors import InputError, refuse_one_string
+from neural_sparse.opensearch import versions
 from neural_sparse.opensearch.bulk import BulkReport, BulkSettings, Progress, send
 from neural_sparse.opensearch.connection import told
 from neural_sparse.opensearch.features import (
@@ -24,6 +25,7 @@ from neural_sparse.opensearch.features import (
     vector_objects,
 )
 from neural_sparse.opensearch.guards import check_ids
+from neural_sparse.opensearch.refusals import cured, reason
 from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.search.hits import check_vocabulary, vocabulary_fingerprint
 
@@ -66,6 +68,7 @@ class VectorIndex:
         self.text_field = text_field
         with told(f"index {name!r}"):
             (found,) = client.indices.get(index=name).values()
+            about_server = client.info()["version"]
         self.uuid = str(found["settings"]["index"]["uuid"])
         mappings = found["mappings"]
         kind = mappings.get("properties", {}).get(vector_field, {}).get("type")
@@ -78,6 +81,12 @@ class VectorIndex:
         check_vocabulary(about.get("vocabulary"), vocabulary_fingerprint(tokens))
         self.names: Names = about.get("names", "plain")
         self.features = escaped(tokens) if self.names == "escaped" else list(tokens)
+        has_pipelines = (
+            about_server.get("distribution") == "opensearch"
+            and versions.numbers(about_server["number"]) >= versions.SEARCH_PIPELINES.since
+        )
+        # A default search pipeline of the index would change what is found.
+        self._search_defaults = {"search_pipeline": "_none"} if has_pipelines else {}
 
     @classmethod
     def create(
@@ -176,7 +185,7 @@ class VectorIndex:
         queries: sp.csr_matrix,
         k: int = 10,
         *,
-        kind: Literal["rank_feature", "neural_sparse"] = "rank_feature",
+        kind: Literal["rank_feature", "neural_sparse"] | None = None,
         max_clauses: int = MAX_CLAUSES,
     ) -> list[list[Hit]]:
         """The k best documents of each query, (id, score), best first.
@@ -185,15 +194,19 @@ class VectorIndex:
 
         Args:
             queries: [queries, vocabulary], as `encode_queries` gives them.
-            kind: of query; "neural_sparse" needs the plugin.
+            kind: of query; "neural_sparse" needs the plugin. None: "rank_feature" where names are escaped, else
+                "neural_sparse".
 
         Raises:
-            InputError: k < 1; a weight outside (0, 64]; a query of too many tokens; a server that refuses.
+            InputError: k < 1; a weight outside (0, 64]; a query of too many tokens; a rank_feature query for a token
+                that it cannot name; a server that refuses.
         """
+        kind = kind or ("rank_feature" if self.names == "escaped" else "neural_sparse")
         if k < 1:
             raise InputError(f"k must be at least 1, got {k}")
         bodies = [
             {
+                **self._search_defaults,
                 "size": k,
                 "_source": False,
                 "track_total_hits": False,
@@ -210,8 +223,8 @@ class VectorIndex:
                 answers = self.client.msearch(body=lines, index=self.name)["responses"]
             for place, answer in enumerate(answers, start=start):
                 if "error" in answer:
-                    reason = answer["error"].get("reason", answer["error"])
-                    raise InputError(f"index {self.name!r} refused query {place}: {reason}")
+                    words = cured(reason(answer["error"]))
+                    raise InputError(f"index {self.name!r} refused query {place}: {words}")
                 found.append([(hit["_id"], float(hit["_score"])) for hit in answer["hits"]["hits"]])
         return found
 
@@ -220,6 +233,11 @@ class VectorIndex:
             return neural_sparse_query(tokens, self.vector_field, max_clauses)
         if kind != "rank_feature":
             raise InputError(f"queries are 'rank_feature' or 'neural_sparse', not {kind!r}")
+        if dotted := [token for token in tokens if "." in token]:
+            raise InputError(
+                f"a rank_feature query cannot name the token {dotted[0]!r} of an index with plain names, for it takes "
+                "what stands behind the last dot: use kind='neural_sparse', or an index with names='escaped'"
+            )
         return rank_feature_query(tokens, self.vector_field, max_clauses)
 
 

@@ -32,5 +32,11 @@ def test_seeds_are_checked_before_the_work(seed: int) -> None:
 
 def test_ids_that_opensearch_refuses() -> None:
     check_ids(["é" * 256])
+    with pytest.raises(
+        InputError, match=r"id 'a\\ud800' of document 1 is no text: it holds half a surrogate pair"
+    ):
+        check_ids(["a", "a\ud800"])
+    with pytest.raises(InputError, match="document 2 has no id"):
+        check_ids(["a", "b", ""])
     with pytest.raises(InputError, match=r"1 document ids are longer than the 512 bytes .* of 514 bytes"):
         check_ids(["a", "é" * 257])

@@ -66,9 +66,17 @@ def serving(server: Server) -> Iterator[str]:
         def _any(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             server.authorizations.add(self.headers.get("Authorization"))
-            answer = (
-                server.bulk(body) if self.path.endswith("_bulk") else (200, {"version": {"number": "3.0.0"}})
-            )
+            answer: tuple[int, dict[str, Any]] | None
+            match self.command, self.path:
+                case "POST", "/i/_bulk?pipeline=_none":
+                    answer = server.bulk(body)
+                case "GET", "/":
+                    answer = 200, {"version": {"number": "3.0.0", "distribution": "opensearch"}}
+                case _:
+                    answer = (
+                        404,
+                        {"error": {"type": "nothing", "reason": f"no {self.command} {self.path} here"}},
+                    )
             if answer is None:
                 self.close_connection = True
                 return

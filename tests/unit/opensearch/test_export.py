@@ -24,7 +24,6 @@ def test_what_an_export_holds(exported: Export) -> None:
     )
     assert files == [
         "deploy.http",
-        "deploy.sh",
         "encoder/ml-commons_model_config.json",
         "encoder/runs-tiny-1.0.0-torch_script.zip",
         "export.json",
@@ -84,7 +83,7 @@ def test_the_same_model_gives_the_same_bytes(
 ) -> None:
     again = export_model(doc_only_model, tmp_path / "again")
     assert [package.sha256 for package in again.packages] == [package.sha256 for package in exported.packages]
-    for name in ("deploy.sh", "deploy.http", "export.json"):
+    for name in ("deploy.http", "export.json"):
         assert (again.folder / name).read_text() == (exported.folder / name).read_text()
 
 

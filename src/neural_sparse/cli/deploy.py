@@ -1,0 +1,156 @@
+"""`neural-sparse deploy`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from neural_sparse.opensearch.deploy import Deployed
+
+
+def deploy(
+    export: Path = typer.Argument(help="Folder written by `neural-sparse export`."),
+    url: str = typer.Option(
+        ..., envvar="OPENSEARCH_URL", help="Address of the cluster, such as https://search.example.org:9200."
+    ),
+    auth: str | None = typer.Option(
+        None,
+        help="basic: user and password. sigv4: boto3's credentials (Amazon). cert: --cert and --key. none.",
+        show_default="cert with --cert, basic with a user, else none",
+    ),
+    user: str | None = typer.Option(
+        None, envvar="OPENSEARCH_USER", help="Its password is OPENSEARCH_PASSWORD, or asked for."
+    ),
+    ca: Path | None = typer.Option(
+        None, envvar="OPENSEARCH_CA", help="File with the authority of the cluster's certificate."
+    ),
+    cert: Path | None = typer.Option(None, help="The client's own certificate (PEM)."),
+    key: Path | None = typer.Option(None, help="Its key (PEM)."),
+    region: str | None = typer.Option(None, help="sigv4: the region.", show_default="boto3's"),
+    name: str | None = typer.Option(
+        None, help="Name of the index (NAME-VERSION) and its pipelines.", show_default="the export's"
+    ),
+    alias: str | None = typer.Option(
+        None, help="Name for searches; it goes to the new index at the end.", show_default="NAME"
+    ),
+    prune: str = typer.Option(
+        "0.1", help="The ingest pipeline drops weights below this share of a document's greatest; or none."
+    ),
+    two_phase: bool = typer.Option(
+        False,
+        "--two-phase/--exact",
+        help="Also make the search pipeline NAME-VERSION-two-phase, to be asked for by name: faster, not exact.",
+    ),
+    field: str = typer.Option(
+        "rank_features", help="rank_features: exact. sparse_vector: approximate, with SEISMIC (3.3 or later)."
+    ),
+    ingest: bool = typer.Option(
+        True, "--ingest/--no-ingest", help="The cluster encodes documents; or they bring their vectors."
+    ),
+    query: str = typer.Option(
+        "model",
+        help="Where query weights come from. model: the export's table on the cluster. analyzer: OpenSearch's own, if "
+        "the same (3.1 or later). tokens: the caller.",
+    ),
+    allow_settings: bool = typer.Option(
+        False,
+        "--allow-settings",
+        help="Set what the cluster needs to run models; the right to upload is taken back at the end.",
+    ),
+    reindex: bool = typer.Option(
+        False,
+        "--reindex",
+        help="Fill the new index with the documents that the alias names now, encoded anew.",
+    ),
+    switch: bool | None = typer.Option(
+        None,
+        "--switch/--no-switch",
+        help="Let the alias go to the new index.",
+        show_default="unless it has fewer documents than the old one",
+    ),
+    remove: bool = typer.Option(False, "--remove", help="Take it off: index, pipelines, models."),
+    with_documents: bool = typer.Option(
+        False, "--with-documents", help="With --remove: also an index that holds documents."
+    ),
+    time_limit: float = typer.Option(
+        600.0, help="Seconds for one model to be deployed, or the index to be filled."
+    ),
+    busy_limit: float = typer.Option(120.0, help="Seconds that the cluster may be busy or away in between."),
+) -> None:
+    """Put an export to work on an OpenSearch cluster, and prove that it answers as the model does.
+
+    The same command again uses what is there and finishes what was half done. Another version stands beside the first.
+
+    Examples:
+
+      neural-sparse deploy export --url https://search.example.org:9200 --user admin --ca ca.pem
+
+      neural-sparse deploy export-2 --url https://search.example.org:9200 --user admin --reindex
+
+      neural-sparse deploy export --url https://search.example.org:9200 --user admin --remove
+    """
+    import neural_sparse.opensearch.deploy as work
+    from neural_sparse.errors import InputError
+    from neural_sparse.io.terminal import console as make_console
+    from neural_sparse.opensearch.connection import connect
+    from neural_sparse.opensearch.deploy.exported import Exported
+
+    if with_documents and not remove:
+        raise InputError("--with-documents is for --remove")
+    options = work.DeployOptions(
+        name, alias, ingest, query, _share(prune), two_phase, field, allow_settings, reindex, switch  # type: ignore[arg-type]
+    )  # fmt: skip
+    patience = work.Patience(busy=busy_limit, task=time_limit)
+    Exported.open(export)  # before the cluster is asked
+    files = [str(file) if file is not None else None for file in (ca, cert, key)]
+    client = connect(
+        url, auth=auth, user=user, ca_certs=files[0], client_cert=files[1], client_key=files[2], region=region  # type: ignore[arg-type]
+    )  # fmt: skip
+    console = make_console(160)
+    if remove:
+        removed = work.remove(client, export, options, patience, url, with_documents)
+        for one in removed:
+            console.print(f"removed {one}")
+        if not removed:
+            console.print("nothing of it was there")
+        return
+    _show(work.deploy(client, export, options, patience, url), url, console)
+
+
+def _share(prune: str) -> float | None:
+    from neural_sparse.errors import InputError
+
+    if prune == "none":
+        return None
+    try:
+        return float(prune)
+    except ValueError:
+        raise InputError(f"--prune {prune!r}: a share such as 0.1, or none") from None
+
+
+def _show(done: Deployed, url: str, console: Console) -> None:
+    import json
+
+    from neural_sparse.opensearch.parity import parity_table
+
+    plan = done.plan
+    table = parity_table(done.checks)
+    table.title = "The cluster against the export"
+    console.print(table)
+    for role, model in done.models.items():
+        console.print(f"{role}: model {model.model_id}, {model.how}")
+    there = "there already" if done.index_was_there else "new"
+    console.print(f"index {plan.index}: {there}, {done.documents:,} documents (OpenSearch {done.version})")
+    console.print(f"alias {plan.alias}: {done.alias_of or 'not set'}")
+    for remark in done.remarks:
+        console.print(f"note: {remark}", style="yellow")
+    query = json.dumps(plan.query("sort a list", {"sort": 1.0, "list": 1.0}), ensure_ascii=False)
+    name = plan.alias if done.alias_of == plan.index else plan.index
+    console.print(f"search it: POST {url.rstrip('/')}/{name}/_search {query}")
+    if plan.two_phase_pipeline is not None:
+        console.print(f"or, faster and not exact: ...?search_pipeline={plan.two_phase_pipeline}")

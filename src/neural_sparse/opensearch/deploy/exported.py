@@ -1,0 +1,86 @@
+"""An export, read back from its folder."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from neural_sparse.errors import InputError
+from neural_sparse.io.files import read_json, sha256_file
+from neural_sparse.opensearch.packages import Package
+from neural_sparse.opensearch.source import published_analyzer
+
+MANIFEST = "export.json"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What `neural-sparse export` wrote.
+
+    Attributes:
+        encoder, queries: the packages of both sides.
+    """
+
+    folder: Path
+    name: str
+    version: str
+    encoder: Package
+    queries: Package
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Exported:
+        """Raises InputError for a folder that is no export, or holds other files than were exported."""
+        folder = Path(folder)
+        advice = f"make one with `neural-sparse export MODEL --output {folder}`"
+        if not (folder / MANIFEST).is_file():
+            raise InputError(f"{folder} is no export (it holds no {MANIFEST}): {advice}")
+        manifest = read_json(folder / MANIFEST)
+        if not isinstance(manifest, dict) or "packages" not in manifest:
+            raise InputError(f"{folder} holds no packages for OpenSearch: {advice}")
+        try:
+            packages = {Path(row["file"]).parts[0]: _package(folder, row) for row in manifest["packages"]}
+            return cls(folder, manifest["name"], manifest["version"], packages["encoder"], packages["query"])
+        except (KeyError, TypeError, IndexError) as error:
+            raise InputError(f"{folder / MANIFEST} is not whole ({error}): {advice}") from error
+
+    @cached_property
+    def weights(self) -> dict[str, float]:
+        """{token: query weight}, in the order of ids."""
+        with zipfile.ZipFile(self.queries.path) as archive:
+            table: dict[str, float] = json.loads(archive.read("idf.json"))
+        return table
+
+    @cached_property
+    def analyzer(self) -> str | None:
+        """The server's own analyzer with these query weights, if there is one."""
+        return published_analyzer(self.weights)
+
+    @cached_property
+    def tokens(self) -> list[str]:
+        """What the server calls each id, "" for special tokens."""
+        with zipfile.ZipFile(self.queries.path) as archive:
+            tokenizer = Tokenizer.from_str(archive.read("tokenizer.json").decode())
+        size = tokenizer.get_vocab_size(with_added_tokens=True)
+        return [tokenizer.decode([token], skip_special_tokens=True) for token in range(size)]
+
+
+def _package(folder: Path, row: dict[str, Any]) -> Package:
+    path = folder / row["file"]
+    digest = row["model_content_hash_value"]
+    if not path.is_file() or sha256_file(path) != digest:
+        raise InputError(f"{path} is not the file that was exported: export again")
+    return Package(
+        path,
+        row["name"],
+        row["version"],
+        row["function_name"],
+        row["description"],
+        row["model_content_size_in_bytes"],
+        digest,
+    )

@@ -1,0 +1,53 @@
+"""What is asked for of a deployment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from neural_sparse.errors import InputError
+
+QueryBy = Literal["model", "analyzer", "tokens"]
+FieldType = Literal["rank_features", "sparse_vector"]
+
+
+@dataclass(frozen=True)
+class DeployOptions:
+    """How an export is deployed.
+
+    Attributes:
+        name: of the index (NAME-VERSION), its pipelines and, without `alias`, the alias; the export's if None.
+        alias: name that searches use; it goes to the new index at the end.
+        ingest: the cluster encodes documents; without it, they bring their vectors, and no model is uploaded for them.
+        query: "model", the cluster looks weights up in the export's table; "analyzer", in the one that OpenSearch
+            ships, where the export's is the same (3.1 or later); "tokens", the caller brings them.
+        prune: weights below this share of a document's greatest are dropped by the ingest pipeline; None keeps all.
+        two_phase: also make a search pipeline that scores heavy tokens first, to be asked for by its name.
+        field: "rank_features" is exact; "sparse_vector" approximate, with SEISMIC (3.3 or later).
+        allow_settings: change the cluster's settings where models could not run otherwise.
+        reindex: fill the new index with the documents of the one that the alias names now.
+        switch: let the alias go to the new index; None: unless it has fewer documents than the index it names now.
+    """
+
+    name: str | None = None
+    alias: str | None = None
+    ingest: bool = True
+    query: QueryBy = "model"
+    prune: float | None = 0.1
+    two_phase: bool = False
+    field: FieldType = "rank_features"
+    allow_settings: bool = False
+    reindex: bool = False
+    switch: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.query not in get_args(QueryBy):
+            raise InputError(f"query is by {', '.join(get_args(QueryBy))}, not {self.query!r}")
+        if self.field not in get_args(FieldType):
+            raise InputError(f"the field is {' or '.join(get_args(FieldType))}, not {self.field!r}")
+        if self.prune is not None and not 0 < self.prune < 1:
+            raise InputError(f"prune is a share between 0 and 1, or none, not {self.prune:g}")
+        if self.two_phase and self.field == "sparse_vector":
+            raise InputError("two-phase search is not for sparse_vector fields: leave one of the two out")
+        if self.reindex and not self.ingest:
+            raise InputError("reindex encodes documents on the cluster, which takes the ingest pipeline")

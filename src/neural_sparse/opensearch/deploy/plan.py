@@ -1,0 +1,169 @@
+"""What a deployment is called on the cluster, and the bodies of its requests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from neural_sparse.errors import InputError
+from neural_sparse.opensearch import versions
+from neural_sparse.opensearch.deploy.exported import Exported
+from neural_sparse.opensearch.deploy.options import DeployOptions
+from neural_sparse.search.hits import vocabulary_fingerprint
+
+TEXT_FIELD = "text"
+VECTOR_FIELD = "embedding"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Names and bodies, from the export and what is asked for."""
+
+    exported: Exported
+    options: DeployOptions
+
+    @property
+    def name(self) -> str:
+        from neural_sparse.opensearch.export import served_name
+
+        return served_name(self.options.name) if self.options.name else self.exported.name
+
+    @property
+    def index(self) -> str:
+        return f"{self.name}-{self.exported.version.lower()}"
+
+    @property
+    def alias(self) -> str:
+        return self.options.alias or self.name
+
+    @property
+    def ingest_pipeline(self) -> str | None:
+        return f"{self.index}-ingest" if self.options.ingest else None
+
+    @property
+    def search_pipeline(self) -> str | None:
+        """Fills the query model in."""
+        return f"{self.index}-search" if self.options.query == "model" else None
+
+    @property
+    def two_phase_pipeline(self) -> str | None:
+        return f"{self.index}-two-phase" if self.options.two_phase else None
+
+    @property
+    def analyzer(self) -> str | None:
+        return self.exported.analyzer if self.options.query == "analyzer" else None
+
+    def check(self, version: str) -> None:
+        """Raises InputError for what this version, or this export, cannot do."""
+        options = self.options
+        if options.ingest and options.prune is not None:
+            versions.require(version, versions.PRUNING)
+        if options.two_phase:
+            versions.require(version, versions.TWO_PHASE)
+        if options.field == "sparse_vector":
+            versions.require(version, versions.SPARSE_VECTOR)
+        if options.query == "analyzer":
+            versions.require(version, versions.ANALYZER)
+            if self.exported.analyzer is None:
+                raise InputError(
+                    "this export's query weights are its own, and no analyzer of OpenSearch has them: take --query "
+                    "model, or --query tokens"
+                )
+        versions.require(version, versions.QUERY_TOKENS)
+        if self.alias == self.index:
+            raise InputError(
+                f"the alias and the index would both be called {self.index}: give another --alias"
+            )
+
+    def ingest_body(self, encoder_id: str) -> dict[str, Any]:
+        processor: dict[str, Any] = {
+            "model_id": encoder_id,
+            "field_map": {TEXT_FIELD: VECTOR_FIELD},
+        }
+        if self.options.prune is not None:
+            processor |= {"prune_type": "max_ratio", "prune_ratio": self.options.prune}
+        return {"description": self._description, "processors": [{"sparse_encoding": processor}]}
+
+    def search_body(self, query_id: str) -> dict[str, Any]:
+        return {"description": self._description, "request_processors": [_enricher(query_id)]}
+
+    def two_phase_body(self, query_id: str | None) -> dict[str, Any]:
+        two_phase = {
+            "neural_sparse_two_phase_processor": {
+                "enabled": True,
+                "two_phase_parameter": {"prune_ratio": 0.4, "expansion_rate": 5.0, "max_window_size": 10000},
+            }
+        }
+        processors = [_enricher(query_id), two_phase] if query_id is not None else [two_phase]
+        return {"description": self._description, "request_processors": processors}
+
+    @property
+    def _description(self) -> str:
+        return f"{self.exported.name} {self.exported.version}"
+
+    def index_settings(self) -> dict[str, Any]:
+        """Those that may change later: the pipelines that go with the index."""
+        return {
+            "index.default_pipeline": self.ingest_pipeline,
+            "index.search.default_pipeline": self.search_pipeline,
+        }
+
+    def index_body(self) -> dict[str, Any]:
+        """The field is mapped explicitly, for "." and "..." are tokens.
+
+        Where the cluster makes the vectors they stay out of _source: a name with "." in it would break every later
+        _update and _reindex of its document, and they are made anew then anyway.
+        """
+        settings = {name: value for name, value in self.index_settings().items() if value is not None}
+        vector: dict[str, Any] = {"type": self.options.field}
+        if self.options.field == "sparse_vector":
+            settings["index.sparse"] = True
+            vector["method"] = {"name": "seismic"}
+        mappings: dict[str, Any] = {
+            "_meta": {"neural_sparse": self.about()},
+            "properties": {TEXT_FIELD: {"type": "text"}, VECTOR_FIELD: vector},
+        }
+        if self.options.ingest:
+            mappings["_source"] = {"excludes": [VECTOR_FIELD]}
+        return {"settings": settings, "mappings": mappings}
+
+    def about(self) -> dict[str, Any]:
+        """What the index says of itself: vectors and weights of another export do not go with it."""
+        return {
+            "vocabulary": vocabulary_fingerprint(self.exported.tokens),
+            "names": "plain" if self.options.field == "rank_features" else "ids",
+            "encoder": self.exported.encoder.sha256,
+            "queries": self.exported.queries.sha256,
+            "ingest": self.options.ingest,
+            "prune": self.options.prune if self.options.ingest else None,
+        }
+
+    def query(self, text: str, weights: Mapping[str, float], size: int = 10) -> dict[str, Any]:
+        """Body of a search, as the deployment is asked.
+
+        Args:
+            weights: {token: weight} of the text, for those that bring them.
+        """
+        how: dict[str, Any]
+        match self.options.query:
+            case "model":
+                how = {"query_text": text}
+            case "analyzer":
+                how = {"query_text": text, "analyzer": self.analyzer}
+            case _ if self.options.field == "sparse_vector":
+                ids = {token: str(number) for number, token in enumerate(self.exported.tokens) if token}
+                how = {"query_tokens": {ids[token]: weight for token, weight in weights.items()}}
+            case _:
+                how = {"query_tokens": dict(weights)}
+        if self.options.field == "sparse_vector":
+            how["method_parameters"] = {"k": size, "top_n": 10, "heap_factor": 1.0}
+        return {
+            "_source": {"excludes": [VECTOR_FIELD]},
+            "size": size,
+            "query": {"neural_sparse": {VECTOR_FIELD: how}},
+        }
+
+
+def _enricher(query_id: str) -> dict[str, Any]:
+    return {"neural_query_enricher": {"default_model_id": query_id}}

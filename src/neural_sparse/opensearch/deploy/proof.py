@@ -1,0 +1,191 @@
+"""The proof at the end: what the cluster answers against what the export gives here."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from neural_sparse.errors import InputError
+from neural_sparse.opensearch.connection import told
+from neural_sparse.opensearch.deploy.models import Models
+from neural_sparse.opensearch.deploy.plan import TEXT_FIELD, VECTOR_FIELD, Plan
+from neural_sparse.opensearch.deploy.server import Server
+from neural_sparse.opensearch.features import MAX_CLAUSES, MIN_WEIGHT, truncated
+from neural_sparse.opensearch.parity import AWKWARD_TEXTS, Check, ServedDocuments, ServedQueries
+
+logger = logging.getLogger(__name__)
+
+VECTOR_LIMIT = 1e-3  # most that a weight may differ: another processor, or another libtorch
+SCORE_LIMIT = 5e-3  # relative: one weight may fall to the other side of a ninth bit
+_MARK = "proof of a deployment; may be deleted"
+
+Vector = dict[str, float]
+
+
+class Proof:
+    """Awkward texts as documents and as queries.
+
+    Args:
+        ids: {"encoder": id, "queries": id} of the models that were deployed.
+    """
+
+    def __init__(self, server: Server, plan: Plan, ids: Mapping[str, str]) -> None:
+        self.server = server
+        self.plan = plan
+        self.ids = ids
+        encoder, lookup = (
+            ServedDocuments(plan.exported.encoder.path),
+            ServedQueries(plan.exported.queries.path),
+        )
+        self.documents = {name: encoder.weights(text) for name, text in AWKWARD_TEXTS.items()}
+        self.queries = {name: lookup.weights(text) for name, text in AWKWARD_TEXTS.items()}
+
+    def run(self) -> list[Check]:
+        """Raises InputError naming every check that failed."""
+        models = Models(self.server)
+        checks = []
+        for role, function, expected, what in (
+            ("encoder", "sparse_encoding", self.documents, "document vectors"),
+            ("queries", "sparse_tokenize", self.queries, "query weights"),
+        ):
+            if role in self.ids:
+                answers = {
+                    name: models.weights(function, self.ids[role], text)
+                    for name, text in AWKWARD_TEXTS.items()
+                }
+                checks.append(_compare(f"{what}, awkward texts", answers, expected))
+        checks += self._scores()
+        if failed := [check for check in checks if not check.passed]:
+            listed = "; ".join(f"{check.what} by {check.difference:.3g} ({check.note})" for check in failed)
+            raise InputError(
+                f"{self.server.where} does not answer as the export does: {listed}. The alias was left as it was. Look "
+                "for another model of that name, or other pipelines, on the cluster"
+            )
+        return checks
+
+    def _scores(self) -> list[Check]:
+        """Documents and queries through the pipelines of the index, in an index like it."""
+        index = f"{self.plan.index}-proof"
+        client, ask = self.server.client, self.server.ask
+        self._clear(index)
+        body = self.plan.index_body()
+        body["mappings"]["_meta"]["neural_sparse"]["proof"] = _MARK
+        body["settings"] |= {"index.number_of_shards": 1, "index.number_of_replicas": 0}
+        ask(client.indices.create, index=index, body=body)
+        try:
+            texts = {name: text for name, text in AWKWARD_TEXTS.items() if text.strip()}
+            lines: list[dict[str, Any]] = []
+            for name, text in texts.items():
+                lines += [{"index": {"_id": name}}, self._document(name, text)]
+            answer = ask(
+                client.bulk, index=index, body=lines, params={"refresh": "true", "request_timeout": 300}
+            )
+            refused = [
+                f"{item['index']['_id']}: {item['index']['error']}"
+                for item in answer["items"]
+                if "error" in item["index"]
+            ]
+            if refused:
+                raise InputError(
+                    f"{self.server.where} refused documents of the proof: {'; '.join(refused)[:1000]}"
+                )
+            return self._search(index, texts)
+        finally:
+            self._clear(index)
+
+    def _document(self, name: str, text: str) -> dict[str, Any]:
+        if self.plan.options.ingest:
+            return {TEXT_FIELD: text}
+        return {TEXT_FIELD: text, VECTOR_FIELD: self._named(self.documents[name])}
+
+    def _named(self, vector: Vector) -> Vector:
+        """As this field takes it."""
+        kept = {token: weight for token, weight in vector.items() if weight >= MIN_WEIGHT}
+        if self.plan.options.field == "rank_features":
+            return kept
+        ids = {token: str(number) for number, token in enumerate(self.plan.exported.tokens) if token}
+        return {ids[token]: weight for token, weight in kept.items()}
+
+    def _search(self, index: str, texts: Mapping[str, str]) -> list[Check]:
+        client, ask = self.server.client, self.server.ask
+        stored = {name: self._stored(self.documents[name]) for name in texts}
+        worst, where, n_queries, moved = 0.0, "", 0, 0
+        for name, text in texts.items():
+            weights = {token: weight for token, weight in self.queries[name].items() if 0 < weight <= 64}
+            if not weights or len(weights) > MAX_CLAUSES:
+                continue
+            n_queries += 1
+            body = self.plan.query(text, weights, size=len(texts))
+            hits = ask(client.search, index=index, body=body)["hits"]["hits"]
+            found = {hit["_id"]: float(hit["_score"]) for hit in hits}
+            expected = {doc: score for doc, vector in stored.items() if (score := _dot(weights, vector)) > 0}
+            difference = max(
+                (
+                    abs(found.get(doc, 0.0) - expected.get(doc, 0.0))
+                    / max(found.get(doc, 0.0), expected.get(doc, 0.0))
+                    for doc in {*found, *expected}
+                ),
+                default=0.0,
+            )
+            if difference > worst:
+                worst, where = difference, f"most: {name}"
+            if self.plan.two_phase_pipeline is not None:
+                second = self.plan.query(text, weights)
+                with told(self.server.where):
+                    again = client.search(
+                        index=index, body=second, params={"search_pipeline": self.plan.two_phase_pipeline}
+                    )["hits"]["hits"]
+                moved += [hit["_id"] for hit in again] != [hit["_id"] for hit in hits[:10]]
+        checks = [Check("scores of queries, relative", n_queries, worst, SCORE_LIMIT, where)]
+        if self.plan.two_phase_pipeline is not None:
+            checks.append(
+                Check(
+                    "top tens that two-phase changes",
+                    n_queries,
+                    float(moved),
+                    None,
+                    "heavy tokens are scored first",
+                )
+            )
+        return checks
+
+    def _stored(self, vector: Vector) -> Vector:
+        """As it is in the index: pruned where the ingest pipeline prunes, 9 bits of each weight."""
+        least = 0.0
+        if self.plan.options.ingest and self.plan.options.prune is not None and vector:
+            least = self.plan.options.prune * max(vector.values())
+        kept = {token: weight for token, weight in vector.items() if weight >= max(least, MIN_WEIGHT)}
+        cut = truncated(np.array(list(kept.values()), np.float32)).tolist()
+        return dict(zip(kept, cut, strict=True))
+
+    def _clear(self, index: str) -> None:
+        """Delete the proof's index, and no other."""
+        client, ask = self.server.client, self.server.ask
+        if not ask(client.indices.exists, index=index):
+            return
+        (found,) = ask(client.indices.get, index=index).values()
+        about = found["mappings"].get("_meta", {}).get("neural_sparse", {})
+        if about.get("proof") != _MARK:
+            raise InputError(
+                f"{self.server.where}: index {index!r} is in the way of the proof: rename it, or give --name"
+            )
+        ask(client.indices.delete, index=index, params={"ignore_unavailable": "true"})
+
+
+def _compare(what: str, answers: Mapping[str, Vector], expected: Mapping[str, Vector]) -> Check:
+    worst, where = 0.0, ""
+    for name, ours in expected.items():
+        theirs = answers[name]
+        for token in {*ours, *theirs}:
+            difference = abs(ours.get(token, 0.0) - theirs.get(token, 0.0))
+            if difference > worst:
+                worst, where = difference, f"most: {name}, {json.dumps(token, ensure_ascii=False)}"
+    return Check(what, len(expected), worst, VECTOR_LIMIT, where)
+
+
+def _dot(query: Vector, document: Vector) -> float:
+    return sum(weight * document[token] for token, weight in query.items() if token in document)
