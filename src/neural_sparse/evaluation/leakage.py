@@ -10,20 +10,24 @@ from typing import Any
 import numpy as np
 
 from neural_sparse.corpora.collection import Collection
+from neural_sparse.corpora.overlap import CONTAINED, TestTexts
 from neural_sparse.corpora.row_file import rows_of
 from neural_sparse.data.prepared import PreparedSet, is_prepared
 from neural_sparse.errors import InputError, refuse_one_string
-from neural_sparse.text.shingles import ngram_hashes, words
+from neural_sparse.text.shingles import words
 
-QUERY_GRAM, DOCUMENT_GRAM = 4, 8
-CONTAINED = 0.8
 _SHOWN = 10
 _BATCH = 2000
 
 
 @dataclass(frozen=True)
 class Found:
-    """A test text met in training, and the share of its n-grams that the training text has (1: all)."""
+    """A test text met in training.
+
+    Attributes:
+        contained: the share of its n-grams that the training text has, or of the words of both that are shared,
+            whichever is more (1: all).
+    """
 
     id: str
     test_text: str
@@ -37,8 +41,8 @@ class Leakage:
 
     Attributes:
         exact_queries, exact_documents: the same after normalisation (case, punctuation, spacing).
-        near_queries, near_documents: not the same, but a single training text holds 80% of their word n-grams
-            (4 words for queries, 8 for documents; shorter texts are only compared exactly).
+        near_queries, near_documents: not the same, but a single training text nearly is or holds them, by the rule of
+            `corpora.overlap.TestTexts`, by which training data are cleaned: what that takes out is counted here.
         relevant_documents: those among the found documents that are relevant to a test query.
         examples: the first few, queries first.
     """
@@ -78,11 +82,12 @@ def find_leakage(
     """Look for the collection's queries and documents in training texts, which are streamed.
 
     Args:
-        contained: share of a test text's n-grams that one training text has to hold.
+        contained: share of a test text's n-grams that one training text has to hold, or of a test query's words that
+            both have to share; above 0.
     """
     refuse_one_string(training_texts)
-    queries = _Sought(list(collection.queries), list(collection.queries.values()), QUERY_GRAM)
-    documents = _Sought(collection.doc_ids, collection.texts, DOCUMENT_GRAM)
+    queries = _Sought(list(collection.queries), list(collection.queries.values()), True, contained)
+    documents = _Sought(collection.doc_ids, collection.texts, False, contained)
     seen = 0
     batch: list[str] = []
     for text in training_texts:
@@ -94,8 +99,8 @@ def find_leakage(
     relevant = {
         doc_id for grades in collection.qrels.values() for doc_id, grade in grades.items() if grade >= 1
     }
-    exact_queries, near_queries = queries.found(contained)
-    exact_documents, near_documents = documents.found(contained)
+    exact_queries, near_queries = queries.found()
+    exact_documents, near_documents = documents.found()
     return Leakage(
         queries=len(queries.ids),
         documents=len(documents.ids),
@@ -143,55 +148,33 @@ def _strings(row: Mapping[str, Any]) -> Iterator[str]:
 
 
 class _Sought:
-    """Test texts of one kind, with the n-grams by which they are recognised."""
+    """Test texts of one kind, and the training texts that hold them."""
 
-    def __init__(self, ids: list[str], texts: list[str], size: int) -> None:
-        self.ids, self.texts, self.size = ids, texts, size
+    def __init__(self, ids: list[str], texts: list[str], queries: bool, share: float) -> None:
+        self.ids, self.texts = ids, texts
+        self.tests = TestTexts.of(texts, queries, share)
         self.exact: dict[int, str] = {}
         self.near: dict[int, tuple[float, str]] = {}
-        split = [words(text) for text in texts]
-        self.rows: dict[str, list[int]] = {}
-        for row, found in enumerate(split):
-            if found:
-                self.rows.setdefault(" ".join(found), []).append(row)
-        grams, owners = ngram_hashes(split, size)
-        pairs = np.unique(np.stack([grams, owners.astype(np.uint64)], axis=1), axis=0) if len(grams) else None
-        self.grams = pairs[:, 0] if pairs is not None else grams
-        self.owners = pairs[:, 1].astype(np.int64) if pairs is not None else owners
-        self.sizes = np.bincount(self.owners, minlength=len(ids))
 
     def look(self, texts: list[str], split: list[list[str]]) -> None:
-        for text, found in zip(texts, split, strict=True):
-            for row in self.rows.get(" ".join(found), ()):
-                self.exact.setdefault(row, text)
-        grams, owners = ngram_hashes(split, self.size)
-        if not len(grams) or not len(self.grams):
-            return
-        # each n-gram once per training text, then every test text that has it
-        pairs = np.unique(np.stack([grams, owners.astype(np.uint64)], axis=1), axis=0)
-        first = np.searchsorted(self.grams, pairs[:, 0], side="left")
-        last = np.searchsorted(self.grams, pairs[:, 0], side="right")
-        counts = last - first
-        hit = counts > 0
-        starts, counts, training = first[hit], counts[hit], pairs[hit, 1].astype(np.int64)
-        places = np.repeat(starts - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts) + np.arange(
-            counts.sum()
-        )
-        keys, shared = np.unique(
-            np.repeat(training, counts) * len(self.ids) + self.owners[places], return_counts=True
-        )
-        for key, count in zip(keys.tolist(), shared.tolist(), strict=True):
-            text_row, row = divmod(key, len(self.ids))
-            share = count / int(self.sizes[row])
-            if share > self.near.get(row, (0.0, ""))[0]:
-                self.near[row] = (share, texts[text_row])
+        for text, test in zip(*map(np.ndarray.tolist, self.tests.equal(split)), strict=True):
+            self.exact.setdefault(test, texts[text])
+        for text, test, share in zip(*map(np.ndarray.tolist, self.tests.similar(split)), strict=True):
+            if share > self.near.get(test, (0.0, ""))[0]:
+                self.near[test] = (share, texts[text])
 
-    def found(self, contained: float) -> tuple[list[Found], list[Found]]:
-        exact = [Found(self.ids[row], self.texts[row], text, 1.0) for row, text in sorted(self.exact.items())]
+    def found(self) -> tuple[list[Found], list[Found]]:
+        assert self.tests.rows is not None
+        rows = self.tests.rows.tolist()
+
+        def of(test: int, text: str, share: float) -> Found:
+            return Found(self.ids[rows[test]], self.texts[rows[test]], text, share)
+
+        exact = [of(test, text, 1.0) for test, text in sorted(self.exact.items())]
         near = [
-            Found(self.ids[row], self.texts[row], text, share)
-            for row, (share, text) in sorted(self.near.items())
-            if share >= contained and row not in self.exact
+            of(test, text, share)
+            for test, (share, text) in sorted(self.near.items())
+            if test not in self.exact
         ]
         return exact, near
 

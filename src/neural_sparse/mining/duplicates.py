@@ -1,8 +1,9 @@
 """Candidates that say what the positive says: equal and nearly equal texts, by shingles of characters.
 
 A text is first reduced to lower-case letters and digits with single spaces between the words (NFKC), so that
-case, punctuation and layout make no difference. Characters, not words, because not every script parts its
-words. A text's shingles are its runs of 8 characters (a shorter text is one shingle).
+case, punctuation and layout make no difference. Its shingles are its runs of 8 characters (a shorter text is one
+shingle). Characters, not the words that `text.shingles` compares data sets by, which takes CJK apart into characters
+and has a document's runs of eight of them: here a candidate is compared with one positive, pair by pair, in any script.
 """
 
 from __future__ import annotations
@@ -85,14 +86,14 @@ class Shingles:
         missing = rows[self._place[rows] < 0]
         if not len(missing):
             return
-        codes, offsets, whole = normalised([self.documents[row] for row in missing.tolist()])
+        codes, offsets, whole = code_points([self.documents[row] for row in missing.tolist()])
         self._place[missing] = np.arange(len(missing)) + len(self._whole)
         self._offsets = np.concatenate([self._offsets, offsets[1:] + self._offsets[-1]])
         self._codes = np.concatenate([self._codes, codes])
         self._whole = np.concatenate([self._whole, whole])
 
 
-def normalised(texts: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.int64], NDArray[np.uint64]]:
+def code_points(texts: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.int64], NDArray[np.uint64]]:
     """Code points of the normalised texts, one after another.
 
     Returns:
@@ -181,7 +182,7 @@ def _near(
     mask = np.uint64(size - 1)
     shift = np.uint64(20)
     keys = np.zeros(size, np.uint64)  # hashes of the positive's shingles; open addressing
-    owner = np.zeros(size, np.int64)  # the query that put a key there
+    query_of = np.zeros(size, np.int64)  # that put a key there, from 1
     seen = np.zeros(size, np.int64)  # the candidate that had it last
     hashes = np.empty(longest, np.uint64)
     pair = 0
@@ -190,10 +191,10 @@ def _near(
         n = 0
         for i in range(_roll(codes, start, end, hashes)):
             slot = (hashes[i] >> shift) & mask
-            while owner[slot] == query + 1 and keys[slot] != hashes[i]:
+            while query_of[slot] == query + 1 and keys[slot] != hashes[i]:
                 slot = (slot + np.uint64(1)) & mask
-            if owner[slot] != query + 1:
-                owner[slot], keys[slot] = query + 1, hashes[i]
+            if query_of[slot] != query + 1:
+                query_of[slot], keys[slot] = query + 1, hashes[i]
                 n += 1
         # Both measures need this part of the positive's shingles, whatever the candidate has besides.
         least = min(jaccard, containment) * n
@@ -210,9 +211,9 @@ def _near(
             shared = 0
             for i in range(m):
                 slot = (hashes[i] >> shift) & mask
-                while owner[slot] == query + 1 and keys[slot] != hashes[i]:
+                while query_of[slot] == query + 1 and keys[slot] != hashes[i]:
                     slot = (slot + np.uint64(1)) & mask
-                if owner[slot] == query + 1 and seen[slot] != pair:
+                if query_of[slot] == query + 1 and seen[slot] != pair:
                     seen[slot] = pair
                     shared += 1
                 if shared + m - 1 - i < least:

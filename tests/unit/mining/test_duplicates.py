@@ -6,7 +6,7 @@ import string
 import numpy as np
 import pytest
 
-from neural_sparse.mining.duplicates import SHINGLE, Shingles, normalised
+from neural_sparse.mining.duplicates import SHINGLE, Shingles, code_points
 
 
 def plain(text: str) -> set[str]:
@@ -22,7 +22,7 @@ def made_up(rng: np.random.Generator) -> str:
 def test_texts_are_reduced_to_their_words() -> None:
     rng = np.random.default_rng(0)
     texts = ["", "...", *(made_up(rng) for _ in range(60))]
-    codes, offsets, whole = normalised(texts)
+    codes, offsets, whole = code_points(texts)
     for number, text in enumerate(texts):
         words = " ".join(re.findall(r"[^\W_]+", text.lower()))
         assert "".join(map(chr, codes[offsets[number] : offsets[number + 1]])) == words

@@ -7,7 +7,7 @@ import numpy as np
 from tiny_models import make_tokenizer
 
 from neural_sparse.idf import compute_idf_weights
-from neural_sparse.mining.duplicates import normalised
+from neural_sparse.mining.duplicates import code_points
 from neural_sparse.search import BM25Index
 from neural_sparse.text.shingles import words
 from neural_sparse.text.tokens import tokenize
@@ -35,7 +35,7 @@ def test_tokens_idf_words_and_shingles_are_the_same() -> None:
     for one, other in zip(TEXTS, decomposed(TEXTS), strict=True):
         np.testing.assert_array_equal(tokenize([one], tokenizer).ids, tokenize([other], tokenizer).ids)
         assert words(one) == words(other)
-        np.testing.assert_array_equal(normalised([one])[0], normalised([other])[0])
+        np.testing.assert_array_equal(code_points([one])[0], code_points([other])[0])
     assert dict(compute_idf_weights(TEXTS, tokenizer)) == dict(
         compute_idf_weights(decomposed(TEXTS), tokenizer)
     )

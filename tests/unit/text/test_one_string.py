@@ -15,7 +15,7 @@ from neural_sparse.errors import InputError
 from neural_sparse.evaluation import evaluate_run
 from neural_sparse.evaluation.leakage import find_leakage
 from neural_sparse.idf import compute_idf_weights
-from neural_sparse.mining.duplicates import normalised
+from neural_sparse.mining.duplicates import code_points
 from neural_sparse.model.averaging import average_models
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.search import BM25Index, SparseIndex, SparseRetriever
@@ -59,7 +59,7 @@ def test_every_function_that_takes_texts(tiny_model: Callable[..., Path], tmp_pa
         "measures": lambda: evaluate_run({}, COLLECTION.qrels, "nDCG@10"),
         "leakage": lambda: find_leakage(COLLECTION, one),
         "names": lambda: expand_names(one),
-        "shingles": lambda: normalised(one),
+        "shingles": lambda: code_points(one),
     }
     for name, call in calls.items():
         with pytest.raises(InputError, match="list of"):
