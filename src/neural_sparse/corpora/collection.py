@@ -14,6 +14,7 @@ from neural_sparse.corpora.fields import as_id, as_text, document_fields, with_t
 from neural_sparse.corpora.qrels_file import Qrels, read_qrels, whole_grades, write_qrels
 from neural_sparse.errors import InputError, NoJudgementsError
 from neural_sparse.io.files import replacing
+from neural_sparse.io.urls import Location, location
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +38,8 @@ class Collection:
     qrels: Qrels = field(default_factory=dict)
 
     @classmethod
-    def load(cls, folder: str | Path, split: str = "test") -> Collection:
-        """Read a folder in BEIR layout.
+    def load(cls, folder: str | Location, split: str = "test") -> Collection:
+        """Read a folder in BEIR layout; a path or a URL.
 
         Qrels that name unknown queries or documents are counted, reported once and left out.
 
@@ -46,24 +47,14 @@ class Collection:
             InputError: a missing file or split (the message names it), a malformed line (file and line),
                 a duplicate or missing id, an empty corpus, no judged query.
         """
-        folder = Path(folder)
+        folder = location(folder)
         if not folder.is_dir():
             raise InputError(f"{folder}: no such collection folder")
-        qrels_file = folder / "qrels" / f"{split}.tsv"
-        for file in (folder / "corpus.jsonl", folder / "queries.jsonl", qrels_file):
-            if not file.is_file():
-                splits = sorted(path.stem for path in (folder / "qrels").glob("*.tsv"))
-                have = f"; splits found: {', '.join(splits)}" if splits and file == qrels_file else ""
-                raise (NoJudgementsError if file == qrels_file else InputError)(
-                    f"{folder}: lacks {file.relative_to(folder)} "
-                    f"(a collection is corpus.jsonl, queries.jsonl and qrels/{split}.tsv){have}"
-                )
+        _require(folder, split, "corpus.jsonl")
+        queries, qrels = read_judged(folder, split)
         doc_ids, texts = read_corpus(folder / "corpus.jsonl")
-        all_queries = read_queries(folder / "queries.jsonl")
-        qrels = read_qrels(qrels_file)
-
-        qrels = _known_only(qrels, all_queries, set(doc_ids), str(qrels_file))
-        queries = {query_id: text for query_id, text in all_queries.items() if query_id in qrels}
+        qrels = _known_only(qrels, queries, set(doc_ids), str(folder / "qrels" / f"{split}.tsv"))
+        queries = {query_id: text for query_id, text in queries.items() if query_id in qrels}
         return cls(folder.name, doc_ids, texts, queries, qrels)
 
     @classmethod
@@ -114,6 +105,28 @@ class Collection:
                 out.write(json.dumps({"_id": doc_id, "title": "", "text": text}, ensure_ascii=False) + "\n")
         write_queries(folder / "queries.jsonl", self.queries)
         write_qrels(folder / "qrels" / f"{split}.tsv", self.qrels)
+
+
+def read_judged(folder: Location, split: str) -> tuple[dict[str, str], Qrels]:
+    """All queries and the judgements of a split, of a folder in BEIR layout; its corpus is not read.
+
+    Raises:
+        InputError: a missing file or split (the message names it), a malformed line.
+    """
+    _require(folder, split, "queries.jsonl", f"qrels/{split}.tsv")
+    return read_queries(folder / "queries.jsonl"), read_qrels(folder / "qrels" / f"{split}.tsv")
+
+
+def _require(folder: Location, split: str, *names: str) -> None:
+    for name in names:
+        if (folder / name).is_file():
+            continue
+        judged = name.startswith("qrels")
+        splits = sorted(path.stem for path in folder.glob("qrels/*.tsv")) if isinstance(folder, Path) else ()
+        raise (NoJudgementsError if judged else InputError)(
+            f"{folder}: lacks {name} (a collection is corpus.jsonl, queries.jsonl and qrels/{split}.tsv)"
+            + (f"; splits found: {', '.join(splits)}" if splits and judged else "")
+        )
 
 
 def _known_only(qrels: Qrels, queries: Container[str], doc_ids: Container[str], source: str) -> Qrels:

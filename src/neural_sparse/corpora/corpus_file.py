@@ -1,11 +1,9 @@
-"""A corpus on disk: what every command reads of it, the whole file or a range of it.
-
-Queries on disk: a queries.jsonl as every command reads it.
-"""
+"""Documents and queries on disk as every command reads them: a whole file, a range of it, rows of any format."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from neural_sparse.corpora.fields import document_fields, id_field, with_title
 from neural_sparse.errors import InputError
@@ -69,16 +67,28 @@ def read_documents(path: str | Location) -> Iterator[tuple[str, str, str]]:
     Raises:
         InputError: as `read_corpus`.
     """
-    path = location(path)
-    seen: set[str] = set()
-    for place, row in json_lines(path):
-        doc_id = id_field(row, place)
-        if doc_id in seen:
-            raise InputError(f"{place}: document id {doc_id!r} occurs twice")
-        seen.add(doc_id)
-        yield doc_id, *document_fields(row, place)
-    if not seen:
+    documents = documents_of(json_lines(location(path)))
+    if (first := next(documents, None)) is None:
         raise InputError(f"{path}: the corpus is empty")
+    yield first
+    yield from documents
+
+
+def documents_of(
+    rows: Iterable[tuple[object, Any]], what: str = "document"
+) -> Iterator[tuple[str, str, str]]:
+    """Id, title and text of rows, each with the place it is from.
+
+    Raises:
+        InputError: a malformed row, or an id that occurs twice (with the place).
+    """
+    seen: set[str] = set()
+    for place, row in rows:
+        key = id_field(row, place)
+        if key in seen:
+            raise InputError(f"{place}: {what} id {key!r} occurs twice")
+        seen.add(key)
+        yield key, *document_fields(row, place)
 
 
 def read_queries(path: str | Location) -> dict[str, str]:
@@ -87,12 +97,11 @@ def read_queries(path: str | Location) -> dict[str, str]:
     Raises:
         InputError: no such file, or an empty one; a malformed line or an id that occurs twice (file and line).
     """
-    queries: dict[str, str] = {}
-    for place, row in json_lines(path):
-        query_id = id_field(row, place)
-        if query_id in queries:
-            raise InputError(f"{place}: query id {query_id!r} occurs twice")
-        queries[query_id] = document_fields(row, place)[1]
-    if not queries:
+    if not (queries := queries_of(json_lines(path))):
         raise InputError(f"{path}: holds no query")
     return queries
+
+
+def queries_of(rows: Iterable[tuple[object, Any]]) -> dict[str, str]:
+    """Query id -> text of rows; errors as of `documents_of`."""
+    return {key: text for key, _, text in documents_of(rows, "query")}

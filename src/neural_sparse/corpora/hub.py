@@ -1,6 +1,4 @@
-"""Files of data sets on the Hugging Face hub: from the cache of this machine, or downloaded into it.
-
-Collections in the layouts of the Hugging Face hub.
+"""Data sets of the Hugging Face hub, from the cache of this machine or downloaded: their files, and collections.
 
 BEIR has two repositories per collection: texts in corpus/*.parquet and queries/*.parquet (older revisions:
 corpus.jsonl.gz, queries.jsonl.gz), judgements in SPLIT.tsv. NanoBEIR has one: corpus/, queries/ and
@@ -17,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from neural_sparse.corpora.collection import Collection
-from neural_sparse.corpora.fields import document_fields, id_field, with_title
+from neural_sparse.corpora.corpus_file import documents_of, queries_of
+from neural_sparse.corpora.fields import with_title
 from neural_sparse.corpora.qrels_file import Qrels, judgement, read_qrels, whole_grades
 from neural_sparse.corpora.row_file import rows_of
 from neural_sparse.errors import InputError, NoJudgementsError
@@ -37,23 +36,8 @@ def hub_files(name: str, repository: str, revision: str, patterns: tuple[str, ..
         InputError: neither cached nor to be downloaded, terms of the hub not accepted, no such file, or too
             little space (with what is needed).
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        folder = Path(
-            snapshot_download(
-                repository,
-                repo_type="dataset",
-                revision=revision,
-                allow_patterns=list(patterns),
-                local_files_only=True,
-            )
-        )
-        if found := complete_files(folder, patterns):
-            return found
-    except (LocalEntryNotFoundError, ValueError):
-        pass
+    if (cached := _cached(repository, revision, patterns)) and (found := complete_files(cached, patterns)):
+        return found
     folder = _download(name, repository, revision, patterns)
     if found := complete_files(folder, patterns):
         return found
@@ -70,6 +54,24 @@ def complete_files(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
             return []
         found += files
     return found
+
+
+def _cached(repository: str, revision: str, patterns: tuple[str, ...]) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(
+            snapshot_download(
+                repository,
+                repo_type="dataset",
+                revision=revision,
+                allow_patterns=list(patterns),
+                local_files_only=True,
+            )
+        )
+    except (LocalEntryNotFoundError, ValueError):
+        return None
 
 
 def _download(name: str, repository: str, revision: str, patterns: tuple[str, ...]) -> Path:
@@ -123,7 +125,7 @@ def unreachable(name: str, repository: str, error: Exception) -> InputError:
         f"{name}: the hub's data set {repository} is not on this machine and cannot be downloaded "
         f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}). "
         "Run the command again to go on; set HF_HOME to a cache that holds it, HTTPS_PROXY behind a proxy, "
-        "HF_ENDPOINT for a mirror, or give the files themselves in place of the name"
+        "HF_ENDPOINT for a mirror, or give the files or folder themselves in place of the name"
     )
 
 
@@ -149,19 +151,8 @@ def read_hub_layout(name: str, texts: Path, judged: Path, split: str) -> Collect
         InputError: a part or a split that is lacking, an empty or repeated id, a fractional grade.
     """
     qrels = _judgements(judged, split)  # before millions of documents are read
-    corpus: dict[str, str] = {}
-    for where, row in _rows(texts, "corpus"):
-        doc_id = id_field(row, where)
-        if doc_id in corpus:
-            raise InputError(f"{where}: document id {doc_id!r} occurs twice")
-        corpus[doc_id] = with_title(*document_fields(row, where))
-    queries: dict[str, str] = {}
-    for where, row in _rows(texts, "queries"):
-        query_id = id_field(row, where)
-        if query_id in queries:
-            raise InputError(f"{where}: query id {query_id!r} occurs twice")
-        queries[query_id] = document_fields(row, where)[1]
-    return Collection.of(corpus, queries, qrels, name)
+    corpus = {key: with_title(title, text) for key, title, text in documents_of(_rows(texts, "corpus"))}
+    return Collection.of(corpus, queries_of(_rows(texts, "queries")), qrels, name)
 
 
 def _judgements(folder: Path, split: str) -> Qrels:
@@ -202,38 +193,13 @@ def _parquet_files(folder: Path, part: str) -> list[Path]:
     """Parquet files of a part, all or none: a download that was cut short must not pass for a corpus."""
     files = sorted(folder.glob(f"{part}/*.parquet")) or sorted(folder.glob(f"{part}*.parquet"))
     for file in files:
-        if (numbered := re.search(r"-of-(\d+)\.parquet$", file.name)) and len(files) < int(numbered[1]):
+        if (numbered := _NUMBERED.search(file.name)) and len(files) < int(numbered[1]):
             return []
     return files
 
 
 def _snapshot(repository: str, parts: tuple[str, ...], name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    def download(local_files_only: bool) -> Path:
-        return Path(
-            snapshot_download(
-                repository,
-                repo_type="dataset",
-                allow_patterns=list(_PATTERNS),
-                local_files_only=local_files_only,
-            )
-        )
-
-    try:
-        cached = download(local_files_only=True)
-        if all(_parquet_files(cached, part) or list(cached.glob(f"{part}.jsonl*")) for part in parts):
-            return cached
-    except LocalEntryNotFoundError:
-        pass
-    try:
-        logger.info("downloading %s", repository)
-        return download(local_files_only=False)
-    except (OSError, HfHubHTTPError, ValueError) as error:
-        raise InputError(
-            f"{name}: the hub's data set {repository} is not on this machine and cannot be downloaded "
-            f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}). "
-            "Give a folder in BEIR layout instead, or set HF_HOME to a cache that "
-            "holds it; behind a proxy set HTTPS_PROXY, for a mirror HF_ENDPOINT"
-        ) from error
+    cached = _cached(repository, "main", _PATTERNS)
+    if cached and all(_parquet_files(cached, part) or list(cached.glob(f"{part}.jsonl*")) for part in parts):
+        return cached
+    return _download(name, repository, "main", _PATTERNS)

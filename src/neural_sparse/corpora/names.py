@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
-from neural_sparse.corpora.collection import Collection
-from neural_sparse.corpora.corpus_file import read_queries
-from neural_sparse.corpora.fields import document_fields, id_field
+from neural_sparse.corpora.collection import Collection, read_judged
+from neural_sparse.corpora.corpus_file import queries_of
 from neural_sparse.corpora.hub import hub_files, load_from_hub
 from neural_sparse.corpora.ir_datasets import load_from_ir_datasets
 from neural_sparse.corpora.qrels_file import read_qrels
@@ -110,8 +109,7 @@ def load_queries(name: str, split: str = "test") -> dict[str, str]:
     folder = Path(name)
     lowered = _OTHER_NAMES.get(name.lower(), name.lower())
     if folder.is_dir() and (folder / "queries.jsonl").is_file():
-        judged = read_qrels(folder / "qrels" / f"{split}.tsv")
-        texts = read_queries(folder / "queries.jsonl")
+        texts, judged = read_judged(folder, split)
         return {key: text for key, text in texts.items() if key in judged}
     if not folder.is_dir() and lowered in BEIR:
         hub_name = _HUB_NAMES.get(lowered, lowered)
@@ -120,7 +118,6 @@ def load_queries(name: str, split: str = "test") -> dict[str, str]:
         except InputError:  # older revisions have another layout
             return load_collection(name, split).queries
         judged = read_qrels(hub_files(lowered, f"BeIR/{hub_name}-qrels", "main", (f"{split}.tsv",))[0])
-        rows = [one for file in files for one in rows_of(file)]
-        texts = {id_field(row, where): document_fields(row, where)[1] for where, row in rows}
+        texts = queries_of(one for file in files for one in rows_of(file))
         return {key: text for key, text in texts.items() if key in judged}
     return load_collection(name, split).queries

@@ -1,7 +1,4 @@
-"""Training examples of files of rows and of collections, one by one.
-
-What a model is trained on: texts stored once, examples as row numbers.
-"""
+"""What a model is trained on, from files of rows, collections and prepared data: texts once, examples as rows."""
 
 from __future__ import annotations
 
@@ -16,8 +13,8 @@ from typing import NamedTuple, cast
 import numpy as np
 import xxhash
 
-from neural_sparse.corpora.corpus_file import read_corpus, read_queries
-from neural_sparse.corpora.qrels_file import read_qrels
+from neural_sparse.corpora.collection import Collection
+from neural_sparse.corpora.corpus_file import read_corpus
 from neural_sparse.corpora.row_file import rows_of
 from neural_sparse.data.layouts import examples_of
 from neural_sparse.data.prepared import PreparedSet, is_prepared
@@ -74,31 +71,17 @@ def file_lines(file: Location, row_of: Callable[[str], int]) -> Iterator[Line]:
 
 
 def collection_lines(folder: Location, row_of: Callable[[str], int]) -> Iterator[Line]:
-    """Each judgement above 0; all documents get a row.
+    """Each judgement above 0 of qrels/train.tsv; all documents get a row.
 
     Raises:
-        InputError: a missing file, a malformed line.
+        InputError: as `Collection.load`.
     """
-    qrels_file = folder / "qrels" / "train.tsv"
-    for file in (folder / "corpus.jsonl", folder / "queries.jsonl", qrels_file):
-        if not file.is_file():
-            name = str(file).removeprefix(f"{folder}/")
-            raise InputError(f"{folder}: lacks {name}, needed to train on a collection")
-    doc_ids, texts = read_corpus(folder / "corpus.jsonl")
-    row_by_id = {doc_id: row_of(text) for doc_id, text in zip(doc_ids, texts, strict=True)}
-    query_texts = read_queries(folder / "queries.jsonl")
-    qrels = read_qrels(qrels_file)
-    lost = 0
-    for query_id, grades in qrels.items():
+    collection = Collection.load(folder, "train")
+    rows = dict(zip(collection.doc_ids, map(row_of, collection.texts), strict=True))
+    for query_id, grades in collection.qrels.items():
         for doc_id, grade in grades.items():
-            if grade <= 0:
-                continue
-            if query_id not in query_texts or doc_id not in row_by_id:
-                lost += 1
-                continue
-            yield Line(query_texts[query_id], row_by_id[doc_id])
-    if lost:
-        logger.warning("%s: left out %d judgements of unknown queries or documents", qrels_file, lost)
+            if grade > 0:
+                yield Line(collection.queries[query_id], rows[doc_id])
 
 
 @dataclass

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from neural_sparse.corpora.collection import Collection
-from neural_sparse.corpora.corpus_file import read_documents, read_queries
+from neural_sparse.corpora.collection import Collection, read_judged
+from neural_sparse.corpora.corpus_file import read_documents
 from neural_sparse.corpora.python_docs import python_docs
-from neural_sparse.corpora.qrels_file import read_qrels
 from neural_sparse.data.from_documents import MIN_SENTENCE_WORDS, first_sentence
 from neural_sparse.data.training_set import TrainingSet
 from neural_sparse.errors import InputError
@@ -51,18 +50,17 @@ def quickstart_data(folder: str | Path | None, seed: int = 0) -> QuickstartData:
             docs.collection, training, "summary lines of the documentation, held out of their texts"
         )
     collection = Collection.load(folder)
-    train_qrels = Path(folder) / "qrels" / "train.tsv"
-    if train_qrels.is_file():
-        return _from_train_qrels(Path(folder), collection, train_qrels, seed)
+    if (Path(folder) / "qrels" / "train.tsv").is_file():
+        return _from_train_qrels(Path(folder), collection, seed)
     return _from_documents(Path(folder), collection, seed)
 
 
-def _from_train_qrels(folder: Path, collection: Collection, train_qrels: Path, seed: int) -> QuickstartData:
+def _from_train_qrels(folder: Path, collection: Collection, seed: int) -> QuickstartData:
     row_of = {doc_id: row for row, doc_id in enumerate(collection.doc_ids)}
-    texts = read_queries(folder / "queries.jsonl")
+    texts, qrels = read_judged(folder, "train")
     pairs = [
         (texts[query_id], row_of[doc_id])
-        for query_id, grades in read_qrels(train_qrels).items()
+        for query_id, grades in qrels.items()
         for doc_id, grade in grades.items()
         if grade > 0 and query_id in texts and doc_id in row_of and query_id not in collection.queries
     ]

@@ -142,7 +142,7 @@ def test_queries_are_loaded_without_the_documents(tmp_path: Path) -> None:
     (tmp_path / "queries.jsonl").write_text('{"_id": 1, "text": "one"}\n{"_id": "2", "text": "two"}\n')
     (tmp_path / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n1\td1\t1\n")
     assert load_queries(str(tmp_path)) == {"1": "one"}
-    with pytest.raises(InputError, match=r"dev.tsv: no such file"):
+    with pytest.raises(InputError, match=r"lacks qrels/dev.tsv .*splits found: test"):
         load_queries(str(tmp_path), "dev")
 
 
