@@ -37,12 +37,11 @@ def encode(
 
     The same command goes on where an interrupted one stopped.
     """
-    from rich.table import Table
-
     from neural_sparse.io.files import read_json
     from neural_sparse.io.terminal import console as make_console
     from neural_sparse.io.urls import location, read_from
     from neural_sparse.model.pruning import Pruning
+    from neural_sparse.report.tables import terminal_table
     from neural_sparse.search.encode_corpus import encode_corpus
     from neural_sparse.search.encoded import MANIFEST
 
@@ -60,15 +59,16 @@ def encode(
         )
     with read_from(location(output) / MANIFEST) as manifest:
         about = read_json(manifest)
-    table = Table(show_header=False)
     rate = (
         f" in {done.seconds:,.0f} s ({done.encoded / done.seconds:,.0f} per second)" if done.encoded else ""
     )
-    table.add_row("documents", f"{done.documents:,}")
-    table.add_row("encoded now", f"{done.encoded:,}{rate}")
-    table.add_row(f"cut at {about['max_length']} tokens", f"{done.truncated:,}")
-    table.add_row("terms per document", f"{about['nonzero_terms']:.1f}")
-    table.add_row("index", f"{about['index_bytes'] / 1e6:,.1f} MB")
+    rows = [
+        ["documents", f"{done.documents:,}"],
+        ["encoded now", f"{done.encoded:,}{rate}"],
+        [f"cut at {about['max_length']} tokens", f"{done.truncated:,}"],
+        ["terms per document", f"{about['nonzero_terms']:.1f}"],
+        ["index", f"{about['index_bytes'] / 1e6:,.1f} MB"],
+    ]
     console = make_console()
-    console.print(table)
+    console.print(terminal_table(["", ""], rows))
     console.print(f"search them: neural-sparse search {output}")

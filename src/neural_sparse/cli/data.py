@@ -16,25 +16,21 @@ app = typer.Typer(help="Training data: public sets, your own, or made from docum
 @app.command("list")
 def list_sets() -> None:
     """The public sets that `prepare` knows by name, with licence and size."""
-    from rich.table import Table
-
     from neural_sparse.data.registry import groups, public_sets
     from neural_sparse.io.terminal import console as make_console
+    from neural_sparse.report.tables import terminal_table
 
-    table = Table(box=None, pad_edge=False)
-    table.add_column("name", no_wrap=True)
-    table.add_column("pairs", justify="right")
-    table.add_column("sampled", justify="right")
-    table.add_column("licence")
-    for entry in public_sets().values():
-        table.add_row(
+    rows = [
+        [
             entry.name,
             f"{entry.rows:,}" if entry.rows else "not stated",
             f"{entry.sample:,}" if entry.sample else "all",
             entry.licence + (" (to be accepted)" if entry.accept else ""),
-        )
+        ]
+        for entry in public_sets().values()
+    ]
     console = make_console()
-    console.print(table)
+    console.print(terminal_table(["name", "pairs", "sampled", "licence"], rows, frame=False))
     for group, names in groups().items():
         console.print(f"{group}: the first {len(names)} of them")
 
@@ -145,29 +141,26 @@ def stats(
 
 
 def _print(prepared: PreparedSet) -> None:
-    from rich.table import Table
-
     from neural_sparse.data.cleaning import REASONS
     from neural_sparse.data.prepared import statistics
     from neural_sparse.io.terminal import console as make_console
+    from neural_sparse.report.tables import terminal_table
 
     found = statistics(prepared)
     console = make_console()
-    table = Table(box=None, pad_edge=False)
-    table.add_column("source")
-    for name in ("read", "dropped", "kept", "share of batches"):
-        table.add_column(name, justify="right")
-    table.add_column("licence")
-    for source in found["sources"]:
-        table.add_row(
+    rows = [
+        [
             source["name"],
             f"{source['read']:,}",
             f"{sum(source['dropped'].values()):,}",
             f"{source['examples']:,}",
             f"{source['share']:.1%}",
             source["licence"],
-        )
-    console.print(table)
+        ]
+        for source in found["sources"]
+    ]
+    headings = ["source", "read", "dropped", "kept", "share of batches", "licence"]
+    console.print(terminal_table(headings, rows, frame=False))
     reasons = {key: sum(one["dropped"].get(key, 0) for one in found["sources"]) for key in REASONS}
     for key, number in reasons.items():
         if number:

@@ -63,26 +63,21 @@ CHANGED = (
 
 
 def _print(found: Sequence[Examination]) -> None:
-    from rich.table import Table
     from rich.text import Text
 
     from neural_sparse.io.terminal import console as make_console
+    from neural_sparse.report.tables import terminal_table
 
     console = make_console()
     colours = {"ok": "green", "warning": "yellow", "problem": "bold red"}
     titles = {"machine": "this machine", "idf": "IDF table", "model": "model", "run": "run"}
     for one in found:
-        table = Table("check", "found", "verdict", "advice", box=None, pad_edge=False)
-        for finding in one.findings:
-            # Text, not markup: [CLS] is a token and no style.
-            table.add_row(
-                Text(finding.check),
-                Text(finding.found),
-                Text(finding.verdict, colours[finding.verdict]),
-                Text(finding.advice),
-            )
+        rows = [
+            [finding.check, finding.found, Text(finding.verdict, colours[finding.verdict]), finding.advice]
+            for finding in one.findings
+        ]
         console.print(Text(f"{titles[one.kind]} {one.path}".rstrip(), "bold"))
-        console.print(table)
+        console.print(terminal_table(["check", "found", "verdict", "advice"], rows, frame=False))
         if one.kind == "run" and one.problems + one.warnings:
             console.print(Text(CHANGED))
         verdict = f"{one.problems} problems, {one.warnings} warnings"

@@ -171,17 +171,14 @@ def _push(
 
 
 def _files_table(folder: Path) -> Table:
-    from rich.table import Table
-
     from neural_sparse.io.files import sha256_file
+    from neural_sparse.report.tables import terminal_table
 
-    table = Table(title="Files", title_justify="left")
-    table.add_column("file")
-    table.add_column("bytes", justify="right")
-    table.add_column("sha256")
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        table.add_row(str(file.relative_to(folder)), f"{file.stat().st_size:,}", sha256_file(file)[:16])
-    return table
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    rows = [
+        [str(file.relative_to(folder)), f"{file.stat().st_size:,}", sha256_file(file)[:16]] for file in files
+    ]
+    return terminal_table(["file", "bytes", "sha256"], rows, "Files")
 
 
 def export_and_show(
@@ -209,20 +206,20 @@ def export_and_show(
 
 def show_export(done: Export, console: Console) -> None:
     """The parity table, the packages, and what to do next."""
-    from rich.table import Table
-
     from neural_sparse.opensearch.parity import parity_table
+    from neural_sparse.report.tables import terminal_table
 
     console.print(parity_table(done.checks))
-    table = Table(title="Packages", title_justify="left")
-    table.add_column("file")
-    table.add_column("bytes", justify="right")
-    table.add_column("chunks", justify="right")
-    table.add_column("sha256")
-    for package in done.packages:
-        file = str(package.path.relative_to(done.folder))
-        table.add_row(file, f"{package.size:,}", str(package.total_chunks), package.sha256)
-    console.print(table)
+    rows = [
+        [
+            str(package.path.relative_to(done.folder)),
+            f"{package.size:,}",
+            str(package.total_chunks),
+            package.sha256,
+        ]
+        for package in done.packages
+    ]
+    console.print(terminal_table(["file", "bytes", "chunks", "sha256"], rows, "Packages"))
     console.print(
         f"{len(done.operators)} operators, all known to the libtorch versions asked for "
         f"(listed in {done.folder / 'export.json'})"

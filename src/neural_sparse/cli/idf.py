@@ -170,13 +170,12 @@ def inspect(
     default_idf: float = typer.Option(1.0, help="The weight of tokens that were not seen."),
 ) -> None:
     """Show what is in a table: range, mean, histogram, lightest and heaviest tokens, what cannot be right."""
-    from rich.table import Table
-
     from neural_sparse.errors import InputError
     from neural_sparse.idf.inspection import draw_histogram
     from neural_sparse.idf.inspection import inspect as inspected
     from neural_sparse.idf.weights import read_table
     from neural_sparse.io.terminal import console as make_console
+    from neural_sparse.report.tables import terminal_table
 
     weights = read_table(file)
     if not weights:
@@ -191,10 +190,11 @@ def inspect(
         f"{found.tokens:,} tokens, {found.unseen:,} of them unseen ({found.unseen / found.tokens:.1%}); "
         f"about {found.documents:,} documents, if the heaviest token is in one"
     )
-    table = Table("lightest", "weight", "heaviest", "weight")
-    for light, heavy in zip(found.lightest, found.heaviest, strict=True):
-        table.add_row(light[0], f"{light[1]:.3f}", heavy[0], f"{heavy[1]:.3f}")
-    console.print(table)
+    rows = [
+        [light[0], f"{light[1]:.3f}", heavy[0], f"{heavy[1]:.3f}"]
+        for light, heavy in zip(found.lightest, found.heaviest, strict=True)
+    ]
+    console.print(terminal_table(["lightest", "weight", "heaviest", "weight"], rows))
     for problem in found.problems:
         console.print(f"warning: {problem}", style="yellow")
     if not found.problems:
@@ -210,11 +210,10 @@ def compare(
     default_idf: float = typer.Option(1.0, help="The weight of tokens that were not seen."),
 ) -> None:
     """Show how two tables differ: correlation, largest differences, tokens missing in either."""
-    from rich.table import Table
-
     from neural_sparse.idf.inspection import compare as compared
     from neural_sparse.idf.weights import read_table
     from neural_sparse.io.terminal import console as make_console
+    from neural_sparse.report.tables import terminal_table
 
     found = compared(read_table(first), read_table(second), top, default_idf)
     console = make_console()
@@ -230,7 +229,6 @@ def compare(
         f"Spearman {found.spearman:.4f}, median of first - second {found.shift:+.3f}, "
         f"mean distance from it {found.spread:.3f}"
     )
-    table = Table("token", "first", "second", "difference", title="farthest from the median difference")
-    for token, a, b in found.largest:
-        table.add_row(token, f"{a:.3f}", f"{b:.3f}", f"{a - b:+.3f}")
-    console.print(table)
+    rows = [[token, f"{a:.3f}", f"{b:.3f}", f"{a - b:+.3f}"] for token, a, b in found.largest]
+    headings = ["token", "first", "second", "difference"]
+    console.print(terminal_table(headings, rows, "farthest from the median difference"))

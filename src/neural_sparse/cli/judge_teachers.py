@@ -129,26 +129,25 @@ def _parse_teacher(text: str) -> TeacherConfig:
 
 
 def _print(report: TeacherQuality, console: Console) -> None:
-    from rich.table import Table
+    from neural_sparse.report.tables import terminal_table
 
-    table = Table(
+    headings = [
         "order of the candidates",
         "weight",
         f"all {report.queries:,} queries",
         f"held-back {report.held_back_queries:,}",
-        title=f"nDCG@10 of re-ranking {report.candidates}",
-    )
-    for column in table.columns[1:]:
-        column.justify = "right"
+    ]
     best = dict(zip(range(len(report.teachers)), report.best_weights, strict=True))
-    for standing in (report.first_stage, *report.teachers, report.ensemble, report.best, report.perfect):
-        table.add_row(
+    rows = [
+        [
             standing.name,
             "" if standing.weight is None else f"{standing.weight:.2f}",
             "-" if standing.all_queries is None else f"{standing.all_queries:.4f}",
             f"{standing.held_back:.4f}",
-        )
-    console.print(table)
+        ]
+        for standing in (report.first_stage, *report.teachers, report.ensemble, report.best, report.perfect)
+    ]
+    console.print(terminal_table(headings, rows, f"nDCG@10 of re-ranking {report.candidates}"))
     names = [f"{report.teachers[number].name} {weight:g}" for number, weight in best.items()]
     console.print(
         f"weights chosen on the other {report.queries - report.held_back_queries:,}: {', '.join(names)}"

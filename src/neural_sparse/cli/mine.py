@@ -196,7 +196,7 @@ def mine(
 
 
 def _print_counts(counts: Mapping[str, int], wanted: int, console: Console) -> None:
-    from rich.table import Table
+    from neural_sparse.report.tables import terminal_table
 
     candidates, queries = counts["candidates"], counts["queries"]
     rows = {
@@ -209,14 +209,11 @@ def _print_counts(counts: Mapping[str, int], wanted: int, console: Console) -> N
         "kept": counts["kept"],
     }
     rows["passed, not chosen"] = 2 * candidates - sum(rows.values())
-    table = Table("", "documents", "per query", "share")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for name, count in rows.items():
-        table.add_row(
-            name, f"{count:,}", f"{count / queries:.1f}", f"{count / candidates:.2%}" if candidates else ""
-        )
-    console.print(table)
+    cells = [
+        [name, f"{count:,}", f"{count / queries:.1f}", f"{count / candidates:.2%}" if candidates else ""]
+        for name, count in rows.items()
+    ]
+    console.print(terminal_table(["", "documents", "per query", "share"], cells))
     if counts["fewer"]:
         console.print(
             f"{counts['fewer']:,} of {queries:,} queries ({counts['fewer'] / queries:.1%}) have fewer than the "

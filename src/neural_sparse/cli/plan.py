@@ -92,14 +92,9 @@ def plan(
 def _show(
     console: Any, markdown: bool, title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]
 ) -> None:
-    from rich.table import Table
-
-    from neural_sparse.planning import report
+    from neural_sparse.report.tables import markdown_table, terminal_table
 
     if markdown:
-        print(report.markdown(columns, rows) + "\n")
+        print(markdown_table(columns, rows))
         return
-    table = Table(*columns, title=title)
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
+    console.print(terminal_table(columns, rows, title))

@@ -19,14 +19,11 @@ def recipes(
     from neural_sparse.errors import InputError
 
     if recipe is None:
-        from rich.table import Table
-
         from neural_sparse.io.terminal import console as make_console
+        from neural_sparse.report.tables import terminal_table
 
-        table = Table("recipe", "what it is for", box=None, pad_edge=False)
-        for name, purpose in shipped_recipes().items():
-            table.add_row(name, purpose)
-        make_console().print(table)
+        rows = [list(item) for item in shipped_recipes().items()]
+        make_console().print(terminal_table(["recipe", "what it is for"], rows, frame=False))
         return
     try:
         values = recipe_to_dict(read_recipe(recipe, overrides or []))

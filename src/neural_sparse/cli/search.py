@@ -104,28 +104,22 @@ def explain(
     top: int = typer.Option(30, min=1, help="Tokens to show."),
 ) -> None:
     """Show the tokens a model gives a text, and why a query would find it."""
-    from rich.table import Table
-
     from neural_sparse.io.terminal import console as make_console
     from neural_sparse.model.encoder import NeuralSparseEncoder
     from neural_sparse.report.explained import explain_hit, explained_search
+    from neural_sparse.report.tables import terminal_table
 
     encoder = NeuralSparseEncoder(model)
     vector = encoder.encode_documents([text])
     own = encoder.text_tokens(text)
     terms = encoder.top_terms(vector)
     console = make_console()
-    table = Table(title=f"{len(terms)} tokens", title_justify="left")
-    table.add_column("token")
-    table.add_column("weight", justify="right")
-    table.add_column("IDF", justify="right")
-    table.add_column("")
     idf = encoder.idf_table()
-    for token, weight in terms[:top]:
-        table.add_row(
-            token, f"{weight:.3f}", f"{idf[token]:.2f}", "" if token in own else "added by the model"
-        )
-    console.print(table)
+    rows = [
+        [token, f"{weight:.3f}", f"{idf[token]:.2f}", "" if token in own else "added by the model"]
+        for token, weight in terms[:top]
+    ]
+    console.print(terminal_table(["token", "weight", "IDF", ""], rows, f"{len(terms)} tokens"))
     if query is not None:
         weights = dict(encoder.top_terms(encoder.encode_queries([query])))
         if not weights:

@@ -174,15 +174,12 @@ def _prepared(
 
 
 def _plan_table(needs: list[Any]) -> Any:
-    from rich.table import Table
-
     from neural_sparse.io.resources import readable
+    from neural_sparse.report.tables import terminal_table
 
-    table = Table("teacher", "of", title="before the start")
-    for column in ("items", "to encode", "per second", "time", "disk", "cut"):
-        table.add_column(column, justify="right")
-    for need in needs:
-        table.add_row(
+    headings = ["teacher", "of", "items", "to encode", "per second", "time", "disk", "cut"]
+    rows = [
+        [
             need.work.name,
             need.kind,
             f"{need.items:,}",
@@ -191,28 +188,28 @@ def _plan_table(needs: list[Any]) -> Any:
             _duration(need.seconds) if need.missing else "-",
             readable(need.bytes) if need.missing else "-",
             "-" if need.truncated is None else f"{need.truncated:.0%}",
-        )
-    return table
+        ]
+        for need in needs
+    ]
+    return terminal_table(headings, rows, "before the start")
 
 
 def _report_table(needs: list[Any], spent: list[float], cache: Any) -> Any:
-    from rich.table import Table
-
     from neural_sparse.io.resources import readable
+    from neural_sparse.report.tables import terminal_table
 
-    table = Table("teacher", "of", title="done")
-    for column in ("encoded", "time", "per second", "cache on disk"):
-        table.add_column(column, justify="right")
-    for need, seconds in zip(needs, spent, strict=True):
-        table.add_row(
+    rows = [
+        [
             need.work.name,
             need.kind,
             f"{need.missing:,}",
             _duration(seconds),
             f"{need.missing / seconds:,.0f}" if need.missing else "-",
             readable(cache.bytes_on_disk(need.work)),
-        )
-    return table
+        ]
+        for need, seconds in zip(needs, spent, strict=True)
+    ]
+    return terminal_table(["teacher", "of", "encoded", "time", "per second", "cache on disk"], rows, "done")
 
 
 def _duration(seconds: float) -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 import torch
+from rich.text import Text
 from tokenizers import Tokenizer
 from tqdm import tqdm
 
@@ -26,6 +27,7 @@ from neural_sparse.evaluation.runs import run_from_hits
 from neural_sparse.model.encoding import CsrRows, to_csr
 from neural_sparse.model.layout import split_by_length
 from neural_sparse.opensearch.features import stored
+from neural_sparse.report.tables import terminal_table
 from neural_sparse.search import Hits, SparseIndex
 from neural_sparse.text.tokens import tokenize_windows
 
@@ -241,23 +243,20 @@ def require(checks: Sequence[Check]) -> None:
 
 
 def parity_table(checks: Sequence[Check]) -> Table:
-    """A rich table of the checks."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title="Parity with the model", title_justify="left")
-    table.add_column("compared")
-    for column in ("cases", "difference", "limit"):
-        table.add_column(column, justify="right")
-    table.add_column("")
-    table.add_column("note", style="dim")
-    for check in checks:
-        limit = "" if check.limit is None else "0" if check.limit == 0 else f"{check.limit:.0e}"
-        verdict = (
-            "" if check.limit is None else Text("ok", "green") if check.passed else Text("FAILED", "red")
-        )
-        table.add_row(check.what, f"{check.cases:,}", _shown(check.difference), limit, verdict, check.note)
-    return table
+    """The checks for a terminal."""
+    rows = [
+        [
+            check.what,
+            f"{check.cases:,}",
+            _shown(check.difference),
+            "" if check.limit is None else "0" if check.limit == 0 else f"{check.limit:.0e}",
+            "" if check.limit is None else Text("ok", "green") if check.passed else Text("FAILED", "red"),
+            Text(check.note, "dim"),
+        ]
+        for check in checks
+    ]
+    headings = ["compared", "cases", "difference", "limit", "", "note"]
+    return terminal_table(headings, rows, "Parity with the model")
 
 
 def _shown(difference: float) -> str:

@@ -132,8 +132,3 @@ def figure_rows(recipe: Recipe, work: Workload, rates: Rates, hardware: Hardware
         source = "its config.json" if shape.basis.name == "derived" else "as published"
         rows.append([name, f"{shape.parameters / 1e6:,.0f}M parameters", shape.basis.name, source])
     return rows
-
-
-def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from neural_sparse.evaluation.compare import LEVEL, Difference, Pair, Report
+from neural_sparse.report.tables import ABSENT, markdown_table, terminal_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +28,6 @@ COST_COLUMNS = {
     "documents_per_second": ("docs / s", "{:,.0f}"),
 }
 
-NONE = "–"
 _ACROSS = 6  # collections that fit beside each other
 
 Rows = list[list[str]]
@@ -38,7 +38,7 @@ def relevance(report: Report) -> tuple[list[str], Rows]:
     rows = []
     for system in report.systems:
         means = report.macro(system)
-        holes = f"{means['hole_rate']:.0%}" if "hole_rate" in means else NONE
+        holes = f"{means['hole_rate']:.0%}" if "hole_rate" in means else ABSENT
         rows.append([system.name, *(f"{means[measure]:.4f}" for measure in report.measures), holes])
     return ["system", *report.measures, "unjudged in first ten"], rows
 
@@ -64,7 +64,7 @@ def cost_ratios(report: Report) -> tuple[list[str], Rows]:
         if first.get(key) and any(key in values for values in others)
     ]
     rows = [
-        [system.name, *(f"{values[key] / first[key]:.2f}x" if key in values else NONE for key in keys)]
+        [system.name, *(f"{values[key] / first[key]:.2f}x" if key in values else ABSENT for key in keys)]
         for system, values in zip(report.systems[1:], others, strict=True)
     ]
     return ["system", *(COST_COLUMNS[key][0] for key in keys)], rows if keys else []
@@ -148,36 +148,33 @@ def markdown(report: Report, title: str = "Comparison") -> str:
         len(report.systems[0].evaluations[name].per_query[report.measure]) for name in report.collections
     )
     parts.append(f"{len(report.collections)} collections, {queries:,} judged queries.\n")
-    parts += ["## Relevance\n", _table(*relevance(report))]
+    parts += ["## Relevance\n", markdown_table(*relevance(report))]
     heading, rows = cost(report)
     if rows:
-        parts += ["## Cost\n", _table(heading, rows)]
+        parts += ["## Cost\n", markdown_table(heading, rows)]
         parts += [f"{timing_note(report)}\n"] if timing_note(report) else []
     heading, rows = cost_ratios(report)
     if rows:
-        parts += [f"As a multiple of {report.systems[0].name}:\n", _table(heading, rows)]
+        parts += [f"As a multiple of {report.systems[0].name}:\n", markdown_table(heading, rows)]
     if len(report.collections) > 1:
-        parts += ["## By collection\n", *(_table(*by_collection(report, name)) for name in report.measures)]
+        parts += [
+            "## By collection\n",
+            *(markdown_table(*by_collection(report, name)) for name in report.measures),
+        ]
     if report.pairs:
         parts.append(legend(report) + "\n")
     for (a, b), gains in report.gains.items():
         pairs = [pair for pair in report.pairs if (pair.a, pair.b) == (a, b)]
-        parts += [f"## {b} against {a}\n", _table(*comparisons(pairs))]
+        parts += [f"## {b} against {a}\n", markdown_table(*comparisons(pairs))]
         parts += _changes("Largest gains", gains) + _changes("Largest losses", report.losses[a, b])
     return "\n".join(parts)
 
 
 def print_report(report: Report, console: Console) -> None:
     """The report's tables in a terminal."""
-    from rich.table import Table
 
     def show(title: str, heading: Sequence[str], rows: Rows) -> None:
-        table = Table(title=title, title_justify="left", title_style="bold")
-        for place, column in enumerate(heading):
-            table.add_column(column, justify="left" if place == 0 else "right", overflow="fold")
-        for row in rows:
-            table.add_row(*row)
-        console.print(table)
+        console.print(terminal_table(heading, rows, title))
 
     show("Relevance", *relevance(report))
     heading, rows = cost(report)
@@ -198,7 +195,7 @@ def print_report(report: Report, console: Console) -> None:
 
 def _cell(key: str, values: Mapping[str, float]) -> str:
     if key not in values:
-        return NONE
+        return ABSENT
     form = COST_COLUMNS[key][1]
     text = form.format(values[key] / 1e6 if key == "index_bytes" else values[key])
     stem = key.removesuffix("_ms")
@@ -211,14 +208,6 @@ def _p(value: float) -> str:
     return "< .0001" if value < 1e-4 else f"{value:.4f}"
 
 
-def _table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
-
-    ruler = "|" + "|".join([" --- "] + [" ---: "] * (len(heading) - 1)) + "|"
-    return "\n".join([line(heading), ruler, *map(line, rows)]) + "\n"
-
-
 def _changes(title: str, found: Sequence[Difference]) -> list[str]:
     if not found:
         return []
@@ -226,4 +215,7 @@ def _changes(title: str, found: Sequence[Difference]) -> list[str]:
         [one.collection, one.query_id, one.query, f"{one.a:.3f}", f"{one.b:.3f}", f"{one.b - one.a:+.3f}"]
         for one in found
     ]
-    return [f"{title}:\n", _table(["collection", "query", "text", "before", "after", "difference"], rows)]
+    return [
+        f"{title}:\n",
+        markdown_table(["collection", "query", "text", "before", "after", "difference"], rows),
+    ]

@@ -171,7 +171,7 @@ def test_plain_text_corpus(run: Run, tmp_path: Path, tiny_model: Callable[..., P
     corpus.write_text("a new list\n\n open a file \n")
     status, out, err = run("encode", tiny_model("bert"), "--corpus", corpus, "--output", tmp_path / "out")
     assert status == 0, err
-    assert re.search(r"documents +│ 2 ", out)
+    assert re.search(r"documents +│ +2 │", out)
     from neural_sparse.search.encoded import EncodedCollection
 
     collection = EncodedCollection(tmp_path / "out")

@@ -119,7 +119,7 @@ def test_commands(
     assert (tmp_path / "a.png").is_file()
     said = run("compare", first, second)
     assert f"only in {first}: 1 (for example [red])" in said
-    assert "│ rare   │ 4.000 │ 9.000  │ -5.000" in said
+    assert "│ rare   │ 4.000 │  9.000 │     -5.000" in said
     write_json(first, {})
     assert "the table is empty" in run("inspect", first)
     write_json(first, {"a": -1})
