@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 ABSENT = "–"
-Rows = Sequence[Sequence[str | Text]]
+Rows = Sequence[Sequence[object]]
 _FIGURE = re.compile(r"[-+–<]? ?\.?\d|[-–]$|not stated$|all$")
 
 
@@ -34,7 +34,7 @@ def terminal_table(headings: Sequence[str], rows: Rows, title: str = "", frame: 
         figures = place > 0 and any(cells) and all(_FIGURE.match(cell) for cell in cells if cell)
         table.add_column(Text(heading), justify="right" if figures else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
+        table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
     return table
 
 
