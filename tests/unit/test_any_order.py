@@ -96,7 +96,7 @@ def test_counting(engine: Shuffled, corpus: Path, bert_tokenizer: Any, tmp_path:
 
 def test_teaching(engine: Shuffled, tiny_model: Callable[..., Path], tmp_path: Path) -> None:
     from neural_sparse.config import TeacherConfig
-    from neural_sparse.teachers.build import TeacherBuilder
+    from neural_sparse.teachers.builder import TeacherBuilder
     from neural_sparse.teachers.cache import TeacherCache
 
     rng = random.Random(0)
@@ -112,9 +112,9 @@ def test_teaching(engine: Shuffled, tiny_model: Callable[..., Path], tmp_path: P
 
 def test_mining(engine: Shuffled, tmp_path: Path) -> None:
     from neural_sparse.data.training_set import load_training_set
-    from neural_sparse.mining.build import Sources
     from neural_sparse.mining.miner import Miner, MiningOptions
     from neural_sparse.mining.run import mine_to_file
+    from neural_sparse.mining.sources import Sources
     from neural_sparse.teachers.cache import TeacherCache
 
     rng = np.random.default_rng(0)

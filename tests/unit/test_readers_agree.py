@@ -22,7 +22,7 @@ from neural_sparse.data.training_set import load_training_set
 from neural_sparse.errors import InputError
 from neural_sparse.evaluation.leakage import read_training_texts
 from neural_sparse.evaluation.runs import read_run
-from neural_sparse.opensearch import source as vectors
+from neural_sparse.opensearch import vectors
 from neural_sparse.search import encode_corpus as encoding
 from neural_sparse.teachers.score_files import read_scores
 from neural_sparse.teachers.score_writing import collection_texts

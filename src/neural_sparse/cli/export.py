@@ -82,7 +82,7 @@ def export(
         export_and_show(model, output, options, idf, max_length, collection, split)
     elif kind in VECTOR_FORMATS:
         from neural_sparse.opensearch.guards import MAX_ID_BYTES
-        from neural_sparse.opensearch.source import vector_source
+        from neural_sparse.opensearch.vectors import vector_source
 
         check_output_folder(output)
         longest = MAX_ID_BYTES if kind == "rank_features" else None

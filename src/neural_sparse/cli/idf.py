@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from neural_sparse.cli.commands import group_with_default
-from neural_sparse.cli.corpus import CORPUS_HELP
+from neural_sparse.cli.encode import CORPUS_HELP
 from neural_sparse.cli.engine import ADDRESS, ENGINE, EngineName, chosen_engine
 
 MODEL_HELP = "Model whose tokenizer counts: hub id, folder, or folder inside a package."

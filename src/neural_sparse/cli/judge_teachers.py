@@ -70,7 +70,7 @@ def judge_teachers(
     from neural_sparse.errors import InputError
     from neural_sparse.io.files import check_output, write_json
     from neural_sparse.io.terminal import console as make_console
-    from neural_sparse.teachers.build import TeacherBuilder
+    from neural_sparse.teachers.builder import TeacherBuilder
     from neural_sparse.teachers.cache import TeacherCache
     from neural_sparse.teachers.quality import judge_teachers as judge
 

@@ -12,10 +12,10 @@ import typer
 from neural_sparse.cli.average import average
 from neural_sparse.cli.commands import TextCommand
 from neural_sparse.cli.compare import compare
-from neural_sparse.cli.corpus import encode
 from neural_sparse.cli.data import app as data
 from neural_sparse.cli.deploy import deploy
 from neural_sparse.cli.doctor import doctor
+from neural_sparse.cli.encode import encode
 from neural_sparse.cli.evaluate import evaluate
 from neural_sparse.cli.export import export, push
 from neural_sparse.cli.idf import app as idf

@@ -113,10 +113,10 @@ def mine(
     from neural_sparse.io.files import check_output, check_output_folder
     from neural_sparse.io.terminal import console as make_console
     from neural_sparse.io.urls import location
-    from neural_sparse.mining.build import SOURCE_KINDS, Sources, parse_source
     from neural_sparse.mining.miner import Miner, MiningOptions
     from neural_sparse.mining.run import mine_to_file
-    from neural_sparse.teachers.build import TeacherBuilder
+    from neural_sparse.mining.sources import SOURCE_KINDS, Sources, parse_source
+    from neural_sparse.teachers.builder import TeacherBuilder
     from neural_sparse.teachers.cache import TeacherCache
 
     # Everything that can be wrong on the command line, before hours of encoding.

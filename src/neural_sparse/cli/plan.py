@@ -42,7 +42,7 @@ def plan(
     from neural_sparse.config import read_recipe
     from neural_sparse.errors import InputError
     from neural_sparse.io.terminal import console as make_console
-    from neural_sparse.planning import report
+    from neural_sparse.planning import table
     from neural_sparse.planning.hardware import hardware_of
     from neural_sparse.planning.rates import DEFAULT
     from neural_sparse.planning.stages import plan as estimate
@@ -75,18 +75,18 @@ def plan(
     ]
     if len(plans) == 1:
         _, machine, rate = both[0]
-        stages, found = report.stage_rows(plans[0], machine), report.limits(plans[0], machine)
-        _show(console, markdown, f"on {machine.nodes} x {machine.name}", report.COLUMNS, stages)
+        stages, found = table.stage_rows(plans[0], machine), table.limits(plans[0], machine)
+        _show(console, markdown, f"on {machine.nodes} x {machine.name}", table.COLUMNS, stages)
         for line in found:
             console.print(line, style=None if markdown else "bold")
         console.print(f"{machine.name}: {machine.source}")
-        figures = report.figure_rows(settings, work, rate, machine)
+        figures = table.figure_rows(settings, work, rate, machine)
         _show(console, markdown, "what it rests on", ("figure", "value", "basis", "source"), figures)
         return
     rows = [
-        report.short_row(number, one, machine) for (number, machine, _), one in zip(both, plans, strict=True)
+        table.short_row(number, one, machine) for (number, machine, _), one in zip(both, plans, strict=True)
     ]
-    _show(console, markdown, "time of each stage", report.short_columns(plans[0]), rows)
+    _show(console, markdown, "time of each stage", table.short_columns(plans[0]), rows)
 
 
 def _show(

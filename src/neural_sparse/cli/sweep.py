@@ -66,7 +66,7 @@ def sweep(
     from neural_sparse.io.terminal import console as make_console
     from neural_sparse.tuning.grid import Grid, read_grid
     from neural_sparse.tuning.judging import parse_reference, published
-    from neural_sparse.tuning.search import has_range, read_space, search
+    from neural_sparse.tuning.optuna_search import has_range, read_space, search
 
     # Before torch is imported: a mistake in the command line is told at once.
     given = [parse_reference(text) for text in reference]

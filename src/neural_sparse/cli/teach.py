@@ -157,7 +157,7 @@ def _prepared(
     from neural_sparse.config import read_recipe
     from neural_sparse.data.training_set import load_training_set
     from neural_sparse.errors import InputError
-    from neural_sparse.teachers.build import build_ensemble
+    from neural_sparse.teachers.builder import build_ensemble
     from neural_sparse.training.inputs import candidate_pairs
     from neural_sparse.training.refresh import RunNegatives
 

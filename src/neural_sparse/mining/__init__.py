@@ -1,6 +1,5 @@
 """Hard negatives: candidates from retrievers, filters against false negatives."""
 
-from neural_sparse.mining.build import Sources
 from neural_sparse.mining.filters import hard_negatives, union_by_rank
 from neural_sparse.mining.mined import Mined, write_jsonl
 from neural_sparse.mining.miner import Miner, MiningOptions
@@ -9,6 +8,7 @@ from neural_sparse.mining.sources import (
     DenseSource,
     Scorer,
     Source,
+    Sources,
     SparseSource,
     bm25_source,
     student_source,

@@ -17,8 +17,8 @@ from neural_sparse.opensearch.features import (
     vector_objects,
 )
 from neural_sparse.opensearch.guards import check_ids
-from neural_sparse.opensearch.source import VectorSource
 from neural_sparse.opensearch.vector_index import index_body
+from neural_sparse.opensearch.vectors import VectorSource
 
 FILE_BYTES = 10_000_000  # what one _bulk request may well hold
 

@@ -11,7 +11,7 @@ from neural_sparse.io.files import check_output_folder, replacing_folder, write_
 from neural_sparse.opensearch.bulk_files import write_rank_features
 from neural_sparse.opensearch.export import MANIFEST
 from neural_sparse.opensearch.impacts import Scales, write_anserini, write_common_index
-from neural_sparse.opensearch.source import VectorSource
+from neural_sparse.opensearch.vectors import VectorSource
 
 _Writer = Callable[[Path, VectorSource, Scales], dict[str, Any]]
 _WRITERS: dict[str, _Writer] = {

@@ -18,7 +18,7 @@ import scipy.sparse as sp
 
 from neural_sparse.errors import InputError
 from neural_sparse.io.files import replacing
-from neural_sparse.opensearch.source import VectorSource
+from neural_sparse.opensearch.vectors import VectorSource
 
 
 def write_ciff(

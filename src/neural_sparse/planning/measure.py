@@ -206,7 +206,7 @@ def _teaching(recipe: Recipe, documents: list[str], say: Callable[[str], object]
     """FLOP a second over the recipe's bi-encoder teachers, weighted by the time they take."""
     from neural_sparse.errors import InputError
     from neural_sparse.teachers.bi_encoder import BiEncoderTeacher
-    from neural_sparse.teachers.build import TeacherBuilder
+    from neural_sparse.teachers.builder import TeacherBuilder
 
     builder = TeacherBuilder.of(recipe)
     done = spent = 0.0

@@ -37,7 +37,7 @@ from neural_sparse.report.explained import (
 from neural_sparse.report.plots import plot_relevance_against_cost
 from neural_sparse.search import DenseRetriever, SparseIndex, SparseRetriever
 from neural_sparse.teachers.bi_encoder import PreparedVectors
-from neural_sparse.teachers.build import build_ensemble
+from neural_sparse.teachers.builder import build_ensemble
 from neural_sparse.teachers.ensemble import PreparedEnsemble
 from neural_sparse.teachers.quality import best_documents
 from neural_sparse.training.run_folder import finished_model

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from neural_sparse.model.location import content_hash, model_folder
 from neural_sparse.teachers.cache import TeacherCache, Work
+from neural_sparse.teachers.loading import Model, checked_precision, load_model, read_config, without_cached
 from neural_sparse.teachers.rows import DenseRows, Matrix, Rows, dot
 from neural_sparse.teachers.teacher import Known, Scores
 from neural_sparse.teachers.token_batches import by_tokens, model_and_limit, token_lengths, warn_if_truncated
-from neural_sparse.teachers.weights import Model, checked_precision, load_model, read_config, without_cached
 
 Task = Literal["query", "document"]
 _PROMPT_NAMES: dict[Task, tuple[str, ...]] = {

@@ -14,16 +14,16 @@ from neural_sparse.errors import InputError
 from neural_sparse.model.location import content_hash, model_folder
 from neural_sparse.teachers.bi_encoder import BiEncoderTeacher
 from neural_sparse.teachers.cache import TeacherCache, Work
-from neural_sparse.teachers.rows import Matrix
-from neural_sparse.teachers.teacher import PairTexts, PreparedPairs
-from neural_sparse.teachers.token_batches import by_tokens, token_lengths, warn_if_truncated
-from neural_sparse.teachers.weights import (
+from neural_sparse.teachers.loading import (
     checked_precision,
     computing_in,
     load_model,
     read_config,
     without_cached,
 )
+from neural_sparse.teachers.rows import Matrix
+from neural_sparse.teachers.teacher import PairTexts, PreparedPairs
+from neural_sparse.teachers.token_batches import by_tokens, token_lengths, warn_if_truncated
 from neural_sparse.text.keys import first_rows
 
 if TYPE_CHECKING:

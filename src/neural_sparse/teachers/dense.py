@@ -10,8 +10,8 @@ from torch.nn.functional import normalize
 
 from neural_sparse.errors import InputError
 from neural_sparse.teachers.bi_encoder import BiEncoderTeacher, Task
+from neural_sparse.teachers.loading import computing_in, read_config
 from neural_sparse.teachers.rows import Matrix
-from neural_sparse.teachers.weights import computing_in, read_config
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

@@ -11,9 +11,9 @@ from scipy.sparse import csr_matrix
 
 from neural_sparse.errors import InputError
 from neural_sparse.teachers.bi_encoder import BiEncoderTeacher, Task
+from neural_sparse.teachers.loading import computing_in, loading, read_config
 from neural_sparse.teachers.rows import Matrix
 from neural_sparse.teachers.token_batches import by_count
-from neural_sparse.teachers.weights import computing_in, loading, read_config
 
 if TYPE_CHECKING:
     from sentence_transformers import SparseEncoder

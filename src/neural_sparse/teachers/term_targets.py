@@ -22,8 +22,8 @@ from neural_sparse.model.location import model_folder
 from neural_sparse.model.pruning import Pruning
 from neural_sparse.teachers.bi_encoder import PreparedVectors
 from neural_sparse.teachers.ensemble import PreparedEnsemble
+from neural_sparse.teachers.loading import loading
 from neural_sparse.teachers.rows import batches
-from neural_sparse.teachers.weights import loading
 from neural_sparse.text.ragged import segment_ids
 from neural_sparse.text.tokens import tokenize_windows, vocabulary
 from neural_sparse.text.words import token_classes

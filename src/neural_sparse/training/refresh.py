@@ -32,7 +32,7 @@ from neural_sparse.mining import Mined, Miner, MiningOptions, Source, Sources, m
 from neural_sparse.mining.miner import data_digest, rows_digest
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.model.precision import wanted_bf16
-from neural_sparse.teachers.build import TeacherBuilder
+from neural_sparse.teachers.builder import TeacherBuilder
 from neural_sparse.teachers.cache import TeacherCache
 from neural_sparse.training.batches import Example, Schedule
 from neural_sparse.training.trainer import NeuralSparseTrainer

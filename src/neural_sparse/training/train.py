@@ -27,7 +27,7 @@ from neural_sparse.idf import (
 )
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.model.own_words import mean_word_count
-from neural_sparse.teachers.build import build_ensemble
+from neural_sparse.teachers.builder import build_ensemble
 from neural_sparse.teachers.ensemble import PreparedEnsemble
 from neural_sparse.teachers.term_targets import prepare_term_targets
 from neural_sparse.text.tokens import tokenize

@@ -14,7 +14,7 @@ from neural_sparse.config import Recipe
 from neural_sparse.data.training_set import TrainingSet, load_training_set
 from neural_sparse.idf import IdfWeights
 from neural_sparse.model.encoder import NeuralSparseEncoder
-from neural_sparse.teachers.build import build_ensemble
+from neural_sparse.teachers.builder import build_ensemble
 from neural_sparse.teachers.ensemble import PreparedEnsemble
 from neural_sparse.training.inputs import counted_weights, has_fixed_negatives, prepare_teachers
 from neural_sparse.training.refresh import RunNegatives

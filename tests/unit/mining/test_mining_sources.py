@@ -5,8 +5,7 @@ import pytest
 import scipy.sparse as sp
 
 from neural_sparse.errors import InputError
-from neural_sparse.mining.build import parse_source
-from neural_sparse.mining.sources import DenseSource, SparseSource, bm25_source
+from neural_sparse.mining.sources import DenseSource, SparseSource, bm25_source, parse_source
 from neural_sparse.search import BM25Index
 
 

@@ -16,7 +16,7 @@ from neural_sparse.io.files import read_json
 from neural_sparse.opensearch import bulk_files
 from neural_sparse.opensearch.formats import write_vectors
 from neural_sparse.opensearch.impacts import Scales, impacts, write_ciff
-from neural_sparse.opensearch.source import VectorSource, vector_source
+from neural_sparse.opensearch.vectors import VectorSource, vector_source
 
 TOKENS = ["", "cat", ".", "##s", "한"]
 

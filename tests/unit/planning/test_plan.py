@@ -19,9 +19,9 @@ from neural_sparse.planning import sizes
 from neural_sparse.planning.estimate import Basis, Figure, assumed, measured
 from neural_sparse.planning.hardware import KNOWN, Hardware, hardware_of
 from neural_sparse.planning.rates import DEFAULT
-from neural_sparse.planning.report import duration, limits, size
 from neural_sparse.planning.shapes import PUBLISHED, shape_of
 from neural_sparse.planning.stages import TOKEN_BUDGET, TOKEN_BUDGET_CPU, Planner, plan
+from neural_sparse.planning.table import duration, limits, size
 from neural_sparse.planning.workload import workload_of
 
 TEACHERS = (

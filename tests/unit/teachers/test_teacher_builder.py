@@ -21,7 +21,7 @@ from neural_sparse.corpora.qrels_file import write_qrels
 from neural_sparse.data.training_set import TrainingSet
 from neural_sparse.errors import InputError
 from neural_sparse.mining import Sources
-from neural_sparse.teachers.build import TeacherBuilder, build_ensemble
+from neural_sparse.teachers.builder import TeacherBuilder, build_ensemble
 from neural_sparse.teachers.cache import TeacherCache
 from neural_sparse.teachers.cross_encoder import CrossEncoderTeacher
 from neural_sparse.teachers.dense import DenseTeacher

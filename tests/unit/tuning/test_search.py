@@ -12,8 +12,8 @@ from neural_sparse.errors import InputError
 from neural_sparse.io.files import write_json
 from neural_sparse.tuning import sweep as module
 from neural_sparse.tuning.judging import Judge, Judged
+from neural_sparse.tuning.optuna_search import Space, has_range, read_space, search
 from neural_sparse.tuning.result import SweepResult
-from neural_sparse.tuning.search import Space, has_range, read_space, search
 
 pytest.importorskip("optuna", reason="needs neural-sparse[tune]")
 
