@@ -1,6 +1,4 @@
-"""A JSON object larger than memory, member by member.
-
-Scores of (query, document) pairs in the forms in which they are passed around.
+"""Scores of (query, document) pairs in the forms in which they are passed around.
 
 | ending | content |
 |---|---|
@@ -19,6 +17,7 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -163,31 +162,17 @@ def _checked(query: Any, docs: Any, scores: Any, texts: bool, where: object) -> 
 
 def _joined(rows: Iterator[Scored], path: Path) -> Iterator[Scored]:
     """Neighbours of the same query as one."""
-    open_: Scored | None = None
     empty = True
-    for row in rows:
+    for (query, texts), group in groupby(rows, lambda row: (row.query, row.texts)):
         empty = False
-        if open_ is not None and open_.query == row.query and open_.texts == row.texts:
-            open_.docs.extend(row.docs)
-            open_.scores.extend(row.scores)
-            continue
-        if open_ is not None:
-            yield _without_repeats(open_, path)
-        open_ = row
-    if open_ is not None:
-        yield _without_repeats(open_, path)
+        first, *others = group
+        for row in others:
+            first.docs.extend(row.docs)
+            first.scores.extend(row.scores)
+        where = f"{path}, query {query!r:.80}"
+        yield _checked(query, first.docs, first.scores, texts, where) if others else first
     if empty:
         raise InputError(f"{path}: holds no score")
-
-
-def _without_repeats(row: Scored, path: Path) -> Scored:
-    unique: dict[str, float] = {}
-    for doc, score in zip(row.docs, row.scores, strict=True):
-        if unique.setdefault(doc, score) != score:
-            raise InputError(
-                f"{path}: query {row.query!r:.80} has two scores for document {doc!r:.80}: {unique[doc]} and {score}"
-            )
-    return Scored(row.query, list(unique), list(unique.values()), row.texts)
 
 
 def _nested(path: Path) -> Iterator[Scored]:

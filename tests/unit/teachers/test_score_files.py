@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -107,9 +108,41 @@ def test_a_score_that_is_null_is_left_out(tmp_path: Path) -> None:
 def test_neighbours_that_contradict_each_other(tmp_path: Path) -> None:
     (tmp_path / "scores.jsonl").write_text(json.dumps(GOOD) + "\n" + json.dumps({**GOOD, "scores": [2, 2]}))
     with pytest.raises(
-        InputError, match=r"scores.jsonl: query '1' has two scores for document 'a': 1.0 and 2.0"
+        InputError, match=r"scores.jsonl, query '1': document 'a' has two scores, 1.0 and 2.0"
     ):
         read(tmp_path / "scores.jsonl")
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("pq"), st.sampled_from("abc"), st.sampled_from([1.0, 2.0, None])),
+        min_size=1,
+    )
+)
+@settings(max_examples=200, deadline=None)
+def test_pairs_of_a_row_each_are_what_lists_of_them_are(pairs: list[tuple[str, str, float | None]]) -> None:
+    """Neighbours of one query, put together by hand; refused where, and only where, one of them contradicts."""
+    expected: list[Scored] = []
+    contradicts = False
+    for query, doc, score in pairs:
+        if not expected or expected[-1].query != query:
+            expected.append(Scored(query, [], [], False))
+        row = expected[-1]
+        if score is None:
+            continue
+        if doc not in row.docs:
+            row.docs.append(doc)
+            row.scores.append(score)
+        contradicts |= row.scores[row.docs.index(doc)] != score
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "scores.jsonl"
+        lines = [dict(zip(("query_id", "passage_id", "score"), pair, strict=True)) for pair in pairs]
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        if contradicts:
+            with pytest.raises(InputError, match="has two scores"):
+                read(file)
+        else:
+            assert read(file) == expected
 
 
 def test_equal_repeats_count_once(tmp_path: Path) -> None:
