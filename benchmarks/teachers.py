@@ -18,7 +18,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from functools import partial
-from itertools import islice
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,7 @@ def encoding_arm(settings: dict[str, Any]) -> None:
 
     from neural_sparse.teachers import DenseTeacher, SparseTeacher
     from neural_sparse.teachers.bi_encoder import BiEncoderTeacher
-    from neural_sparse.teachers.devices import encoder
+    from neural_sparse.teachers.devices import encode_blocks
 
     cores = settings["threads"]
     torch.set_num_threads(cores)
@@ -125,13 +125,16 @@ def encoding_arm(settings: dict[str, Any]) -> None:
     devices = ["cpu"] * cores if settings["arm"] == "processes" else []
     encode = partial(teacher.encode, task="document")
 
-    with encoder(name, encode, partial(teacher.batches, task="document"), devices, lambda _: None) as encoded:
+    split = partial(teacher.batches, task="document")
+    # Processes are started once, with the warm-up; a round takes as many of the results as there are blocks.
+    encoded = encode_blocks(cycle(blocks), name, encode, split, devices=devices)
 
-        def step() -> Callable[[], dict[str, Any]]:
-            done = sum(len(block) for block, _ in encoded(iter(blocks)))
-            return lambda: {"texts": done}
+    def step() -> Callable[[], dict[str, Any]]:
+        done = sum(len(block) for block, _ in islice(encoded, len(blocks)))
+        return lambda: {"texts": done}
 
-        answer(step, peak_mib())
+    answer(step, peak_mib())
+    encoded.close()
 
 
 def main() -> None:

@@ -1,9 +1,4 @@
-"""How training data are prepared.
-
-The parts of every source, made by this process or by several.
-
-Training data of any source made one folder: cleaned, without duplicates, every text once.
-"""
+"""Training data of any source made one folder: cleaned in parts, without duplicates, every text once."""
 
 from __future__ import annotations
 
@@ -12,9 +7,9 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,8 +29,14 @@ from neural_sparse.errors import InputError, check_seed, refuse_one_string
 from neural_sparse.io.files import check_output_folder, file_sums, read_json, replacing_folder, write_json
 from neural_sparse.io.parts import Parts, alone
 from neural_sparse.io.resources import require_space
-from neural_sparse.work.workers import worker_processes
+from neural_sparse.work.workers import Advance, Task, in_workers
 
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+# Bytes on disk per byte of text: parts with their keys and n-gram sketches, the finished folder.
+_WORK_SIZE, _OUTPUT_SIZE = 1.6, 1.05
+_WORK_PER_ROW = 250
 ROWS_PER_PART = 10_000
 
 
@@ -105,7 +106,8 @@ def fill_parts(
         count = piece_count(source, options.rows_per_part)
         found.append(_parts(work / f"{number:02d}-{name}", own, count, overwrite))
     readers = [
-        _ReaderSettings(
+        partial(
+            Reader,
             source,
             options.cleaning,
             options.seed,
@@ -131,10 +133,16 @@ def fill_parts(
         disable=None if show_progress else True,
     )
     with bar:
-        for number, piece_number, count, data in _made(readers, missing, options):
-            with found[number].write(piece_number) as temporary:
+        wanted = (
+            (number, piece)
+            for number, source in enumerate(sources)
+            for piece in pieces(source, options.rows_per_part, missing[number])
+        )
+        workers = options.workers if sum(map(len, missing)) > 1 else 1
+        for (number, piece), data in in_workers(_start, (readers,), wanted, workers):
+            with found[number].write(piece.number) as temporary:
                 temporary.write_bytes(data)
-            bar.update(count)
+            bar.update(piece.rows)
     return found
 
 
@@ -171,80 +179,18 @@ def _tables(source: Source, work: Path, number: int, show_progress: bool) -> dic
     return found
 
 
-def _made(
-    readers: Sequence[_ReaderSettings], missing: Sequence[frozenset[int]], options: PrepareOptions
-) -> Iterator[tuple[int, int, int, bytes]]:
-    """Source, number, rows and bytes of every missing part, in any order."""
-    wanted = (
-        (number, piece)
-        for number, settings in enumerate(readers)
-        for piece in pieces(settings.source, options.rows_per_part, missing[number])
-    )
-    if options.workers == 1 or sum(map(len, missing)) < 2:
-        made: dict[int, Reader] = {}
-        for number, piece in wanted:
-            if number not in made:
-                made = {number: readers[number].open()}
-            yield number, piece.number, piece.rows, made[number].make(piece)
-        return
-    with worker_processes(options.workers, _start_worker, list(readers)) as pool:
-        waiting: dict[Future[bytes], tuple[int, Piece]] = {}
-        for number, piece in wanted:
-            waiting[pool.submit(_work, number, piece)] = (number, replace(piece, chunk=[]))
-            while len(waiting) >= 2 * options.workers:
-                yield from _finished(waiting)
-        while waiting:
-            yield from _finished(waiting)
+def _start(readers: Sequence[Callable[[], Reader]], worker: int) -> Task[bytes]:
+    """What makes the part of (number of the source, piece); the last source's reader stays open."""
+    opened: dict[int, Reader] = {}
 
+    def task(piece: tuple[int, Piece], advance: Advance) -> bytes:
+        number, rows = piece
+        if number not in opened:
+            opened.clear()
+            opened[number] = readers[number]()
+        return opened[number].make(rows)
 
-def _finished(
-    waiting: dict[Future[bytes], tuple[int, Piece]],
-) -> Iterator[tuple[int, int, int, bytes]]:
-    done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-    for future in done:
-        number, piece = waiting.pop(future)
-        yield number, piece.number, piece.rows, future.result()
-
-
-@dataclass(frozen=True)
-class _ReaderSettings:
-    """What a `Reader` is made of, in any process."""
-
-    source: Source
-    cleaning: Cleaning
-    seed: int
-    tables: Mapping[str, Path]
-    queries_from: str
-    thin: float
-    tests: Mapping[str, Path]
-
-    def open(self) -> Reader:
-        return Reader(
-            self.source, self.cleaning, self.seed, self.tables, self.queries_from, self.thin, self.tests
-        )
-
-
-_settings_here: list[_ReaderSettings] = []  # of this worker process
-_readers_here: dict[int, Reader] = {}
-
-
-def _start_worker(settings: list[_ReaderSettings]) -> None:
-    _settings_here[:] = settings
-
-
-def _work(number: int, piece: Piece) -> bytes:
-    if number not in _readers_here:
-        _readers_here.clear()
-        _readers_here[number] = _settings_here[number].open()
-    return _readers_here[number].make(piece)
-
-
-logger = logging.getLogger(__name__)
-
-FORMAT = 1
-# Bytes on disk per byte of text: parts with their keys and n-gram sketches, the finished folder.
-_WORK_SIZE, _OUTPUT_SIZE = 1.6, 1.05
-_WORK_PER_ROW = 250
+    return task
 
 
 def prepare(

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from neural_sparse.errors import InputError
 from neural_sparse.io.resources import require_space
-from neural_sparse.teachers.devices import encoder, on_engine
+from neural_sparse.teachers.devices import encode_blocks
 from neural_sparse.teachers.rows import Matrix, Rows, batches
 from neural_sparse.teachers.shards import KEY_BYTES, LARGEST_MERGE, Keys, Shards, as_words
 from neural_sparse.teachers.token_batches import Split, by_count
@@ -162,18 +162,20 @@ class TeacherCache:
                 yield [items[place] for place in order.tolist()]
 
         several = len(missing) > self.block
-        devices = self.devices if several and self.engine is None else ()
-        with (
-            tqdm(
-                total=len(missing), desc=f"encode {work.name}", unit=" texts", disable=None, delay=0.5
-            ) as progress,
-            encoder(work.name, work.encode, work.split, devices, progress.update) as encoded,
-        ):
-            if self.engine is not None and several:
-                how = (work.name, work.encode, work.split, progress.update, work.identity.get("weights"))
-                encoded = on_engine(self.engine, *how)
+        with tqdm(
+            total=len(missing), desc=f"encode {work.name}", unit=" texts", disable=None, delay=0.5
+        ) as progress:
             left = len(missing)
-            for items, matrix in encoded(texts_of_blocks()):
+            for items, matrix in encode_blocks(
+                texts_of_blocks(),
+                work.name,
+                work.encode,
+                work.split,
+                devices=self.devices if several else (),
+                engine=self.engine if several else None,
+                weights=work.identity.get("weights"),
+                advance=progress.update,
+            ):
                 self.encoded[work.name] += len(items)
                 shards.append(keys[blocks.popleft()], matrix)
                 if left == len(missing) and self.folder is not None:  # now it is known how much a row takes

@@ -1,16 +1,14 @@
-"""Worker processes: as many as there are cores or devices, and none that outlives the process it works for.
-
-Independent pieces of work on all cores, or all devices: one process each.
-"""
+"""Independent pieces of work in processes, one for each core or device; none outlives the process it works for."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from itertools import islice
 from multiprocessing import get_context, parent_process
 from typing import Any, TypeVar
 
@@ -43,48 +41,51 @@ def _begin_worker(start: Callable[..., None], arguments: tuple[Any, ...]) -> Non
 
 
 def _end_with_parent() -> None:
-    if (parent := parent_process()) is not None:  # one that was killed tells nobody
+    if (parent := parent_process()) is not None:  # one that was killed says nothing
         parent.join()
         os._exit(1)
 
 
 Result = TypeVar("Result")
-Advance = Callable[[int], None]  # tells that so many more items are done
-Work = Callable[[int, Advance], Result]
+Advance = Callable[[int], None]  # called with the number of items that are done since
+Task = Callable[[Any, Advance], Result]  # does a piece of work
 Engine = Callable[..., Iterator[tuple[Any, Any]]]  # as `in_workers`; `workers` None: all there are
 
+AHEAD = 2  # pieces per process, begun or waiting, where they are made as they are needed
 POLL_SECONDS = 0.3  # between two looks at how far the workers are
 
 
 def in_workers(
-    start: Callable[..., Work[Result]],
+    start: Callable[..., Task[Result]],
     arguments: tuple[Any, ...],
-    numbers: Sequence[int],
+    pieces: Iterable[Any],
     workers: int,
     advance: Advance = lambda items: None,
-) -> Iterator[tuple[int, Result]]:
+) -> Iterator[tuple[Any, Result]]:
     """Do pieces of work, in any order.
 
     Args:
         start: called once in each process as start(*arguments, worker), the worker's number from 0 counted;
-            returns what does a piece: work(number, advance).
-        arguments: must be picklable, as must be `start` (a function of a module) and the results.
-        numbers: of the pieces.
+            returns what does a piece: task(piece, advance).
+        arguments: must be picklable, as must be `start` (a function of a module), the pieces and the results.
+        pieces: of a sequence all are handed out at once, of anything else `AHEAD` per process, as they are needed.
         workers: processes; fewer than 2 means this one.
         advance: called here with the items the pieces report.
 
     Yields:
-        (number, result) as pieces are done.
+        (piece, result) as pieces are done.
 
     Raises:
-        InputError: a worker died; whatever `start` and the work raise.
+        InputError: a worker died; whatever `start` and the task raise.
     """
-    workers = min(workers, len(numbers))
+    ahead = AHEAD * workers
+    if isinstance(pieces, Sized):
+        workers, ahead = min(workers, len(pieces)), len(pieces)
     if workers < 2:
-        work = start(*arguments, 0) if numbers else None
-        for number in numbers:
-            assert work is not None
-            yield number, work(number, advance)
+        task: Task[Result] | None = None
+        for piece in pieces:
+            task = task or start(*arguments, 0)
+            yield piece, task(piece, advance)
         return
     context = get_context("spawn")
     done, seen = context.Value("q", 0), 0
@@ -93,13 +94,17 @@ def in_workers(
         names.put(name)
     try:
         with worker_processes(workers, _begin, start, arguments, names, done) as pool:
-            waiting = {pool.submit(_do, number) for number in numbers}
-            while waiting:
-                finished, waiting = wait(waiting, POLL_SECONDS, FIRST_COMPLETED)
+            following, waiting = iter(pieces), {}
+            while True:
+                for piece in islice(following, ahead - len(waiting)):
+                    waiting[pool.submit(_do, piece)] = piece
+                if not waiting:
+                    return
+                finished, _ = wait(waiting, POLL_SECONDS, FIRST_COMPLETED)
                 before, seen = seen, done.value
                 advance(seen - before)
                 for future in finished:
-                    yield future.result()
+                    yield waiting.pop(future), future.result()
     except BrokenProcessPool as error:
         raise InputError(
             "a worker process died, perhaps for lack of memory; the same command goes on with what is missing "
@@ -107,7 +112,7 @@ def in_workers(
         ) from error
 
 
-_work: dict[str, Any] = {}  # of a worker process
+_here: dict[str, Any] = {}  # the task and what counts its items, of a worker process
 
 
 def _begin(start: Callable[..., Any], arguments: tuple[Any, ...], names: Any, done: Any) -> None:
@@ -118,17 +123,17 @@ def _begin(start: Callable[..., Any], arguments: tuple[Any, ...], names: Any, do
             done.value += items
 
     try:
-        _work.update(do=start(*arguments, names.get()), advance=advance)
-    except Exception as error:  # raised by the first piece of work: the pool would not say what it was
-        _work.update(do=_failing(error), advance=advance)
+        _here.update(task=start(*arguments, names.get()), advance=advance)
+    except Exception as error:  # raised by the first piece: the pool would not say what it was
+        _here.update(task=_failing(error), advance=advance)
 
 
-def _failing(error: Exception) -> Work[Any]:
-    def work(number: int, advance: Advance) -> Any:
+def _failing(error: Exception) -> Task[Any]:
+    def task(piece: Any, advance: Advance) -> Any:
         raise error
 
-    return work
+    return task
 
 
-def _do(number: int) -> tuple[int, Any]:
-    return number, _work["do"](number, _work["advance"])
+def _do(piece: Any) -> Any:
+    return _here["task"](piece, _here["advance"])

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from neural_sparse.errors import InputError
-from neural_sparse.work.workers import in_workers
+from neural_sparse.work.workers import AHEAD, in_workers
 
 
 def start(base, kind, worker):
@@ -30,6 +30,24 @@ def test_every_piece_once(workers):
     found = dict(in_workers(start, (100, ""), range(1, 6), workers, seen.append))
     assert found == {number: 100 + number for number in range(1, 6)}
     assert sum(seen) == 15
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_pieces_that_are_made_as_they_are_needed(workers):
+    """The same results, and no more pieces made than `AHEAD` per process beyond those that are done."""
+    made = []
+
+    def pieces():
+        for number in range(40):
+            made.append(number)
+            yield number
+
+    found = {}
+    for done, (piece, result) in enumerate(in_workers(start, (100, ""), pieces(), workers)):
+        assert len(made) <= done + AHEAD * workers
+        found[piece] = result
+    assert found == {number: 100 + number for number in range(40)}
+    assert list(in_workers(start, (0, "broken"), iter([]), workers)) == []
 
 
 def test_nothing_to_do():
