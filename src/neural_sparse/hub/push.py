@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from neural_sparse.errors import InputError
 from neural_sparse.hub.model_card import write_model_folder
 from neural_sparse.io.files import replacing_folder
-from neural_sparse.opensearch.export import served_name
+from neural_sparse.opensearch.guards import served_name
 from neural_sparse.opensearch.parity import Check
 
 if TYPE_CHECKING:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from neural_sparse.errors import InputError
 from neural_sparse.io.files import check_output_folder, replacing_folder, write_json, write_text
 from neural_sparse.opensearch.deploy.exported import MANIFEST, Exported
 from neural_sparse.opensearch.deploy.requests_file import requests_file
@@ -19,6 +17,7 @@ from neural_sparse.opensearch.guards import (
     check_vocabulary,
     query_weight_problems,
     servable_query_weights,
+    served_name,
     server_names,
 )
 from neural_sparse.opensearch.packages import (
@@ -253,19 +252,6 @@ class _Work:
         if rankings is not None:
             checks += rankings.compare("ONNX against torch", rankings.encoded_by(documents.output))
         return checks
-
-
-def served_name(name: str) -> str:
-    """A name for server, index and files: the last two parts of a path, in small letters, digits and "-".
-
-    Raises:
-        InputError: nothing of it is left.
-    """
-    parts = [part for part in Path(name).parts if part not in ("/", ".", "..")][-2:]
-    served = re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
-    if not served:
-        raise InputError(f"cannot make a name for the server out of {name!r}; give one with --name")
-    return served
 
 
 def _made(folder: Path) -> Path:

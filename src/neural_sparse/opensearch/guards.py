@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -156,3 +158,16 @@ def servable_query_weights(weights: Mapping[str, float], clip: bool = False) -> 
 def _some(tokens: Sequence[str], weights: Mapping[str, float]) -> str:
     shown = ", ".join(f"{token!r}: {weights[token]:g}" for token in tokens[:3])
     return shown + (", ..." if len(tokens) > 3 else "")
+
+
+def served_name(name: str) -> str:
+    """A name for server, index and files: the last two parts of a path, in small letters, digits and "-".
+
+    Raises:
+        InputError: nothing of it is left.
+    """
+    parts = [part for part in Path(name).parts if part not in ("/", ".", "..")][-2:]
+    served = re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
+    if not served:
+        raise InputError(f"cannot make a name for the server out of {name!r}; give one with --name")
+    return served

@@ -14,7 +14,8 @@ from tokenizers import Tokenizer
 from neural_sparse import Collection, InputError, NeuralSparseEncoder
 from neural_sparse.io.files import read_json, sha256_file
 from neural_sparse.opensearch import export as export_module
-from neural_sparse.opensearch.export import Export, ExportOptions, export_model, served_name
+from neural_sparse.opensearch.export import Export, ExportOptions, export_model
+from neural_sparse.opensearch.guards import served_name
 from neural_sparse.opensearch.parity import Check, ServedDocuments, ServedQueries, parity_table
 
 

@@ -10,6 +10,7 @@ from neural_sparse.errors import InputError
 from neural_sparse.opensearch import versions
 from neural_sparse.opensearch.deploy.exported import Exported
 from neural_sparse.opensearch.deploy.options import DeployOptions
+from neural_sparse.opensearch.guards import served_name
 from neural_sparse.search.hits import vocabulary_fingerprint
 
 TEXT_FIELD = "text"
@@ -25,8 +26,6 @@ class Plan:
 
     @property
     def name(self) -> str:
-        from neural_sparse.opensearch.export import served_name
-
         return served_name(self.options.name) if self.options.name else self.exported.name
 
     @property
