@@ -32,12 +32,15 @@ def forward(
     """
     texts, vocabulary, tokens = offsets.shape[0] - 1, weight.shape[0], hidden.shape[0]
     half = hidden.dtype in _HALF_INFINITY
+    # Half-precision maxima are found among the numbers' bits, as 16-bit integers: numba knows no bfloat16.
     bounds = offsets.numpy()
     pooled = hidden.new_empty(texts, vocabulary, dtype=torch.int16 if half else hidden.dtype)
     winners = hidden.new_zeros((texts, vocabulary) if want_winners else (0, 0), dtype=torch.int16)
     pooled_array, winners_array = pooled.numpy(), winners.numpy()
     infinity = np.int16(_HALF_INFINITY.get(hidden.dtype, 0))
 
+    # The matrix of scores, tokens by vocabulary, is cut both ways: blocks of `rows` tokens, which need not end where a
+    # text does, and blocks of the vocabulary. One block of scores per thread is all that exists of it.
     # bfloat16 products are so fast that repacking the weights for each block of tokens would show.
     rows = min(tokens, BLOCK_TOKENS * (4 if half else 1))
     starts = range(0, tokens, max(1, rows))
@@ -47,6 +50,8 @@ def forward(
     scratch = hidden.new_empty(torch.get_num_threads(), rows * step)
 
     def work(worker: int) -> None:
+        # Threads take blocks of the vocabulary as they get ready; a list's pop is atomic. A block's columns of
+        # `pooled` and `winners` belong to one thread, so nothing is locked.
         while True:
             try:
                 left, right = blocks.pop()
@@ -54,6 +59,7 @@ def forward(
                 return
             for start, first_text in zip(starts, first_texts, strict=True):
                 here = min(rows, tokens - start)
+                # Multiply into the scratch, then reduce while it is in cache.
                 scores = scratch[worker, : here * (right - left)].view(here, right - left)
                 torch.mm(hidden[start : start + here], weight[left:right].T, out=scores)
                 if half:
@@ -86,6 +92,7 @@ def backward(
     hidden_array, weight_array = hidden.to(dtype).numpy(), weight.to(dtype).numpy()
     into_hidden, into_weight = hidden_gradient.numpy(), weight_gradient.numpy()
     threads = torch.get_num_threads()
+    # Two kinds of jobs with disjoint outputs: texts own their tokens' rows, blocks of the vocabulary own theirs.
     jobs = (
         [(0, text, min(texts, text + 8)) for text in range(0, texts, 8)] if threads > 1 else [(0, 0, texts)]
     )
@@ -153,14 +160,15 @@ def _threads(_process: int, count: int) -> ThreadPoolExecutor:
 def _maxima(scores, start, text, bounds, left, pooled, winners):  # type: ignore[no-untyped-def]
     """Fold scores (tokens from `start` on, dimensions from `left` on) into pooled and winners."""
     stop, columns = start + scores.shape[0], scores.shape[1]
-    while text < len(pooled) and bounds[text] < stop:
+    while text < len(pooled) and bounds[text] < stop:  # every text with a token in this block
         best = pooled[text][left : left + columns]
         low, high = max(start, bounds[text]), min(stop, bounds[text + 1])
-        if low == bounds[text] and low < high:
+        if low == bounds[text] and low < high:  # the text begins here: its first token is the best so far
             best[:] = scores[low - start]
             low += 1
         for token in range(low, high):
             row = scores[token - start]
+            # Selections instead of branches in the loops over j, so that they are vectorised.
             if len(winners):
                 winner = winners[text][left : left + columns]
                 name = np.int16(token - bounds[text])
@@ -184,7 +192,7 @@ def _half_maxima(scores, start, text, bounds, left, infinity, pooled, winners): 
         best = pooled[text][left : left + columns]
         low, high = max(start, bounds[text]), min(stop, bounds[text + 1])
         if low == bounds[text]:
-            best[:] = np.int16(-0x8000)
+            best[:] = np.int16(-0x8000)  # below every key
         for token in range(low, high):
             row = scores[token - start]
             if len(winners):
@@ -193,8 +201,9 @@ def _half_maxima(scores, start, text, bounds, left, infinity, pooled, winners): 
                 for j in range(columns):
                     bits = row[j]
                     size = bits & magnitude
+                    # bits >> 15 is -1 for negative numbers: their magnitude is flipped, so that less is less.
                     key = np.int16(bits ^ ((bits >> np.int16(15)) & magnitude))
-                    key = magnitude if size > infinity else key
+                    key = magnitude if size > infinity else key  # NaN, of either sign, above everything
                     better = key > best[j]
                     best[j] = key if better else best[j]
                     winner[j] = name if better else winner[j]
@@ -205,7 +214,7 @@ def _half_maxima(scores, start, text, bounds, left, infinity, pooled, winners): 
                     key = np.int16(bits ^ ((bits >> np.int16(15)) & magnitude))
                     key = magnitude if size > infinity else key
                     best[j] = key if key > best[j] else best[j]
-        if bounds[text + 1] <= stop:
+        if bounds[text + 1] <= stop:  # the text ends here: keys become numbers again, by the same flip
             for j in range(columns):
                 best[j] = best[j] ^ ((best[j] >> np.int16(15)) & magnitude)
         text += 1
@@ -213,6 +222,7 @@ def _half_maxima(scores, start, text, bounds, left, infinity, pooled, winners): 
 
 @njit(nogil=True, cache=True)
 def _add_to_tokens(gradient, winners, bounds, weight, first, last, into):  # type: ignore[no-untyped-def]
+    """Scatter: each active (text, dimension) adds g * weight[dimension] to the row of its winning token."""
     vocabulary, width = weight.shape
     for left in range(0, vocabulary, BLOCK_DIMENSIONS):  # so that these weights stay in cache over the texts
         for text in range(first, last):
@@ -226,6 +236,7 @@ def _add_to_tokens(gradient, winners, bounds, weight, first, last, into):  # typ
 
 @njit(nogil=True, cache=True)
 def _add_to_dimensions(gradient, winners, bounds, hidden, first, last, into):  # type: ignore[no-untyped-def]
+    """Gather: each active (text, dimension) adds g * its winning token to the dimension's row."""
     width = hidden.shape[1]
     for text in range(len(gradient)):
         for dimension in range(first, last):

@@ -172,13 +172,16 @@ def _maxima(  # type: ignore[no-untyped-def]
     DIMENSIONS: tl.constexpr,
     DEPTH: tl.constexpr,
 ):
+    # One program: one text, DIMENSIONS dimensions of the vocabulary, all tokens of the text tile by tile.
     # A group takes every so many-th text, so that sorted texts fill all groups alike.
     text = tl.program_id(0).to(tl.int64) * tl.num_programs(2) + tl.program_id(2)
     if text >= texts:
         return
     start, end = tl.load(offsets + text), tl.load(offsets + text + 1)
     dimension = tl.program_id(1) * DIMENSIONS + tl.arange(0, DIMENSIONS)
-    row = tl.minimum(dimension, vocabulary - 1).to(tl.int64)
+    row = tl.minimum(dimension, vocabulary - 1).to(
+        tl.int64
+    )  # the last block reads in range, and stores masked
     best = tl.full([DIMENSIONS], float("-inf"), tl.float32)
     winner = tl.zeros([DIMENSIONS], tl.int32)
     final = (end - start).to(tl.int32) - 1
@@ -186,6 +189,7 @@ def _maxima(  # type: ignore[no-untyped-def]
     for first in range(0, final + 1, TOKENS):
         # Past the end the last token is repeated: a repeat ties and the first wins, so no mask is needed.
         token = tl.minimum(first + tl.arange(0, TOKENS), final)
+        # scores = hidden tile x weight tile, in registers; never written to memory.
         scores = tl.zeros([TOKENS, DIMENSIONS], tl.float32)
         for left in range(0, width, DEPTH):
             depth = left + tl.arange(0, DEPTH)
@@ -197,6 +201,8 @@ def _maxima(  # type: ignore[no-untyped-def]
                 h = tl.load(at_hidden, mask=depth[None, :] < width, other=0.0)
                 w = tl.load(at_weight, mask=depth[:, None] < width, other=0.0)
             scores = tl.dot(h, w, scores, input_precision=PRECISION)
+        # Fold the tile into the running maximum; a later tile wins only if it is greater, so the first token of
+        # several that are equal does, as on the CPU.
         highest = tl.max(scores, 0)
         spoiled = tl.maximum(spoiled, tl.max((scores != scores).to(tl.int32), 0))  # max passes over NaN
         if WANT_WINNERS:
@@ -204,6 +210,7 @@ def _maxima(  # type: ignore[no-untyped-def]
             winner = tl.where(highest > best, leader, winner)
         best = tl.maximum(best, highest)
     best = tl.where(spoiled > 0, float("nan"), best)
+    # Rounding is monotone: the bias after the maximum gives what the bias before it would.
     if HAS_BIAS:
         best += tl.load(bias + row).to(tl.float32)
     best = tl.where((best <= 0) | (final < 0), 0.0, best)  # maximum() would lose NaN
@@ -238,6 +245,8 @@ def _add_to_dimensions(  # type: ignore[no-untyped-def]
     parts = tl.cdiv(width, DEPTH)
     dimension = (tl.program_id(0) // parts).to(tl.int64) * LINE + tl.arange(0, LINE)
     depth = (tl.program_id(0) % parts) * DEPTH + tl.arange(0, DEPTH)
+    # One program owns LINE rows of the weights' gradient (DEPTH columns of them) and goes through all texts, so that
+    # nothing is added atomically. Where a block of LINES texts has no active dimension here, it is one load.
     inside = dimension < vocabulary
     total = tl.zeros([LINE, DEPTH], tl.float32)
     row = tl.cast(vocabulary, tl.int64)
@@ -277,6 +286,8 @@ def _add_to_tokens(  # type: ignore[no-untyped-def]
     text = tl.program_id(0).to(tl.int64) * tl.num_programs(2) + tl.program_id(2)
     if text >= texts:
         return
+    # One program: one text, LINES * LINE dimensions, looked at a line at a time; lines without an active one are passed
+    # over. Several programs may reach the same token: hence the atomic additions.
     first = tl.program_id(1).to(tl.int64) * LINES * LINE
     dimensions = first + tl.arange(0, LINES)[:, None] * LINE + tl.arange(0, LINE)[None, :]
     lines = _active_lines(
