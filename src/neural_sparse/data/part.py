@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import xxhash
 
 from neural_sparse.data.cleaning import Cleaned, Counts
-from neural_sparse.text.keys import Keys
+from neural_sparse.text.keys import Keys, text_key
 from neural_sparse.text.shingles import BANDS, DOCUMENT_GRAM, QUERY_GRAM, minhash_bands
 
 _KEY = pa.binary(16)
@@ -48,10 +47,10 @@ def part_bytes(cleaned: Sequence[Cleaned], counts: Counts, near_duplicates: bool
         pa.array(queries, pa.string()),
         pa.array(documents, pa.list_(pa.string())),
         pa.array([one.example.scores for one in cleaned], pa.list_(pa.float32())),
-        pa.array([_key(query or "") for query in queries], _KEY),
-        pa.array([list(map(_key, texts)) for texts in documents], pa.list_(_KEY)),
-        pa.array([_key(" ".join(one.query_words)) for one in cleaned], _KEY),
-        pa.array([_key(" ".join(one.document_words)) for one in cleaned], _KEY),
+        pa.array([text_key(query or "") for query in queries], _KEY),
+        pa.array([list(map(text_key, texts)) for texts in documents], pa.list_(_KEY)),
+        pa.array([text_key(" ".join(one.query_words)) for one in cleaned], _KEY),
+        pa.array([text_key(" ".join(one.document_words)) for one in cleaned], _KEY),
         *bands,
     ]
     schema = SCHEMA.with_metadata({COUNTS: json.dumps(counts.to_dict())})
@@ -104,10 +103,6 @@ class Part:
 
     def query_column(self, rows: npt.NDArray[np.int64]) -> pa.Array:
         return self._batch["query"].take(pa.array(rows))
-
-
-def _key(text: str) -> bytes:
-    return xxhash.xxh3_128_digest(text.encode())
 
 
 def _bands(split: Sequence[list[str]], size: int) -> npt.NDArray[np.uint32]:

@@ -1,4 +1,8 @@
-"""Document ids in flat arrays: they are mapped from disk like the postings, not a list of objects."""
+"""Document ids in flat arrays: they are mapped from disk like the postings, not a list of objects.
+
+They are hashed where they lie, by compiled code. `text.keys.KeyIndex` needs each as an object first: to see that 4
+million differ takes it 4.2 s instead of 0.9 s (Intel Xeon with AMX, one of 2 shared cores, other work beside it).
+"""
 
 from __future__ import annotations
 

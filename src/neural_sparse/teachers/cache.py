@@ -20,9 +20,9 @@ from neural_sparse.errors import InputError
 from neural_sparse.io.resources import require_space
 from neural_sparse.teachers.devices import encode_blocks
 from neural_sparse.teachers.rows import Matrix, Rows, batches
-from neural_sparse.teachers.shards import KEY_BYTES, LARGEST_MERGE, Keys, Shards, as_words
+from neural_sparse.teachers.shards import KEY_BYTES, LARGEST_MERGE, Shards
 from neural_sparse.teachers.token_batches import Split, by_count
-from neural_sparse.text.keys import first_occurrence
+from neural_sparse.text.keys import Keys, as_keys, first_occurrence
 from neural_sparse.work.workers import Engine
 
 OTHER_PLACE = "make room, or name a folder on another disk as the teacher cache"
@@ -186,7 +186,7 @@ class TeacherCache:
 
 def _missing(shards: Shards, keys: Keys) -> NDArray[np.int64]:
     missing = np.flatnonzero(shards.find(keys) < 0)
-    return missing[first_occurrence(as_words(keys[missing])) == np.arange(len(missing))]
+    return missing[first_occurrence(keys[missing]) == np.arange(len(missing))]
 
 
 def _clean(item: Item) -> Item:
@@ -199,7 +199,7 @@ def _clean(item: Item) -> Item:
 
 
 def _keys(items: Sequence[Item]) -> Keys:
-    """16-byte content hashes [items, 16]; a pair's is that of its two texts, the query's length in front."""
+    """16-byte content hashes; a pair's is that of its two texts, the query's length in front."""
     digests = bytearray()
     for item in map(_clean, items):  # one at a time: items may be a view of more than fits in memory
         if isinstance(item, tuple):
@@ -208,7 +208,7 @@ def _keys(items: Sequence[Item]) -> Keys:
         else:
             content = item.encode()
         digests += hashlib.blake2b(content, digest_size=KEY_BYTES).digest()
-    return np.frombuffer(digests, dtype=np.uint8).reshape(-1, KEY_BYTES)
+    return as_keys(digests)
 
 
 def _length(item: str | tuple[str, str]) -> int:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from neural_sparse.errors import InputError
 from neural_sparse.io.files import read_json, replacing, sha256_file, write_json
 from neural_sparse.teachers.rows import Arrays, Matrix, Rows, concatenate, pack, size, without_first
-from neural_sparse.text.keys import GrowingIndex
+from neural_sparse.text.keys import GrowingIndex, Keys, as_keys
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +29,6 @@ KEY_BYTES = 16
 LARGEST_MERGE = 65_536  # rows; more would rewrite too much, less would leave too many files
 _ENTRY_KEYS = ("file", "sha256", "bytes", "shapes")
 _DTYPES = {"U8": np.uint8, "F16": np.float16, "F32": np.float32, "I32": np.int32, "I64": np.int64}
-
-Keys = NDArray[np.uint8]
 
 
 class Shards:
@@ -65,8 +63,8 @@ class Shards:
         return Rows(tuple(self._parts))
 
     def find(self, keys: Keys) -> NDArray[np.int64]:
-        """Row number of each key [n, 16], -1 for those the table lacks."""
-        return np.maximum(self._index.find(as_words(keys)) - self._forgotten, -1)
+        """Row number of each key [n, 2], -1 for those the table lacks."""
+        return np.maximum(self._index.find(keys) - self._forgotten, -1)
 
     def forget(self, wanted: int) -> None:
         """Drop the oldest rows of a table in memory, until `wanted` bytes are free or nothing is left.
@@ -93,7 +91,10 @@ class Shards:
         Raises:
             InputError: the disk is full or the folder cannot be written.
         """
-        new = {"keys": np.ascontiguousarray(keys), **pack(matrix, sparse_values=np.float16)}
+        new = {
+            "keys": np.ascontiguousarray(keys).view(np.uint8).reshape(-1, KEY_BYTES),
+            **pack(matrix, sparse_values=np.float16),
+        }
         keep = len(self._parts)
         rows = len(keys)
         while keep and len(self._parts[keep - 1]["keys"]) <= rows <= LARGEST_MERGE:
@@ -112,7 +113,7 @@ class Shards:
             self._parts[keep:] = [_map(self.folder / entry["file"])]
             for old in replaced:
                 (self.folder / old["file"]).unlink(missing_ok=True)
-        self._index.add(as_words(keys))
+        self._index.add(keys)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -155,7 +156,7 @@ class Shards:
             self._parts = [part for _, part in kept]
             self._index = GrowingIndex()
             for part in self._parts:
-                self._index.add(as_words(part["keys"]))
+                self._index.add(as_keys(part["keys"]))
 
     def _listed(self) -> list[dict[str, Any]]:
         if self.folder is None or not (manifest := self.folder / "manifest.json").is_file():
@@ -196,11 +197,6 @@ class Shards:
                 path.unlink(missing_ok=True)
         for path in self.folder.glob(".*.tmp"):
             path.unlink(missing_ok=True)
-
-
-def as_words(keys: Keys) -> NDArray:
-    """Keys [n, 16] as pairs of numbers [n, 2], which sort and compare quickly."""
-    return np.ascontiguousarray(keys).view("<u8").reshape(len(keys), 2)
 
 
 def _write(folder: Path, arrays: Arrays) -> dict[str, Any]:

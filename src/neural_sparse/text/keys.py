@@ -1,4 +1,8 @@
-"""128-bit keys of texts, and rows found by them: what millions of texts are told apart by without being held."""
+"""128-bit keys of texts, and rows found by them: millions of texts are compared by these without being held.
+
+One way for each purpose: many rows found at once, by keys that stand for their texts, here; single texts of a file by
+id in `data.text_table`; ids that are mapped from disk in `search.doc_ids`. Both say why.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +19,19 @@ from neural_sparse.text.ragged import Indices
 Keys = npt.NDArray[np.uint64]  # [n, 2]
 
 
+def text_key(text: str) -> bytes:
+    """16 bytes: the key of a text as it is."""
+    return xxhash.xxh3_128_digest(text.encode("utf-8", "surrogatepass"))
+
+
 def text_keys(texts: Iterable[str]) -> Keys:
     """Keys of the texts as they are, uint64 [texts, 2]."""
     refuse_one_string(texts)
-    digests = bytearray()
-    for text in texts:
-        digests += xxhash.xxh3_128_digest(text.encode("utf-8", "surrogatepass"))
+    return as_keys(b"".join(map(text_key, texts)))
+
+
+def as_keys(digests: bytes | bytearray | npt.NDArray[np.uint8]) -> Keys:
+    """Digests of 16 bytes, one after another or in rows [n, 16], as pairs of numbers, which compare quickly."""
     return np.frombuffer(digests, "<u8").reshape(-1, 2)
 
 
