@@ -50,7 +50,11 @@ class ModelShape:
     @property
     def head_flops(self) -> float:
         """Forward, per token: the masked-LM head."""
-        return 2 * self.hidden**2 + 2 * self.hidden * self.vocabulary
+        return self.head_flops_of(self.vocabulary)
+
+    def head_flops_of(self, columns: float) -> float:
+        """As `head_flops`, where only so many tokens of the vocabulary are looked at."""
+        return 2 * self.hidden**2 + 2 * self.hidden * columns
 
 
 def _published(

@@ -18,6 +18,7 @@ from neural_sparse.search.retrievers import BLOCK
 ARITHMETIC, TOKENIZING, ONE_PROCESS = "arithmetic", "tokenizing", "one process"
 BATCHES = "batch overhead"
 BACKWARD = 2  # times the forward pass of the transformer
+QUERY_TOKENS = 8  # of a query, that others of the step do not hold; few beside any sample
 HEAD_BACKWARD = 0.2  # times the forward pass of the fused head: docs/performance.md, 64 to 141 of 610 ms
 RUNTIME = 1.5e9  # bytes of a process with torch and transformers
 TOKEN_BUDGET = 65536  # of an encoding batch on a device; named here, too, for plans need no torch
@@ -185,7 +186,11 @@ class Planner:
         tokens = documents * length
         again = recipe.gradient_checkpointing or recipe.cache_tokens is not None
         flops = tokens * shape.body_flops(length) * (1 + BACKWARD + again)
-        flops += tokens * shape.head_flops * (1 + HEAD_BACKWARD)
+        columns = float(shape.vocabulary)
+        if recipe.vocabulary_sample:
+            asked = QUERY_TOKENS * recipe.batch_size * recipe.gradient_accumulation_steps
+            columns = min(columns, recipe.vocabulary_sample + asked)
+        flops += tokens * shape.head_flops_of(columns) * (1 + HEAD_BACKWARD)
         devices = machine.all_devices or 1
         busy = min(devices, documents)
         rate = self.compute("training")
@@ -201,7 +206,7 @@ class Planner:
         kept = min(per_device, recipe.cache_tokens or per_device)
         memory = sizes.training_states(shape.parameters, devices)
         memory += sizes.activations(kept, shape.layers, shape.hidden, recipe.gradient_checkpointing, bits)
-        memory += sizes.POOLED * (documents / devices) * shape.vocabulary + sizes.packed_tokens(per_device)
+        memory += sizes.POOLED * (documents / devices) * columns + sizes.packed_tokens(per_device)
         on_device = bool(machine.devices)
         return Estimate(
             "train",

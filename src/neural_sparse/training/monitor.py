@@ -223,6 +223,12 @@ class CollapseGuard:
 
 
 SHOWN = {"loss": "loss", "ranking": "rank", "flops": "flops", "terms": "terms", "nonzero_terms": "terms/doc"}
+ESTIMATED = (
+    "flops",
+    "terms",
+    "nonzero_terms",
+    "estimated_flops",
+)  # where a step looks at a sample
 
 
 class ProgressBar(TrainerCallback):
@@ -230,10 +236,12 @@ class ProgressBar(TrainerCallback):
 
     Args:
         seconds: between two lines.
+        estimated: whether a step looks at a sample of the vocabulary: sums over all of it are shown as estimates.
     """
 
-    def __init__(self, seconds: float = 60.0) -> None:
+    def __init__(self, seconds: float = 60.0, estimated: bool = False) -> None:
         self.seconds = seconds
+        self.estimated = ESTIMATED if estimated else ()
         self.bar: tqdm | None = None
         self._began = self._said = 0.0
         self._first = 0
@@ -264,7 +272,11 @@ class ProgressBar(TrainerCallback):
     ) -> None:
         if self.bar is None or not logs:
             return
-        shown = {SHOWN[key]: f"{value:.4g}" for key, value in logs.items() if key in SHOWN}
+        shown = {
+            SHOWN[key]: f"{'~' * (key in self.estimated)}{value:.4g}"
+            for key, value in logs.items()
+            if key in SHOWN
+        }
         if not self.bar.disable:
             self.bar.set_postfix(shown)
         elif shown and time.monotonic() - self._said >= self.seconds:

@@ -23,6 +23,7 @@ from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.model.location import content_hash
 from neural_sparse.report.plots import plot_losses
 from neural_sparse.training.dev import KEY
+from neural_sparse.training.monitor import ESTIMATED
 from neural_sparse.training.refresh import FOLDER as NEGATIVES_FOLDER
 from neural_sparse.training.trainer import checkpoints
 
@@ -180,6 +181,8 @@ def record(
         "cut_documents": cut,
         "history": history,
     }
+    if recipe.vocabulary_sample:
+        metrics["estimated"] = [key for key in ESTIMATED if any(key in row for row in history)]
     if stopped is not None:
         metrics["stopped"] = stopped
     if recipe.dev is not None:

@@ -96,7 +96,8 @@ def build_trainer(
     if "tensorboard" in recipe.report_to:
         os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(Path(recipe.output) / "tensorboard"))
     save_steps = recipe.eval_steps or recipe.save_steps or max(1, recipe.num_steps // 10)
-    callbacks: list[TrainerCallback] = [ProgressBar()]
+    sampler = vocabulary_sampler(recipe, idf)
+    callbacks: list[TrainerCallback] = [ProgressBar(estimated=sampler is not None)]
     if recipe.early_stopping is not None:
         callbacks.append(EarlyStoppingCallback(recipe.early_stopping))
     own_rates = {QUERY_WEIGHTS: recipe.query_learning_rate} if recipe.train_query_weights else {}
@@ -152,7 +153,7 @@ def build_trainer(
         collator=collator,
         cost=cost,
         collapse_guard=recipe.collapse_guard,
-        sampler=vocabulary_sampler(recipe, idf),
+        sampler=sampler,
         callbacks=callbacks,
         evaluator=evaluator,
     )

@@ -39,7 +39,7 @@ from neural_sparse.training.run_record import INTERRUPTED, TrainingRun
 from neural_sparse.training.run_rules import learning_rate, ramp
 from neural_sparse.training.setup import build_trainer, dev_evaluator
 from neural_sparse.training.tokenizer_rules import tokenizer_findings
-from neural_sparse.training.trainer import checkpoints
+from neural_sparse.training.trainer import NeuralSparseTrainer, checkpoints
 from neural_sparse.work import ranks
 
 logger = logging.getLogger(__name__)
@@ -161,6 +161,8 @@ def _run(
     if recipe.compile:
         model.mlm.compile(dynamic=True)
     trainer = build_trainer(recipe, model, weights, data, teachers, evaluator, terms)
+    if not ranks.rank():
+        _tell_of_sample(recipe, model, trainer)
     if recipe.refresh_negatives_steps:
         refresh_during(trainer, negatives, prepare)
     started = time.perf_counter()
@@ -232,6 +234,22 @@ def _warn_of_settings(recipe: Recipe) -> None:
         finding = rule(TrainingRun(recipe_to_dict(recipe), 0, False, ()))
         if finding is not None and finding.verdict != "ok":
             logger.warning("%s: %s; better %s", finding.check, finding.found, finding.advice)
+
+
+def _tell_of_sample(recipe: Recipe, model: NeuralSparseEncoder, trainer: NeuralSparseTrainer) -> None:
+    if trainer.sampler is not None:
+        logger.info(
+            "each step looks at %d of %d tokens of the vocabulary and those of its queries: FLOPS, terms per document "
+            "and distances to term targets (marked ~) are estimates, ranking is exact",
+            recipe.vocabulary_sample,
+            model.vocab_size,
+        )
+    elif recipe.vocabulary_sample:
+        logger.info(
+            "vocabulary_sample=%d is no less than the vocabulary (%d): each step looks at all of it",
+            recipe.vocabulary_sample,
+            model.vocab_size,
+        )
 
 
 def _truncated_share(model: NeuralSparseEncoder, data: TrainingSet) -> float:

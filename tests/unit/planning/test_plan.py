@@ -188,6 +188,9 @@ def test_recipes_decide() -> None:
     assert stage(3, gradient_checkpointing=True).seconds > stage(3).seconds
     assert stage(3, gradient_checkpointing=True).device_memory < stage(3).device_memory
     assert stage(3, cache_tokens=512).device_memory < stage(3).device_memory
+    assert stage(3, vocabulary_sample=3000).seconds < stage(3).seconds
+    assert stage(3, vocabulary_sample=3000).device_memory < stage(3).device_memory
+    assert stage(3, vocabulary_sample=10**6).seconds == stage(3).seconds
     assert stage(3, num_steps=100).seconds == pytest.approx(stage(3, num_steps=50).seconds * 2)
     assert stage(2, teachers=TEACHERS[:1]).seconds < stage(2).seconds
     assert stage(1, num_hard_negatives=0, teachers=TEACHERS[:2]).seconds == 0

@@ -26,3 +26,14 @@ def test_a_line_now_and_then(
     said = [record.message for record in caplog.records]
     assert len(said) == lines
     assert all("of 10" in line and "loss 0.25" in line and "terms/doc 80" in line for line in said)
+
+
+def test_estimates_are_shown_as_such(caplog: pytest.LogCaptureFixture, tmp_path: str) -> None:
+    args, control = TrainingArguments(output_dir=str(tmp_path), report_to="none"), TrainerControl()
+    bar, state = ProgressBar(0.0, estimated=True), TrainerState(max_steps=10, global_step=2)
+    with caplog.at_level(logging.INFO):
+        bar.on_train_begin(args, state, control)
+        bar.on_log(
+            args, state, control, logs={"loss": 0.25, "ranking": 0.125, "flops": 1.5, "nonzero_terms": 80.0}
+        )
+    assert caplog.records[-1].message.endswith("loss 0.25, rank 0.125, flops ~1.5, terms/doc ~80")

@@ -19,6 +19,7 @@ from torch import Tensor
 from neural_sparse.config import Recipe, TeacherConfig
 from neural_sparse.data.training_set import TrainingSet
 from neural_sparse.idf import compute_idf_weights
+from neural_sparse.io.files import read_json
 from neural_sparse.losses.vocabulary_sample import VocabularySample
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.training.cost_target import CostTarget
@@ -186,6 +187,7 @@ def test_a_resumed_run_ends_with_the_same_weights(recipe: Recipe, data: Training
     expected, found = weights(whole), weights(train(cut, data=data))
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert set(read_json(whole.parent / "metrics.json")["estimated"]) == {"flops", "nonzero_terms"}
     other = train(replace(recipe, output=str(tmp_path / "other"), vocabulary_sample=0), data=data)
     assert any(not torch.equal(expected[name], part) for name, part in weights(other).items())
 
