@@ -10,12 +10,13 @@ import numba
 import numpy as np
 import scipy.sparse as sp
 import torch
-from tqdm import tqdm
 
 from neural_sparse.errors import InputError
 from neural_sparse.model.layout import length_groups
 from neural_sparse.text.ragged import offsets_of
 from neural_sparse.text.tokens import Tokens, tokenize_windows
+from neural_sparse.work.progress import progress
+from neural_sparse.work.threads import side_by_side
 
 
 class CsrRows:
@@ -97,10 +98,9 @@ def encode_documents(
         InputError: an entry that is no string; weights that are not finite.
     """
     vectors, truncated = CsrRows(model.vocab_size), 0
-    disable = None if show_progress else True
-    with tqdm(total=len(texts), desc="encoding", unit="doc", disable=disable) as progress:
+    with progress(len(texts), "encoding", "documents", show=show_progress) as advance:
         for tokens in tokenize_windows(texts, model.tokenizer, model.max_length, special_tokens=True):
-            vectors.append(encode_tokens(model, tokens, tokens_per_batch, bf16, progress.update))
+            vectors.append(encode_tokens(model, tokens, tokens_per_batch, bf16, advance))
             truncated += tokens.truncated
     if truncated and show_progress:
         logger.info("%d of %d texts were cut at %d tokens", truncated, len(texts), model.max_length)
@@ -121,16 +121,19 @@ def encode_tokens(
     was_training = model.training
     model.eval()
     parts: list[sp.csr_matrix] = []
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        for rows in groups:
-            vectors = to_csr(model(model.packed(tokens.take(rows), device))["sentence_embedding"])
-            if not np.isfinite(vectors.data).all():
-                raise InputError(
-                    f"{model.name}: gives weights that are not finite; its own weights are damaged, "
-                    "or training had diverged"
-                )
-            parts.append(vectors)
-            advance(len(rows))
+
+    def encode(rows: np.ndarray) -> sp.csr_matrix:
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            return to_csr(model(model.packed(tokens.take(rows), device))["sentence_embedding"])
+
+    for rows, vectors in zip(groups, side_by_side(encode, groups, device.type == "cpu"), strict=True):
+        if not np.isfinite(vectors.data).all():
+            raise InputError(
+                f"{model.name}: gives weights that are not finite; its own weights are damaged, "
+                "or training had diverged"
+            )
+        parts.append(vectors)
+        advance(len(rows))
     model.train(was_training)
     if not parts:
         return sp.csr_matrix(np.empty((0, model.vocab_size), np.float32))

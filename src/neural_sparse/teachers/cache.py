@@ -14,7 +14,6 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from neural_sparse.errors import InputError
 from neural_sparse.io.resources import require_space
@@ -23,6 +22,7 @@ from neural_sparse.teachers.rows import Matrix, Rows, batches
 from neural_sparse.teachers.shards import KEY_BYTES, LARGEST_MERGE, Shards
 from neural_sparse.teachers.token_batches import Split, by_count
 from neural_sparse.text.keys import Keys, as_keys, first_occurrence
+from neural_sparse.work.progress import progress
 from neural_sparse.work.workers import Engine
 
 OTHER_PLACE = "make room, or name a folder on another disk as the teacher cache"
@@ -162,9 +162,7 @@ class TeacherCache:
                 yield [items[place] for place in order.tolist()]
 
         several = len(missing) > self.block
-        with tqdm(
-            total=len(missing), desc=f"encode {work.name}", unit=" texts", disable=None, delay=0.5
-        ) as progress:
+        with progress(len(missing), f"encode {work.name}", "texts") as advance:
             left = len(missing)
             for items, matrix in encode_blocks(
                 texts_of_blocks(),
@@ -174,7 +172,7 @@ class TeacherCache:
                 devices=self.devices if several else (),
                 engine=self.engine if several else None,
                 weights=work.identity.get("weights"),
-                advance=progress.update,
+                advance=advance,
             ):
                 self.encoded[work.name] += len(items)
                 shards.append(keys[blocks.popleft()], matrix)

@@ -14,6 +14,7 @@ from neural_sparse.errors import InputError
 from neural_sparse.model.location import content_hash, model_folder
 from neural_sparse.teachers.rows import Matrix
 from neural_sparse.teachers.token_batches import Split
+from neural_sparse.work.threads import side_by_side
 from neural_sparse.work.workers import Engine, Task, available_cores, in_workers
 
 Item = TypeVar("Item")
@@ -70,19 +71,29 @@ def encode_block(
     split: Split,
     advance: Callable[[int], object] = lambda _: None,
 ) -> Matrix:
-    """Vectors of any number of items, batch by batch.
+    """Vectors of any number of items, batch by batch; on cores as many batches at once as torch has threads.
 
     Raises:
         InputError: NaN or infinity among them.
     """
+    batches = split(items)
     pieces: list[Matrix] = []
-    for piece in split(items):
-        pieces.append(_checked(encode(items[piece]), name, items[piece]))
+    for piece, matrix in zip(
+        batches, side_by_side(lambda piece: encode(items[piece]), batches, _on_cores()), strict=True
+    ):
+        pieces.append(_checked(matrix, name, items[piece]))
         advance(piece.stop - piece.start)
     if isinstance(pieces[0], csr_matrix):
         sparse_pieces: Any = pieces
         return csr_matrix(vstack(sparse_pieces, format="csr"))
     return np.concatenate([np.asarray(piece) for piece in pieces])
+
+
+def _on_cores() -> bool:
+    """Whether models compute on the processor, as they do where there is nothing else."""
+    from sentence_transformers.util import get_device_name
+
+    return bool(get_device_name() == "cpu")
 
 
 def _checked(matrix: Matrix, name: str, items: Sequence[object]) -> Matrix:

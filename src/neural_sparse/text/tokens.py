@@ -139,8 +139,11 @@ def _token_ids(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
     if backend is None:
         return tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
     # transformers sets both again at each of its own calls, so nothing is lost by clearing them here.
-    backend.no_truncation()
-    backend.no_padding()
+    # Only where there is something to clear: another thread may be tokenizing with it just now.
+    if backend.truncation is not None:
+        backend.no_truncation()
+    if backend.padding is not None:
+        backend.no_padding()
     try:
         encodings = backend.encode_batch_fast(texts, add_special_tokens=False)
     except TypeError:  # half a surrogate pair, as JSON of text cut inside an emoji holds

@@ -123,3 +123,23 @@ def test_weights_that_are_not_finite_are_reported(tiny_model: Callable[..., Path
         model.projection.weight[7] = torch.nan
     with pytest.raises(InputError, match="not finite"):
         encode_documents(model, ["open a file"])
+
+
+def test_the_same_bytes_with_any_number_of_threads(model: NeuralSparseEncoder, texts: list[str]) -> None:
+    """Batches are computed side by side, each by one core."""
+    rng = np.random.default_rng(2)
+    words = " ".join(texts).split()
+    documents = [" ".join(rng.choice(words, rng.integers(0, 40))) for _ in range(60)]
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(encode_documents(model, documents, 40))
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        np.testing.assert_array_equal(other.data, found[0].data)
+        np.testing.assert_array_equal(other.indices, found[0].indices)
+        np.testing.assert_array_equal(other.indptr, found[0].indptr)
+    assert found[0].nnz
