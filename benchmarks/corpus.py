@@ -194,11 +194,11 @@ def words(folder: Path, size: int, whole: bool) -> Callable[[], int]:
 def dense(folder: Path, size: int, whole: bool) -> Callable[[], int]:
     from neural_sparse.search import DenseRetriever
     from neural_sparse.search.doc_ids import DocumentIds
-    from neural_sparse.teachers.rows import DenseRows, Rows
+    from neural_sparse.teachers.rows import DenseVectors, StoredVectors
 
     files = sorted(folder.glob("shard-*.npy"))
-    rows = Rows(tuple({"vectors": np.load(file, mmap_mode="r")} for file in files))
-    vectors, ids = DenseRows(rows, np.arange(size)), DocumentIds.numbers(size)
+    rows = StoredVectors(tuple({"vectors": np.load(file, mmap_mode="r")} for file in files))
+    vectors, ids = DenseVectors(rows, np.arange(size)), DocumentIds.numbers(size)
     queries = np.random.default_rng(1).standard_normal((QUERIES, DIMENSIONS), np.float32)
     DenseRetriever(vectors[:10], DocumentIds.numbers(10)).search(queries, DEPTH)  # compiles
 

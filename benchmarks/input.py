@@ -40,7 +40,7 @@ def world(settings: dict[str, Any], model: Any) -> tuple[Any, Any, Any]:
     from neural_sparse.teachers.bm25 import BM25Teacher
     from neural_sparse.teachers.cache import TeacherCache
     from neural_sparse.teachers.ensemble import PreparedEnsemble
-    from neural_sparse.teachers.rows import Rows
+    from neural_sparse.teachers.rows import StoredVectors
     from neural_sparse.text.tokens import vocabulary
 
     rng = np.random.default_rng(0)
@@ -59,7 +59,11 @@ def world(settings: dict[str, Any], model: Any) -> tuple[Any, Any, Any]:
 
     prepared: list[Any] = [
         PreparedVectors(
-            name, Rows.of(make(len(queries))), np.arange(len(queries)), Rows.of(make(size)), np.arange(size)
+            name,
+            StoredVectors.of(make(len(queries))),
+            np.arange(len(queries)),
+            StoredVectors.of(make(size)),
+            np.arange(size),
         )
         for name, make in (("dense", lambda n: rng.random((n, 768), np.float32)), ("sparse", sparse))
     ]

@@ -42,12 +42,12 @@ class Drawn(BiEncoderTeacher):
     def identity(self, task: str) -> dict[str, Any]:
         return {"kind": self.kind}
 
-    def work(self, queries: Any, documents: Any, pairs: Any = None) -> Any:
+    def jobs(self, queries: Any, documents: Any, pairs: Any = None) -> Any:
         from dataclasses import replace
 
         return [
             replace(one, at_start=lambda: None, batches=None)
-            for one in super().work(queries, documents, pairs)
+            for one in super().jobs(queries, documents, pairs)
         ]
 
     def encode(self, texts: list[str], task: str) -> Any:

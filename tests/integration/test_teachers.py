@@ -26,7 +26,7 @@ from neural_sparse.teachers import (
     SparseTeacher,
     TeacherCache,
 )
-from neural_sparse.teachers.cache import Work
+from neural_sparse.teachers.cache import EncodingJob
 from neural_sparse.teachers.score_files import read_scores
 from neural_sparse.teachers.score_writing import candidate_scores, write_scores
 from neural_sparse.teachers.teach import fill, needs_of
@@ -149,7 +149,7 @@ def test_a_process_per_device(tmp_path: Path) -> None:
     one, two = (teacher.prepare(QUERIES, texts, None, cache).document_vectors() for cache in caches)
     np.testing.assert_allclose(two.toarray(), one.toarray(), atol=2e-3)
     assert caches[0].encoded == caches[1].encoded == {SPARSE: 44}
-    broken = Work("broken", {}, texts, _not_a_number, 4)
+    broken = EncodingJob("broken", {}, texts, _not_a_number, 4)
     with pytest.raises(InputError, match=r"broken gave NaN.*'document number"):
         caches[1].rows(broken)
 

@@ -180,7 +180,7 @@ def _plan_table(needs: list[Any]) -> Any:
     headings = ["teacher", "of", "items", "to encode", "per second", "time", "disk", "cut"]
     rows = [
         [
-            need.work.name,
+            need.job.name,
             need.kind,
             f"{need.items:,}",
             f"{need.missing:,}",
@@ -200,12 +200,12 @@ def _report_table(needs: list[Any], spent: list[float], cache: Any) -> Any:
 
     rows = [
         [
-            need.work.name,
+            need.job.name,
             need.kind,
             f"{need.missing:,}",
             _duration(seconds),
             f"{need.missing / seconds:,.0f}" if need.missing else "-",
-            readable(cache.bytes_on_disk(need.work)),
+            readable(cache.bytes_on_disk(need.job)),
         ]
         for need, seconds in zip(needs, spent, strict=True)
     ]

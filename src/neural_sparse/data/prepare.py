@@ -29,7 +29,7 @@ from neural_sparse.errors import InputError, check_seed, refuse_one_string
 from neural_sparse.io.files import check_output_folder, file_sums, read_json, replacing_folder, write_json
 from neural_sparse.io.parts import Parts, alone
 from neural_sparse.io.resources import require_space
-from neural_sparse.work.workers import Advance, Task, in_workers
+from neural_sparse.work.workers import Advance, DoPiece, in_workers
 
 logger = logging.getLogger(__name__)
 
@@ -179,18 +179,18 @@ def _tables(source: Source, work: Path, number: int, show_progress: bool) -> dic
     return found
 
 
-def _start(readers: Sequence[Callable[[], Reader]], worker: int) -> Task[bytes]:
+def _start(readers: Sequence[Callable[[], Reader]], worker: int) -> DoPiece[bytes]:
     """What makes the part of (number of the source, piece); the last source's reader stays open."""
     opened: dict[int, Reader] = {}
 
-    def task(piece: tuple[int, Piece], advance: Advance) -> bytes:
+    def do(piece: tuple[int, Piece], advance: Advance) -> bytes:
         number, rows = piece
         if number not in opened:
             opened.clear()
             opened[number] = readers[number]()
         return opened[number].make(rows)
 
-    return task
+    return do
 
 
 def prepare(

@@ -15,7 +15,7 @@ from neural_sparse.idf.counting import DocumentCounter, DocumentFrequencies, mer
 from neural_sparse.io.files import sha256_file
 from neural_sparse.io.parts import Parts
 from neural_sparse.io.urls import Location, location, size_of
-from neural_sparse.work.workers import Advance, Engine, Task, available_cores, in_workers
+from neural_sparse.work.workers import Advance, DoPiece, Engine, available_cores, in_workers
 
 PART_BYTES = 32 << 20  # about a second of work
 
@@ -85,7 +85,7 @@ def count_part(
 
 def _start(
     tokenizer: Any, file: Location, size: int, part_bytes: int, worker: int
-) -> Task[DocumentFrequencies]:
+) -> DoPiece[DocumentFrequencies]:
     """What counts a part, on any machine that can read the file."""
     if not file.is_file() or size_of(file) != size:
         raise InputError(
@@ -94,12 +94,12 @@ def _start(
         )
     counter = DocumentCounter(tokenizer)
 
-    def task(number: int, advance: Advance) -> DocumentFrequencies:
+    def do(number: int, advance: Advance) -> DocumentFrequencies:
         found = count_part(file, counter, number, part_bytes)
         advance(min(part_bytes, size - number * part_bytes))
         return found
 
-    return task
+    return do
 
 
 @dataclass(frozen=True)

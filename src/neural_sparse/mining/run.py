@@ -18,7 +18,7 @@ from neural_sparse.io.urls import Location, Url, location, work_folder, written_
 from neural_sparse.mining.mined import Mined, write_jsonl, write_prepared
 from neural_sparse.mining.miner import BLOCK, Miner
 from neural_sparse.text.ragged import Indices, RowLists
-from neural_sparse.work.workers import Advance, Engine, Task, in_workers
+from neural_sparse.work.workers import Advance, DoPiece, Engine, in_workers
 
 SAMPLE = 1000  # documents
 
@@ -130,12 +130,12 @@ def _require_space(miner: Miner, folder: Path, as_rows: bool) -> None:
     require_space(folder, example * len(data), f"mining {wanted} negatives for {len(data):,} queries")
 
 
-def _start(miner: Miner, worker: int) -> Task[Mined]:
+def _start(miner: Miner, worker: int) -> DoPiece[Mined]:
     """What mines a block."""
 
-    def task(block: int, advance: Advance) -> Mined:
+    def do(block: int, advance: Advance) -> Mined:
         mined = miner.mine(block)
         advance(len(mined.negatives))
         return mined
 
-    return task
+    return do

@@ -184,8 +184,8 @@ class CrossEncoderScorer:
         places = np.argwhere(documents >= 0)
         if len(places):
             pairs = np.column_stack((queries[places[:, 0]], documents[tuple(places.T)]))
-            (work,) = self._teacher.work(self._queries, self._documents, pairs)
-            stored, rows = self._cache.rows(work)
+            (job,) = self._teacher.jobs(self._queries, self._documents, pairs)
+            stored, rows = self._cache.rows(job)
             scores[tuple(places.T)] = np.asarray(stored.gather(rows)).reshape(-1)
         return scores
 

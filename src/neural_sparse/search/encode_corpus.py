@@ -28,7 +28,7 @@ from neural_sparse.model.pruning import Pruning
 from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.search.encoded import MANIFEST, EncodedCollection, PackedTexts
 from neural_sparse.text.tokens import tokenize
-from neural_sparse.work.workers import Advance, Engine, Task, available_cores, in_workers
+from neural_sparse.work.workers import Advance, DoPiece, Engine, available_cores, in_workers
 
 PART_BYTES = 4 << 20  # of the corpus: some thousand documents
 INDEX_GROWTH = 3  # disk for index and what it is built from, per byte of a part
@@ -179,7 +179,7 @@ def _start(
     part_bytes: int,
     threads: int | None,
     worker: int,
-) -> Task[tuple[int, bytes]]:
+) -> DoPiece[tuple[int, bytes]]:
     """What encodes a part: a pure function of the corpus, the settings and the part's number.
 
     Raises:
@@ -200,7 +200,7 @@ def _start(
         torch.set_num_threads(threads)
     encoder = NeuralSparseEncoder(model, max_length, device=devices[worker % len(devices)])
 
-    def task(number: int, advance: Advance) -> tuple[int, bytes]:
+    def do(number: int, advance: Advance) -> tuple[int, bytes]:
         texts = list(corpus_texts(file, number * part_bytes, (number + 1) * part_bytes))
         tokens = tokenize(texts, encoder.tokenizer, encoder.max_length, special_tokens=True)
         vectors = pruning(encode_tokens(encoder, tokens, bf16=bf16, advance=advance))
@@ -215,7 +215,7 @@ def _start(
         }
         return len(texts), save(arrays)
 
-    return task
+    return do
 
 
 def _vectors(part: dict[str, np.ndarray], vocab_size: int) -> sp.csr_matrix:

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neural_sparse.model.location import content_hash, model_folder
-from neural_sparse.teachers.cache import TeacherCache, Work
+from neural_sparse.teachers.cache import EncodingJob, TeacherCache
 from neural_sparse.teachers.loading import Model, checked_precision, load_model, read_config, without_cached
-from neural_sparse.teachers.rows import DenseRows, Matrix, Rows, dot
+from neural_sparse.teachers.rows import DenseVectors, Matrix, StoredVectors, dot
 from neural_sparse.teachers.teacher import Known, Scores
 from neural_sparse.teachers.token_batches import by_tokens, model_and_limit, token_lengths, warn_if_truncated
 
@@ -37,9 +37,9 @@ class PreparedVectors:
     def __init__(
         self,
         name: str,
-        queries: Rows,
+        queries: StoredVectors,
         query_rows: NDArray[np.int64],
-        documents: Rows,
+        documents: StoredVectors,
         document_rows: NDArray[np.int64],
     ) -> None:
         self.name = name
@@ -61,9 +61,9 @@ class PreparedVectors:
         """float32 [documents, width]: as `query_vectors`."""
         return self._documents.gather(self._document_rows if rows is None else self._document_rows[rows])
 
-    def dense_documents(self) -> DenseRows | None:
+    def dense_documents(self) -> DenseVectors | None:
         """All document vectors of a dense teacher, left where they are until they are read; None of a sparse one."""
-        return None if self._documents.sparse else DenseRows(self._documents, self._document_rows)
+        return None if self._documents.sparse else DenseVectors(self._documents, self._document_rows)
 
 
 class BiEncoderTeacher(ABC):
@@ -170,13 +170,13 @@ class BiEncoderTeacher(ABC):
             "precision": self.precision,
         }
 
-    def work(
+    def jobs(
         self, queries: Sequence[str], documents: Sequence[str], pairs: NDArray[np.int64] | None = None
-    ) -> list[Work]:
+    ) -> list[EncodingJob]:
         """What the cache has to hold before training: queries, then documents."""
         sides: list[tuple[Task, Sequence[str]]] = [("query", queries), ("document", documents)]
         return [
-            Work(
+            EncodingJob(
                 self.name,
                 self.identity(task),
                 texts,
@@ -195,7 +195,7 @@ class BiEncoderTeacher(ABC):
         pairs: NDArray[np.int64] | None,
         cache: TeacherCache,
     ) -> PreparedVectors:
-        query_side, document_side = (cache.rows(work) for work in self.work(queries, documents, pairs))
+        query_side, document_side = (cache.rows(job) for job in self.jobs(queries, documents, pairs))
         return PreparedVectors(self.name, *query_side, *document_side)
 
     def __getstate__(self) -> dict[str, Any]:

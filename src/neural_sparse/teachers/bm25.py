@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from neural_sparse.teachers.bi_encoder import PreparedVectors
 from neural_sparse.teachers.cache import TeacherCache
-from neural_sparse.teachers.rows import Rows
+from neural_sparse.teachers.rows import StoredVectors
 
 
 class BM25Teacher:
@@ -50,8 +50,8 @@ class BM25Teacher:
         )
         return PreparedVectors(
             self.name,
-            Rows.of(index.encode_queries(queries)),
+            StoredVectors.of(index.encode_queries(queries)),
             np.arange(len(queries)),
-            Rows.of(index.document_weights()),
+            StoredVectors.of(index.document_weights()),
             np.arange(len(documents)),
         )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from neural_sparse.errors import InputError
 from neural_sparse.io.resources import require_space
 from neural_sparse.teachers.devices import encode_blocks
-from neural_sparse.teachers.rows import Matrix, Rows, batches
+from neural_sparse.teachers.rows import Matrix, StoredVectors, batches
 from neural_sparse.teachers.shards import KEY_BYTES, LARGEST_MERGE, Shards
 from neural_sparse.teachers.token_batches import Split, by_count
 from neural_sparse.text.keys import Keys, as_keys, first_occurrence
@@ -31,7 +31,7 @@ Item = TypeVar("Item", str, tuple[str, str])
 
 
 @dataclass(frozen=True)
-class Work(Generic[Item]):
+class EncodingJob(Generic[Item]):
     """Items whose vectors a teacher needs.
 
     Attributes:
@@ -102,7 +102,7 @@ class TeacherCache:
         """In another process: empty and in memory, since this one writes the folder."""
         return {**vars(TeacherCache(block=self.block, memory=self.memory)), "encoded": Counter()}
 
-    def rows(self, work: Work[Item]) -> tuple[Rows, NDArray[np.int64]]:
+    def rows(self, job: EncodingJob[Item]) -> tuple[StoredVectors, NDArray[np.int64]]:
         """Vectors of the items, encoding those that are not there yet.
 
         Returns:
@@ -112,13 +112,13 @@ class TeacherCache:
             InputError: an item is no text, the teacher gave NaN or infinity, the folder cannot be written, or the
                 disk will not hold what is missing (seen after the first block).
         """
-        keys = _keys(work.items)
-        shards = self._open(work)
+        keys = _keys(job.items)
+        shards = self._open(job)
         found = shards.find(keys)
         if (found < 0).any():
-            work.at_start()
+            job.at_start()
             with shards.writing():
-                self._fill(work, shards, keys)
+                self._fill(job, shards, keys)
             found = shards.find(keys)
         rows = shards.rows()
         if self.folder is None:
@@ -132,53 +132,53 @@ class TeacherCache:
             for name, share in held.items():  # each its part: what a step needs is in all of them
                 self._shards[name].forget(round((total - self.memory * 7 / 8) * share / total))
 
-    def missing(self, work: Work[Item]) -> NDArray[np.int64]:
+    def missing(self, job: EncodingJob[Item]) -> NDArray[np.int64]:
         """Positions, in order, of the items that would be encoded; of equal ones the first."""
-        return _missing(self._open(work), _keys(work.items))
+        return _missing(self._open(job), _keys(job.items))
 
-    def bytes_on_disk(self, work: Work[Item]) -> int:
+    def bytes_on_disk(self, job: EncodingJob[Item]) -> int:
         """What this teacher's vectors take."""
-        return self._open(work).bytes
+        return self._open(job).bytes
 
-    def _open(self, work: Work[Item]) -> Shards:
-        digest = hashlib.sha256(json.dumps(work.identity, sort_keys=True).encode()).hexdigest()[:16]
-        folder_name = f"{re.sub('[^A-Za-z0-9.]+', '-', work.name)[-60:].strip('-.')}-{digest}"
+    def _open(self, job: EncodingJob[Item]) -> Shards:
+        digest = hashlib.sha256(json.dumps(job.identity, sort_keys=True).encode()).hexdigest()[:16]
+        folder_name = f"{re.sub('[^A-Za-z0-9.]+', '-', job.name)[-60:].strip('-.')}-{digest}"
         if folder_name not in self._shards:
             folder = self.folder / folder_name if self.folder is not None else None
-            self._shards[folder_name] = Shards(folder, dict(work.identity))
+            self._shards[folder_name] = Shards(folder, dict(job.identity))
         return self._shards[folder_name]
 
-    def _fill(self, work: Work[Item], shards: Shards, keys: Keys) -> None:
+    def _fill(self, job: EncodingJob[Item], shards: Shards, keys: Keys) -> None:
         missing = _missing(shards, keys)
         blocks: deque[NDArray[np.int64]] = deque()
 
         def texts_of_blocks() -> Iterator[list[Item]]:
             for block in batches(len(missing), self.block):
                 rows = missing[block]
-                items = [_clean(work.items[row]) for row in rows.tolist()]
+                items = [_clean(job.items[row]) for row in rows.tolist()]
                 # Longest first: padding is small, and too little memory shows at once.
                 order = np.argsort([-_length(item) for item in items], kind="stable")
                 blocks.append(rows[order])
                 yield [items[place] for place in order.tolist()]
 
         several = len(missing) > self.block
-        with progress(len(missing), f"encode {work.name}", "texts") as advance:
+        with progress(len(missing), f"encode {job.name}", "texts") as advance:
             left = len(missing)
             for items, matrix in encode_blocks(
                 texts_of_blocks(),
-                work.name,
-                work.encode,
-                work.split,
+                job.name,
+                job.encode,
+                job.split,
                 devices=self.devices if several else (),
                 engine=self.engine if several else None,
-                weights=work.identity.get("weights"),
+                weights=job.identity.get("weights"),
                 advance=advance,
             ):
-                self.encoded[work.name] += len(items)
+                self.encoded[job.name] += len(items)
                 shards.append(keys[blocks.popleft()], matrix)
                 if left == len(missing) and self.folder is not None:  # now it is known how much a row takes
                     needed = (left - len(items) + min(left, LARGEST_MERGE)) * shards.bytes / len(shards)
-                    require_space(self.folder, needed, f"encoding with {work.name}", OTHER_PLACE)
+                    require_space(self.folder, needed, f"encoding with {job.name}", OTHER_PLACE)
                 left -= len(items)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from neural_sparse.errors import InputError
 from neural_sparse.model.location import content_hash, model_folder
 from neural_sparse.teachers.bi_encoder import BiEncoderTeacher
-from neural_sparse.teachers.cache import TeacherCache, Work
+from neural_sparse.teachers.cache import EncodingJob, TeacherCache
 from neural_sparse.teachers.loading import (
     checked_precision,
     computing_in,
@@ -121,9 +121,9 @@ class CrossEncoderTeacher:
             )
         return np.asarray(scores, dtype=np.float32).reshape(-1, 1)
 
-    def work(
+    def jobs(
         self, queries: Sequence[str], documents: Sequence[str], pairs: NDArray[np.int64] | None = None
-    ) -> list[Work]:
+    ) -> list[EncodingJob]:
         """What the cache has to hold before training: the score of each pair of texts.
 
         Raises:
@@ -136,7 +136,9 @@ class CrossEncoderTeacher:
             )
         items = PairTexts(queries, documents, pairs)
         warn = partial(warn_if_truncated, self, documents)
-        return [Work(self.name, self.identity, items, self.encode, self.batch_size, warn, self.batches)]
+        return [
+            EncodingJob(self.name, self.identity, items, self.encode, self.batch_size, warn, self.batches)
+        ]
 
     def prepare(
         self,
@@ -145,10 +147,10 @@ class CrossEncoderTeacher:
         pairs: NDArray[np.int64] | None,
         cache: TeacherCache,
     ) -> PreparedPairs:
-        """As `work`, and score what the cache lacks."""
-        (work,) = self.work(queries, documents, pairs)
+        """As `jobs`, and score what the cache lacks."""
+        (job,) = self.jobs(queries, documents, pairs)
         assert pairs is not None
-        stored, rows = cache.rows(work)
+        stored, rows = cache.rows(job)
         scores = (
             np.asarray(stored.gather(rows), np.float32).reshape(-1) if len(rows) else np.empty(0, np.float32)
         )

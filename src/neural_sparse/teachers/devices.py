@@ -15,7 +15,7 @@ from neural_sparse.model.location import content_hash, model_folder
 from neural_sparse.teachers.rows import Matrix
 from neural_sparse.teachers.token_batches import Split
 from neural_sparse.work.threads import side_by_side
-from neural_sparse.work.workers import Engine, Task, available_cores, in_workers
+from neural_sparse.work.workers import DoPiece, Engine, available_cores, in_workers
 
 Item = TypeVar("Item")
 Encode = Callable[[list[Item]], Matrix]
@@ -110,7 +110,7 @@ def _checked(matrix: Matrix, name: str, items: Sequence[object]) -> Matrix:
 
 def _start(
     name: str, encode: Encode[Any], split: Split, weights: str | None, devices: Sequence[str], worker: int
-) -> Task[Matrix]:
+) -> DoPiece[Matrix]:
     """What encodes (number, block) on one of the devices, or on a machine of a cluster.
 
     Raises:

@@ -49,7 +49,7 @@ def best_documents(prepared: PreparedVectors, depth: int, queries: int | None = 
     return SparseIndex.build(documents, ids).search(asked, depth)  # type: ignore[arg-type]
 
 
-def candidate_scores(prepared: PreparedTeacher, candidates: NDArray[np.int64]) -> NDArray[np.float32]:
+def score_matrix(prepared: PreparedTeacher, candidates: NDArray[np.int64]) -> NDArray[np.float32]:
     """A teacher's scores [queries, candidates], NaN where it does not know them."""
     result = np.full(candidates.shape, np.nan, np.float32)
     for first in range(0, len(candidates), 32):
@@ -194,7 +194,7 @@ def judge_teachers(
     scores = []
     for number, teacher in enumerate(teachers):
         prepared = in_batch.get(number) or teacher.prepare(queries, collection.texts, pairs, cache)
-        scores.append(candidate_scores(prepared, candidates))
+        scores.append(score_matrix(prepared, candidates))
 
     gains = np.array(
         [

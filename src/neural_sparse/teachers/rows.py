@@ -60,7 +60,7 @@ def without_first(part: Arrays, count: int) -> Arrays:
 
 
 @dataclass(frozen=True)
-class Rows:
+class StoredVectors:
     """A fixed view of rows in shards: later changes to the files on disk do not move what it shows.
 
     Attributes:
@@ -77,7 +77,7 @@ class Rows:
         object.__setattr__(self, "starts", offsets_of(sizes))
 
     @classmethod
-    def of(cls, matrix: Matrix) -> Rows:
+    def of(cls, matrix: Matrix) -> StoredVectors:
         return cls((pack(matrix),))
 
     def __len__(self) -> int:
@@ -127,7 +127,7 @@ class Rows:
         return csr_matrix((data, indices, offsets), shape=(len(rows), width))
 
 
-class DenseRows:
+class DenseVectors:
     """Rows of dense shards in an order of their own, read when they are asked for.
 
     Args:
@@ -135,7 +135,7 @@ class DenseRows:
         numbers: int64 [texts], the row of each text.
     """
 
-    def __init__(self, rows: Rows, numbers: NDArray[np.int64]) -> None:
+    def __init__(self, rows: StoredVectors, numbers: NDArray[np.int64]) -> None:
         self._rows, self._numbers = rows, numbers
 
     def __len__(self) -> int:

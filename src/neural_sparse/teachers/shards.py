@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from neural_sparse.errors import InputError
 from neural_sparse.io.files import read_json, replacing, sha256_file, write_json
-from neural_sparse.teachers.rows import Arrays, Matrix, Rows, concatenate, pack, size, without_first
+from neural_sparse.teachers.rows import Arrays, Matrix, StoredVectors, concatenate, pack, size, without_first
 from neural_sparse.text.keys import GrowingIndex, Keys, as_keys
 
 logger = logging.getLogger(__name__)
@@ -58,9 +58,9 @@ class Shards:
             return sum(map(size, self._parts))
         return sum(entry["bytes"] for entry in self._entries)
 
-    def rows(self) -> Rows:
+    def rows(self) -> StoredVectors:
         """What the table holds now; stays valid whatever is appended later."""
-        return Rows(tuple(self._parts))
+        return StoredVectors(tuple(self._parts))
 
     def find(self, keys: Keys) -> NDArray[np.int64]:
         """Row number of each key [n, 2], -1 for those the table lacks."""

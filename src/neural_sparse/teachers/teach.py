@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from neural_sparse.io.resources import require_space
 from neural_sparse.teachers.bi_encoder import BiEncoderTeacher
-from neural_sparse.teachers.cache import OTHER_PLACE, TeacherCache, Work
+from neural_sparse.teachers.cache import OTHER_PLACE, EncodingJob, TeacherCache
 from neural_sparse.teachers.cross_encoder import CrossEncoderTeacher
 from neural_sparse.teachers.rows import pack
 from neural_sparse.teachers.shards import KEY_BYTES, LARGEST_MERGE
@@ -38,7 +38,7 @@ class Need:
         truncated: share of the documents that the teacher's tokenizer cuts; None if it was not looked at.
     """
 
-    work: Work[Any]
+    job: EncodingJob[Any]
     kind: str
     items: int
     missing: int
@@ -69,29 +69,29 @@ def needs_of(
         if not isinstance(teacher, BiEncoderTeacher | CrossEncoderTeacher):
             continue
         kinds = ("queries", "documents") if isinstance(teacher, BiEncoderTeacher) else ("pairs",)
-        for kind, work in zip(kinds, teacher.work(queries, documents, pairs), strict=True):
-            missing = cache.missing(work)
-            rate, row_bytes = measured(work, missing) if len(missing) else (float("nan"), 0.0)
+        for kind, job in zip(kinds, teacher.jobs(queries, documents, pairs), strict=True):
+            missing = cache.missing(job)
+            rate, row_bytes = measured(job, missing) if len(missing) else (float("nan"), 0.0)
             rate *= max(1, sum(device.startswith("cuda") for device in cache.devices))
             cut = warn_if_truncated(teacher, documents) if len(missing) and kind != "queries" else None
             found.append(
-                Need(work, kind, len(work.items), len(missing), rate, round(row_bytes * len(missing)), cut)
+                Need(job, kind, len(job.items), len(missing), rate, round(row_bytes * len(missing)), cut)
             )
     return found
 
 
 def measured(
-    work: Work[Any], missing: NDArray[np.int64], clock: Callable[[], float] = time.perf_counter
+    job: EncodingJob[Any], missing: NDArray[np.int64], clock: Callable[[], float] = time.perf_counter
 ) -> tuple[float, float]:
     """Items per second, and bytes each takes on disk, from an even sample of what is missing."""
     places = missing[np.unique(np.linspace(0, len(missing) - 1, min(SAMPLE, len(missing))).astype(np.int64))]
-    items = [work.items[place] for place in np.random.default_rng(0).permutation(places).tolist()]
-    work.encode(items[:2])  # loads the model
+    items = [job.items[place] for place in np.random.default_rng(0).permutation(places).tolist()]
+    job.encode(items[:2])  # loads the model
     done, size, spent = 0, 0, 0.0
     while done < len(items) and spent < SAMPLE_SECONDS:
-        batch = items[done : done + min(SAMPLE_BATCH, work.batch_size)]
+        batch = items[done : done + min(SAMPLE_BATCH, job.batch_size)]
         started = clock()
-        arrays = pack(work.encode(batch), sparse_values=np.float16)
+        arrays = pack(job.encode(batch), sparse_values=np.float16)
         spent += clock() - started
         size += sum(array.nbytes for array in arrays.values()) + KEY_BYTES * len(batch)
         done += len(batch)
@@ -118,5 +118,5 @@ def fill(need: Need, cache: TeacherCache) -> float:
     """Encode what `need` found missing; returns seconds. A run that was killed goes on where it stopped."""
     started = time.perf_counter()
     if need.missing:
-        cache.rows(need.work)
+        cache.rows(need.job)
     return time.perf_counter() - started

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sized
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
@@ -48,7 +48,7 @@ def _end_with_parent() -> None:
 
 Result = TypeVar("Result")
 Advance = Callable[[int], None]  # called with the number of items that are done since
-Task = Callable[[Any, Advance], Result]  # does a piece of work
+DoPiece = Callable[[Any, Advance], Result]  # does a piece of work
 Engine = Callable[..., Iterator[tuple[Any, Any]]]  # as `in_workers`; `workers` None: all there are
 
 AHEAD = 2  # pieces per process, begun or waiting, where they are made as they are needed
@@ -56,7 +56,7 @@ POLL_SECONDS = 0.3  # between two looks at how far the workers are
 
 
 def in_workers(
-    start: Callable[..., Task[Result]],
+    start: Callable[..., DoPiece[Result]],
     arguments: tuple[Any, ...],
     pieces: Iterable[Any],
     workers: int,
@@ -66,7 +66,7 @@ def in_workers(
 
     Args:
         start: called once in each process as start(*arguments, worker), the worker's number from 0 counted;
-            returns what does a piece: task(piece, advance).
+            returns what does a piece: do(piece, advance).
         arguments: must be picklable, as must be `start` (a function of a module), the pieces and the results.
         pieces: of a sequence all are handed out at once, of anything else `AHEAD` per process, as they are needed.
         workers: processes; fewer than 2 means this one.
@@ -76,16 +76,16 @@ def in_workers(
         (piece, result) as pieces are done.
 
     Raises:
-        InputError: a worker died; whatever `start` and the task raise.
+        InputError: a worker died; whatever `start` and what it returns raise.
     """
     ahead = AHEAD * workers
     if isinstance(pieces, Sized):
         workers, ahead = min(workers, len(pieces)), len(pieces)
     if workers < 2:
-        task: Task[Result] | None = None
+        do: DoPiece[Result] | None = None
         for piece in pieces:
-            task = task or start(*arguments, 0)
-            yield piece, task(piece, advance)
+            do = do or start(*arguments, 0)
+            yield piece, do(piece, advance)
         return
     context = get_context("spawn")
     done, seen = context.Value("q", 0), 0
@@ -94,7 +94,8 @@ def in_workers(
         names.put(name)
     try:
         with worker_processes(workers, _begin, start, arguments, names, done) as pool:
-            following, waiting = iter(pieces), {}
+            following = iter(pieces)
+            waiting: dict[Future[Result], Any] = {}
             while True:
                 for piece in islice(following, ahead - len(waiting)):
                     waiting[pool.submit(_do, piece)] = piece
@@ -112,7 +113,7 @@ def in_workers(
         ) from error
 
 
-_here: dict[str, Any] = {}  # the task and what counts its items, of a worker process
+_here: dict[str, Any] = {}  # what does pieces and what counts their items, of a worker process
 
 
 def _begin(start: Callable[..., Any], arguments: tuple[Any, ...], names: Any, done: Any) -> None:
@@ -123,17 +124,17 @@ def _begin(start: Callable[..., Any], arguments: tuple[Any, ...], names: Any, do
             done.value += items
 
     try:
-        _here.update(task=start(*arguments, names.get()), advance=advance)
+        _here.update(do=start(*arguments, names.get()), advance=advance)
     except Exception as error:  # raised by the first piece: the pool would not say what it was
-        _here.update(task=_failing(error), advance=advance)
+        _here.update(do=_failing(error), advance=advance)
 
 
-def _failing(error: Exception) -> Task[Any]:
-    def task(piece: Any, advance: Advance) -> Any:
+def _failing(error: Exception) -> DoPiece[Any]:
+    def do(piece: Any, advance: Advance) -> Any:
         raise error
 
-    return task
+    return do
 
 
 def _do(piece: Any) -> Any:
-    return _here["task"](piece, _here["advance"])
+    return _here["do"](piece, _here["advance"])

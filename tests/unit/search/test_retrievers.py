@@ -15,7 +15,7 @@ from neural_sparse.search import DenseRetriever, Hits, Retriever, SparseIndex, S
 from neural_sparse.search import retrievers as dense_retriever
 from neural_sparse.search.exact import top_of_rows
 from neural_sparse.search.retrievers import best_keys
-from neural_sparse.teachers.rows import DenseRows, Rows
+from neural_sparse.teachers.rows import DenseVectors, StoredVectors
 
 
 @pytest.mark.parametrize("block", [7, 64, 65536])
@@ -64,7 +64,7 @@ def test_dense_search_block_by_block_equals_the_plain_result(
         rows[numbers] = vectors
         cut = documents // 2
         parts = tuple({"vectors": part} for part in (rows[:cut], rows[cut:]) if len(part))
-        stored = DenseRows(Rows(parts), numbers)
+        stored = DenseVectors(StoredVectors(parts), numbers)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dense_retriever, "MARGIN", 2)
         patch.setattr(dense_retriever, "_SCORES", 50)

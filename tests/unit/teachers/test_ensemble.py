@@ -16,7 +16,7 @@ from neural_sparse.errors import InputError
 from neural_sparse.teachers import BM25Teacher, EnsembleTeacher, PrecomputedTeacher, TeacherCache
 from neural_sparse.teachers.bi_encoder import PreparedVectors
 from neural_sparse.teachers.cross_encoder import CrossEncoderTeacher
-from neural_sparse.teachers.rows import Rows
+from neural_sparse.teachers.rows import StoredVectors
 
 
 class Lengths:
@@ -31,8 +31,10 @@ class Lengths:
         return PreparedVectors(self.name, *_lengths(queries), *_lengths(documents))
 
 
-def _lengths(texts: Sequence[str]) -> tuple[Rows, NDArray[np.int64]]:
-    return Rows.of(np.array([[len(text)] for text in texts], dtype=np.float32)), np.arange(len(texts))
+def _lengths(texts: Sequence[str]) -> tuple[StoredVectors, NDArray[np.int64]]:
+    return StoredVectors.of(np.array([[len(text)] for text in texts], dtype=np.float32)), np.arange(
+        len(texts)
+    )
 
 
 def pair_file(path: Path, *rows: tuple[str, list[str], list[float]]) -> PrecomputedTeacher:

@@ -19,7 +19,7 @@ from neural_sparse.teachers import BM25Teacher, PrecomputedTeacher, TeacherCache
 from neural_sparse.teachers.bi_encoder import PreparedVectors
 from neural_sparse.teachers.mixture import Mixture, choose_weights, halves, ideal_dcg, ndcg
 from neural_sparse.teachers.quality import best_documents, judge_teachers
-from neural_sparse.teachers.rows import Rows
+from neural_sparse.teachers.rows import StoredVectors
 
 
 class Made:
@@ -40,9 +40,9 @@ class Made:
         count = len(queries)
         return PreparedVectors(
             self.name,
-            Rows.of(vectors[:count]),
+            StoredVectors.of(vectors[:count]),
             np.arange(count),
-            Rows.of(vectors[count:]),
+            StoredVectors.of(vectors[count:]),
             np.arange(len(documents)),
         )
 
@@ -216,7 +216,7 @@ def test_teachers_of_the_command_line() -> None:
 def test_the_best_documents_of_some_queries(sparse: bool) -> None:
     rng = np.random.default_rng(0)
     queries, documents = rng.random((5, 6), np.float32), rng.random((9, 6), np.float32)
-    as_rows = [Rows.of(csr_matrix(matrix) if sparse else matrix) for matrix in (queries, documents)]
+    as_rows = [StoredVectors.of(csr_matrix(matrix) if sparse else matrix) for matrix in (queries, documents)]
     prepared = PreparedVectors("t", as_rows[0], np.arange(5), as_rows[1], np.arange(9))
     expected = np.argsort(-(queries @ documents.T), axis=1)[:, :4]
     assert best_documents(prepared, 4).docs.tolist() == expected.tolist()

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
-from neural_sparse.teachers.rows import Rows, batches, concatenate, dot, pack
+from neural_sparse.teachers.rows import StoredVectors, batches, concatenate, dot, pack
 
 
 def random_sparse(rng: np.random.Generator, rows: int, width: int) -> csr_matrix:
@@ -32,7 +32,7 @@ def check_gather(sizes: list[int], seed: int, sparse: bool) -> None:
     whole = np.concatenate([matrix.toarray() for matrix in matrices])
     parts = tuple(pack(matrix if sparse else matrix.toarray()) for matrix in matrices)
     wanted = rng.integers(0, len(whole), rng.integers(0, 9))
-    for rows in (Rows(parts), Rows((concatenate(parts),))):
+    for rows in (StoredVectors(parts), StoredVectors((concatenate(parts),))):
         assert len(rows) == len(whole)
         gathered = rows.gather(wanted)
         assert gathered.dtype == np.float32
@@ -43,7 +43,7 @@ def check_gather(sizes: list[int], seed: int, sparse: bool) -> None:
 
 
 def test_half_precision_is_widened() -> None:
-    rows = Rows.of(np.array([[0.1, 0.2]], dtype=np.float16))
+    rows = StoredVectors.of(np.array([[0.1, 0.2]], dtype=np.float16))
     assert rows.gather(np.array([0])).dtype == np.float32
 
 

@@ -18,7 +18,7 @@ from neural_sparse.cli import main as command_line
 from neural_sparse.errors import InputError
 from neural_sparse.io.resources import readable
 from neural_sparse.teachers import BM25Teacher, SparseTeacher, TeacherCache
-from neural_sparse.teachers.cache import Work
+from neural_sparse.teachers.cache import EncodingJob
 from neural_sparse.teachers.rows import Matrix
 from neural_sparse.teachers.teach import check_disk, fill, measured, needs_of
 
@@ -43,7 +43,7 @@ def test_needs_shrink_to_nothing(teacher: SparseTeacher, tmp_path: Path) -> None
         assert need.rate > 0
         assert need.seconds == need.missing / need.rate
         assert fill(need, cache) > 0
-    on_disk = cache.bytes_on_disk(needs[0].work)
+    on_disk = cache.bytes_on_disk(needs[0].job)
     assert sum(need.bytes for need in needs) == pytest.approx(on_disk, rel=0.3)
     again = needs_of([teacher], queries, [*documents, "one more"], PAIRS, cache)
     assert [need.missing for need in again] == [0, 1]
@@ -67,7 +67,7 @@ def test_rate_and_size_by_hand() -> None:
         return np.zeros((len(texts), 10), np.float16)
 
     ticks = iter(range(1000))
-    work = Work("t", {}, [str(i) for i in range(1000)], encode, 16)
+    work = EncodingJob("t", {}, [str(i) for i in range(1000)], encode, 16)
     rate, size = measured(work, np.arange(0, 1000, 2), clock=lambda: next(ticks))
     assert rate == 16  # a batch of 16 in each second, until three are spent
     assert size == 10 * 2 + 16

@@ -195,8 +195,8 @@ def test_names_of_caches_stay(tmp_path: Path) -> None:
     for kind in ("dense", "sparse", "cross-encoder"):
         builder = TeacherBuilder((TeacherConfig(kind, name, **settings),), bf16=False)  # type: ignore[arg-type]
         teacher: Any = builder.named(kind, name)  # type: ignore[arg-type]
-        works = teacher.work(["q"], ["d"], np.array([[0, 0]]))
-        found[kind] = [cache._open(work).folder.name[-16:] for work in works]  # type: ignore[union-attr]
+        jobs = teacher.jobs(["q"], ["d"], np.array([[0, 0]]))
+        found[kind] = [cache._open(job).folder.name[-16:] for job in jobs]  # type: ignore[union-attr]
     assert found == {
         "dense": ["9f8d99f01802c969"] * 2,
         "sparse": ["e8779c719a7278e2"] * 2,

@@ -17,7 +17,7 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from neural_sparse.errors import InputError
-from neural_sparse.teachers.cache import TeacherCache, Work
+from neural_sparse.teachers.cache import EncodingJob, TeacherCache
 from neural_sparse.teachers.rows import Matrix
 from neural_sparse.text.keys import KeyIndex
 
@@ -47,7 +47,7 @@ def expected(texts: list[str], sparse: bool = False) -> np.ndarray:
 
 
 def encode(cache: TeacherCache, texts: list[str], encoder: Encoder, identity: dict = IDENTITY) -> np.ndarray:
-    rows, numbers = cache.rows(Work("a/teacher", identity, texts, encoder, 4))
+    rows, numbers = cache.rows(EncodingJob("a/teacher", identity, texts, encoder, 4))
     gathered = rows.gather(numbers)
     return gathered.toarray() if isinstance(gathered, csr_matrix) else gathered
 
@@ -86,7 +86,7 @@ def test_a_cache_in_memory_keeps_to_its_bound(sparse: bool) -> None:
 
 def test_what_was_found_stays_though_it_is_forgotten() -> None:
     cache = TeacherCache(memory=3_000)
-    rows, numbers = cache.rows(Work("a/teacher", IDENTITY, ["first", "second"], Encoder(), 4))
+    rows, numbers = cache.rows(EncodingJob("a/teacher", IDENTITY, ["first", "second"], Encoder(), 4))
     encode(cache, [f"text {number}" for number in range(300)], Encoder())
     np.testing.assert_array_equal(rows.gather(numbers), expected(["first", "second"]))
 
@@ -159,7 +159,7 @@ def test_pairs_are_kept_apart_where_their_texts_join_alike() -> None:
         return np.array([[len(query)] for query, _ in pairs], dtype=np.float32)
 
     pairs = [("ab", "c"), ("a", "bc"), ("ab", "c"), ("", "abc")]
-    rows, numbers = cache.rows(Work("cross", IDENTITY, pairs, score, 8))
+    rows, numbers = cache.rows(EncodingJob("cross", IDENTITY, pairs, score, 8))
     assert rows.gather(numbers)[:, 0].tolist() == [2, 1, 2, 0]
     assert len(seen) == 3
 
@@ -175,7 +175,7 @@ def test_many_small_additions_leave_few_files(tmp_path: Path) -> None:
 
 def test_what_was_prepared_stays_valid_while_the_cache_grows(tmp_path: Path) -> None:
     cache, texts = TeacherCache(tmp_path), ["one", "two"]
-    rows, numbers = cache.rows(Work("a/teacher", IDENTITY, texts, Encoder(), 4))
+    rows, numbers = cache.rows(EncodingJob("a/teacher", IDENTITY, texts, Encoder(), 4))
     for i in range(10):
         encode(cache, [f"text {i}"], Encoder())
     np.testing.assert_array_equal(rows.gather(numbers), expected(texts))
@@ -260,7 +260,7 @@ def test_vectors_that_are_no_numbers_are_refused() -> None:
         return np.full((len(texts), 3), np.nan, dtype=np.float16)
 
     with pytest.raises(InputError, match=r"a/teacher gave NaN.*'some text'"):
-        TeacherCache().rows(Work("a/teacher", IDENTITY, ["some text"], broken, 4))
+        TeacherCache().rows(EncodingJob("a/teacher", IDENTITY, ["some text"], broken, 4))
 
 
 def test_what_is_no_text_is_refused() -> None:
@@ -347,7 +347,7 @@ def test_processes_that_fill_one_cache_share_the_work(tmp_path: Path) -> None:
     for process in processes:
         process.join()
         assert process.exitcode == 0
-    rows, numbers = TeacherCache(tmp_path).rows(Work("a/teacher", IDENTITY, texts, Encoder(), 4))
+    rows, numbers = TeacherCache(tmp_path).rows(EncodingJob("a/teacher", IDENTITY, texts, Encoder(), 4))
     assert len(rows) == 400
     np.testing.assert_array_equal(rows.gather(numbers), expected(texts))
 
@@ -367,7 +367,7 @@ def test_several_devices_write_the_bytes_that_one_writes(tmp_path: Path) -> None
 def test_what_is_missing(tmp_path: Path) -> None:
     cache = TeacherCache(tmp_path)
     encode(cache, ["b"], Encoder())
-    work = Work("a/teacher", IDENTITY, ["a", "b", "c", "a", "d", "b"], Encoder(), 4)
+    work = EncodingJob("a/teacher", IDENTITY, ["a", "b", "c", "a", "d", "b"], Encoder(), 4)
     assert cache.missing(work).tolist() == [0, 2, 4]
     assert cache.bytes_on_disk(work) == sum(path.stat().st_size for path in shard_files(tmp_path))
 

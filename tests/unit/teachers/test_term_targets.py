@@ -14,7 +14,7 @@ from neural_sparse import InputError
 from neural_sparse.config import Recipe, TeacherConfig
 from neural_sparse.search.bm25 import BM25Index
 from neural_sparse.teachers.bi_encoder import PreparedVectors
-from neural_sparse.teachers.rows import Rows
+from neural_sparse.teachers.rows import StoredVectors
 from neural_sparse.teachers.term_targets import (
     DocumentTerms,
     bm25_words,
@@ -41,7 +41,7 @@ class Vocabulary:
 
 def vectors(matrix: Any) -> PreparedVectors:
     rows = np.arange(matrix.shape[0])
-    return PreparedVectors("any", Rows.of(matrix), rows, Rows.of(matrix), rows)
+    return PreparedVectors("any", StoredVectors.of(matrix), rows, StoredVectors.of(matrix), rows)
 
 
 def test_forms_of_a_word_are_one_class() -> None:
