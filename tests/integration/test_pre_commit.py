@@ -1,4 +1,4 @@
-"""The hooks, in a repository with this one's settings."""
+"""The hooks of .pre-commit-config.yaml, in a small repository."""
 
 from __future__ import annotations
 
@@ -11,37 +11,57 @@ from pathlib import Path
 import pytest
 
 pytestmark = pytest.mark.integration
-ROOT = Path(__file__).parents[2]
+CONFIG = Path(__file__).parents[2] / ".pre-commit-config.yaml"
 GOOD = '"""A module."""\n\nVALUE = 1\n'
+PROJECT = """
+[tool.importlinter]
+root_package = "house"
+
+[[tool.importlinter.contracts]]
+name = "floors"
+type = "layers"
+layers = ["house.upper", "house.lower"]
+"""
 
 
 def test_hooks_refuse_what_make_lint_refuses(tmp_path: Path) -> None:
     if shutil.which("git") is None:
         pytest.skip("needs git")
-    for name in (".pre-commit-config.yaml", "pyproject.toml"):
-        shutil.copy(ROOT / name, tmp_path / name)
-    (tmp_path / "src" / "neural_sparse").mkdir(parents=True)
-    (tmp_path / "src" / "neural_sparse" / "__init__.py").write_text(GOOD)
+    shutil.copy(CONFIG, tmp_path / CONFIG.name)
+    (tmp_path / "pyproject.toml").write_text(PROJECT)
+    (tmp_path / ".gitignore").write_text("/.*\n/cache\n/src/house/__pycache__\n")
     (tmp_path / ".venv").symlink_to(Path(sys.prefix))
-    environment = {**os.environ, "PRE_COMMIT_HOME": str(tmp_path / "cache")}
+    package = tmp_path / "src" / "house"
+    package.mkdir(parents=True)
+    for name in ("__init__", "upper", "lower"):
+        (package / f"{name}.py").write_text(GOOD)
+    environment = {
+        **os.environ,
+        "PRE_COMMIT_HOME": str(tmp_path / "cache"),
+        "PYTHONPATH": str(tmp_path / "src"),  # an editable installation does the same
+    }
 
     def run(*command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
 
-    def hooks() -> subprocess.CompletedProcess[str]:
-        assert run("git", "add", "src", "pyproject.toml", ".pre-commit-config.yaml").returncode == 0
-        return run(".venv/bin/pre-commit", "run", "--all-files", "--verbose")
+    def hooks() -> tuple[int, str]:
+        assert run("git", "add", "--all").returncode == 0
+        done = run(".venv/bin/pre-commit", "run", "--all-files", "--verbose", "--config", CONFIG.name)
+        return done.returncode, done.stdout + done.stderr
 
     assert run("git", "init", "--quiet").returncode == 0
-    fine = hooks()
-    assert fine.returncode == 0, fine.stdout + fine.stderr
-    for name in ("ruff check", "ruff format"):
-        assert name in fine.stdout
-    module = tmp_path / "src" / "neural_sparse" / "module.py"
-    module.write_text(GOOD + "import os\n")
-    refused = hooks()
-    assert refused.returncode == 1
-    assert "F401" in refused.stdout
-    module.write_text(GOOD.replace(" = ", "="))
-    assert hooks().returncode == 1
-    assert module.read_text() == GOOD  # what can be put right is, for a second `git add`
+    status, said = hooks()
+    assert status == 0, said
+    assert said.count("Passed") == 3
+    for content, reason in (
+        (GOOD + "import os\n", "F401"),
+        (GOOD.replace(" = ", "="), "files were modified"),
+        (
+            GOOD + "\nfrom house import upper\n\nprint(upper)\n",
+            "house.lower is not allowed to import house.upper",
+        ),
+    ):
+        (package / "lower.py").write_text(content)
+        status, said = hooks()
+        assert status == 1
+        assert reason in said

@@ -107,7 +107,7 @@ def wheel(repository: Path, refusals: list[str]) -> Path:
 
 def test_wheel_holds_what_is_tracked_and_no_more(wheel: Path, repository: Path) -> None:
     tracked = {name.removeprefix("src/") for name in git(repository, "ls-files", "src").splitlines()}
-    for kind in (".yaml", ".template", ".txt", "py.typed"):  # that the list itself is whole
+    for kind in (".yaml", ".txt", "py.typed"):  # that the list itself is whole
         assert any(name.endswith(kind) for name in tracked), kind
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
