@@ -52,7 +52,6 @@ def compute(
     import shutil
     import time
 
-    from neural_sparse.errors import InputError
     from neural_sparse.idf import DocumentFrequencies
     from neural_sparse.idf.corpus import count_corpus
     from neural_sparse.io.files import check_output
@@ -61,10 +60,7 @@ def compute(
     from neural_sparse.model.tokenizer import load_tokenizer
 
     for file in filter(None, (output, counts)):
-        if isinstance(place := location(file), Path):
-            check_output(place)
-        elif place.is_dir():
-            raise InputError(f"cannot write {file}: it is a folder")
+        check_output(file)
     before = None
     if update:
         with read_from(location(update)) as path:

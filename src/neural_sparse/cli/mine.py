@@ -164,7 +164,7 @@ def mine(
             )
         check_output_folder(target)
         prepared = PreparedSet.load(first)
-    elif isinstance(target, Path):
+    else:
         check_output(target)
     loaded = load_training_set(data, corpus)
     console = make_console()

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from neural_sparse.errors import InputError
 from neural_sparse.io.lines import json_value, without_mark
-from neural_sparse.io.urls import Location, location
+from neural_sparse.io.urls import Location, Url, location
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -120,16 +120,21 @@ def check_output_folder(path: str | Path, marker: str | None = None) -> Path:
     return path
 
 
-def check_output(path: str | Path, folder: bool = False) -> None:
+def check_output(path: str | Location, folder: bool = False) -> None:
     """Refuse, before the work, a file that cannot be written at its end.
 
     Args:
+        path: may be a URL, where only what is there is looked at.
         folder: `path` is a folder that files are written into, and what is there already does not matter.
 
     Raises:
         InputError: a folder where a file is wanted, or the other way round; a device or a pipe; no permission.
     """
-    path = Path(path)
+    if isinstance(place := location(path), Url):
+        if place.is_file() if folder else place.is_dir():
+            raise InputError(f"cannot write {path}: it is a {'file' if folder else 'folder'}")
+        return
+    path = place
     target = Path(os.path.realpath(path))
     if folder and target.exists() and not target.is_dir():
         raise InputError(f"cannot write {path}: it is a file, and the output is a folder")

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from neural_sparse.data.prepared import PreparedSet
 from neural_sparse.data.training_set import TrainingSet
 from neural_sparse.errors import InputError
-from neural_sparse.io.files import check_output_folder
+from neural_sparse.io.files import check_output, check_output_folder
 from neural_sparse.io.parts import Parts, alone
 from neural_sparse.io.resources import require_space
 from neural_sparse.io.urls import Location, Url, location, work_folder, written_to
@@ -66,8 +66,8 @@ def mine_to_file(
                 f"{output}: a prepared folder is memory-mapped; write it to a disk, or name a .jsonl"
             )
         check_output_folder(output)
-    elif output.is_dir():
-        raise InputError(f"{output} is a folder; the output is one JSONL file")
+    else:
+        check_output(output)
     _require_space(miner, work.parent, prepared is not None)
     settings = miner.settings()
     with alone(work, output):

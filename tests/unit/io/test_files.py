@@ -274,6 +274,18 @@ def test_an_output_file_is_looked_at_before_the_work(tmp_path: Path) -> None:
         check_output_folder(tmp_path / "file" / "below")
 
 
+def test_an_output_at_a_url_is_looked_at_too() -> None:
+    fsspec = pytest.importorskip("fsspec", reason="needs the optional fsspec")
+    fsspec.filesystem("memory").pipe("/outputs/here.json", b"{}")
+    check_output("memory://outputs/here.json")
+    check_output("memory://outputs/new.json")
+    check_output("memory://outputs", folder=True)
+    with pytest.raises(InputError, match="cannot write memory://outputs: it is a folder"):
+        check_output("memory://outputs")
+    with pytest.raises(InputError, match=r"cannot write memory://outputs/here\.json: it is a file"):
+        check_output("memory://outputs/here.json", folder=True)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
 def test_a_folder_without_permission_is_found_before_the_work(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
