@@ -22,7 +22,10 @@ Precision = Literal["float32", "bfloat16"]
 # Named here too, for a recipe is checked without importing torch.
 RANKING_LOSSES = ("kl", "margin_mse", "info_nce")
 REPORTS = ("tensorboard", "wandb")
-OWN_CANDIDATES = ("cross-encoder", "precomputed")  # kinds of teachers that do not score the whole batch
+# Kinds of teachers: those that do not score the whole batch, that take no name, that have no model.
+OWN_CANDIDATES = ("cross-encoder", "precomputed")
+NAMELESS = ("bm25",)
+MODEL_LESS = ("bm25", "precomputed")
 ACTIVATIONS = ("log1p", "double_log1p")
 TERM_SOURCES = ("bm25", "sparse", "neighbors")
 RECIPES = Path(__file__).parent / "recipes"
@@ -81,7 +84,7 @@ class TeacherConfig:
         kinds = typing.get_args(TeacherKind)
         if self.kind not in kinds:
             raise InputError(f"teachers: unknown kind {self.kind!r}; choose from {', '.join(kinds)}")
-        if (self.name is None) != (self.kind == "bm25"):
+        if (self.name is None) != (self.kind in NAMELESS):
             raise InputError(f"teachers: kind {self.kind!r} {'takes no' if self.name else 'needs a'} name")
         if self.weight < 0:
             raise InputError(f"teachers: the weight of {self.name or self.kind} is negative")
@@ -89,7 +92,7 @@ class TeacherConfig:
 
     @property
     def has_model(self) -> bool:
-        return self.kind not in ("bm25", "precomputed")
+        return self.kind not in MODEL_LESS
 
     def _check_settings(self) -> None:
         settings = ("max_length", "batch_size", "precision", "query_prompt", "document_prompt")

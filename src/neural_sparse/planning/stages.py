@@ -91,14 +91,14 @@ class Planner:
         )
 
     def teaching(self) -> Estimate:
-        teachers = [teacher for teacher in self.recipe.teachers if teacher.kind != "precomputed"]
         parts = {ARITHMETIC: 0.0, TOKENIZING: 0.0, BATCHES: 0.0, ONE_PROCESS: 0.0}
         disk = device_memory = 0.0
         basis = self.rests_on(self.work.documents, self.work.document_tokens)
-        for teacher in teachers:
+        for teacher in self.recipe.teachers:
             if teacher.kind == "bm25":
                 tokens = self.work.documents.value * self.work.document_tokens.value
                 parts[ONE_PROCESS] += self.alone(tokens, self.rates.bm25_indexing)
+            if not teacher.has_model:
                 continue
             shape = shape_of(str(teacher.name))
             texts, tokens, flops, size = self._teacher(teacher, shape)

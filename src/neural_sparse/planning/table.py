@@ -125,9 +125,7 @@ def figure_rows(recipe: Recipe, work: Workload, rates: Rates, hardware: Hardware
             ["core speed", f"{hardware.core_speed:g}", "assumed", "against the cores that were measured"]
         )
     rows.append(["price", f"{hardware.price_per_hour:g} USD/h", "assumed", "per node; --price"])
-    for name in dict.fromkeys([recipe.init, *(str(one.name) for one in recipe.teachers if one.name)]):
-        if any(one.name == name and one.kind == "precomputed" for one in recipe.teachers):
-            continue
+    for name in dict.fromkeys([recipe.init, *(str(one.name) for one in recipe.teachers if one.has_model)]):
         shape = shape_of(name)
         source = "its config.json" if shape.basis.name == "derived" else "as published"
         rows.append([name, f"{shape.parameters / 1e6:,.0f}M parameters", shape.basis.name, source])

@@ -53,8 +53,9 @@ class TeacherBuilder:
 
     def teacher(self, config: TeacherConfig) -> Teacher:
         """The teacher that `config` describes; nothing is loaded yet."""
-        if config.kind == "bm25" or config.name is None:
+        if config.kind == "bm25":
             return BM25Teacher()
+        assert config.name is not None  # TeacherConfig sees to it
         if config.kind == "precomputed":
             return PrecomputedTeacher(config.name)
         max_length = config.max_length or self.max_length or MAX_LENGTH

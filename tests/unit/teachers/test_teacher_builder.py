@@ -8,14 +8,21 @@ from collections.abc import Callable
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from tiny_models import TEXTS, save_with_own_code
 
 from neural_sparse.cli import main as command_line
-from neural_sparse.config import Recipe, TeacherConfig, recipe_from_dict
+from neural_sparse.config import (
+    NAMELESS,
+    OWN_CANDIDATES,
+    Recipe,
+    TeacherConfig,
+    TeacherKind,
+    recipe_from_dict,
+)
 from neural_sparse.corpora.collection import Collection
 from neural_sparse.corpora.qrels_file import write_qrels
 from neural_sparse.data.training_set import TrainingSet
@@ -202,3 +209,12 @@ def test_names_of_caches_stay(tmp_path: Path) -> None:
         "sparse": ["e8779c719a7278e2"] * 2,
         "cross-encoder": ["2b1660ae224df916"],
     }
+
+
+@pytest.mark.parametrize("kind", get_args(TeacherKind))
+def test_what_a_recipe_says_of_a_kind_holds_of_its_teacher(kind: TeacherKind) -> None:
+    """config.py tells kinds apart without importing torch; here its facts meet the classes."""
+    config = TeacherConfig(kind, None if kind in NAMELESS else "any/name")
+    teacher = TeacherBuilder(bf16=False).teacher(config)
+    assert teacher.in_batch == (kind not in OWN_CANDIDATES)
+    assert hasattr(teacher, "precision") == config.has_model
