@@ -1,4 +1,4 @@
-"""Test texts that training data must not hold, and how they are recognised."""
+"""Test texts that training data must not hold: by what rule a text is recognised as one, or as nearly one."""
 
 from __future__ import annotations
 

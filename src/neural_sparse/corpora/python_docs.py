@@ -1,11 +1,8 @@
 """A corpus every installation already has: the documentation of Python and its scientific packages.
 
-One document per public function or class: its docstring without the summary, which is the query.
-Sources are parsed, never imported, so nothing of theirs runs and the same packages give the same bytes.
-
-From a docstring to prose: the summary apart from the body, without examples and markup.
-
-Docstrings of installed packages, read from their sources without importing them.
+One document per public function or class: its docstring as prose, without examples and markup, and without the
+summary, which is the query. Sources are parsed, never imported, so nothing of theirs runs and the same packages give
+the same bytes.
 """
 
 from __future__ import annotations
@@ -67,10 +64,10 @@ def python_docs(seed: int = 0, n_test: int = 500) -> PythonDocs:
             "pip install neural-sparse[quickstart], or name a collection of your own with --data"
         )
     doc_ids = sorted(pairs)
-    owners: dict[str, int] = {}
+    often: dict[str, int] = {}
     for summary, _ in pairs.values():
-        owners[_key(summary)] = owners.get(_key(summary), 0) + 1
-    rows = [row for row, doc_id in enumerate(doc_ids) if owners[_key(pairs[doc_id][0])] == 1]
+        often[_key(summary)] = often.get(_key(summary), 0) + 1
+    rows = [row for row, doc_id in enumerate(doc_ids) if often[_key(pairs[doc_id][0])] == 1]
     if not 0 < n_test < len(rows):
         raise InputError(
             f"n_test is {n_test}, but must be from 1 to {len(rows) - 1}: there are {len(rows)} queries"

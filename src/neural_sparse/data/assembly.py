@@ -17,7 +17,7 @@ from neural_sparse.data.part import Part
 from neural_sparse.data.reading import uniform
 from neural_sparse.text.keys import Keys, first_occurrence
 from neural_sparse.text.ragged import Indices, RowLists, locate, offsets_of, ranges, segment_ids
-from neural_sparse.text.shingles import BANDS, DOCUMENT_GRAM, QUERY_GRAM, clusters
+from neural_sparse.text.shingles import BANDS, DOCUMENT_SHINGLE, QUERY_SHINGLE, clusters
 
 QUERIES, DOCUMENTS, EXAMPLES = "queries.arrow", "documents.arrow", "examples.arrow"
 TEXTS_SCHEMA = pa.schema([("text", pa.string())])
@@ -158,8 +158,8 @@ class Assembly:
         self._drop(table.source[~fresh], "duplicate")
         if self.near_duplicates is not None and fresh.sum() > 1:
             rows = np.flatnonzero(fresh)
-            queries = self._clusters(table, table.query_words, "query", QUERY_GRAM)
-            documents = self._clusters(table, table.document_words, "document", DOCUMENT_GRAM)
+            queries = self._clusters(table, table.query_words, "query", QUERY_SHINGLE)
+            documents = self._clusters(table, table.document_words, "document", DOCUMENT_SHINGLE)
             _, first = np.unique(queries[rows] * count + documents[rows], return_index=True)
             near = np.ones(len(rows), bool)
             near[first] = False

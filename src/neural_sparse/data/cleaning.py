@@ -1,7 +1,4 @@
-"""Which language a text is in.
-
-Cleaning of examples: which are dropped and why, and what of the others is repaired.
-"""
+"""Cleaning of examples: which are dropped and why, their language among it, and what of the others is repaired."""
 
 from __future__ import annotations
 

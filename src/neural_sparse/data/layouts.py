@@ -1,9 +1,4 @@
-"""A training example on its way from a source to a prepared folder.
-
-Scores of a query's documents in one row of a file, as training data and teachers read them.
-
-Rows in the layouts that training data come in, made examples.
-"""
+"""Rows in the layouts that training data come in, made examples; the one check of {query, docs, scores}."""
 
 from __future__ import annotations
 

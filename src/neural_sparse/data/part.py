@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from neural_sparse.data.cleaning import Cleaned, Counts
 from neural_sparse.text.keys import Keys, text_key
-from neural_sparse.text.shingles import BANDS, DOCUMENT_GRAM, QUERY_GRAM, minhash_bands
+from neural_sparse.text.shingles import BANDS, DOCUMENT_SHINGLE, QUERY_SHINGLE, minhash_bands
 
 _KEY = pa.binary(16)
 _BAND = pa.list_(pa.uint32(), BANDS)
@@ -39,9 +39,11 @@ def part_bytes(cleaned: Sequence[Cleaned], counts: Counts, near_duplicates: bool
     bands = [pa.nulls(len(cleaned), _BAND)] * 2
     if near_duplicates:
         bands = [
-            _fixed(_bands([one.query_words for one in cleaned], QUERY_GRAM)),
+            _fixed(_bands([one.query_words for one in cleaned], QUERY_SHINGLE)),
             # Documents alone are not compared: a corpus may hold nearly the same text twice.
-            _fixed(_bands([one.document_words if one.query_words else [] for one in cleaned], DOCUMENT_GRAM)),
+            _fixed(
+                _bands([one.document_words if one.query_words else [] for one in cleaned], DOCUMENT_SHINGLE)
+            ),
         ]
     columns = [
         pa.array(queries, pa.string()),

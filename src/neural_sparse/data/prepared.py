@@ -1,7 +1,4 @@
-"""A prepared folder: queries.arrow, documents.arrow, examples.arrow and manifest.json.
-
-What a prepared folder holds, in numbers.
-"""
+"""A prepared folder: queries.arrow, documents.arrow, examples.arrow and manifest.json; what it holds, in numbers."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class _Arm:
     retriever: Retriever
     texts: list[str]
     k: int
-    told: Callable[[Latency], object]
+    report: Callable[[Latency], object]
     times: list[NDArray[np.float64]] = field(default_factory=list)  # [queries] of each round
 
 
@@ -88,14 +88,14 @@ class Stopwatch:
         self._arms: list[_Arm] = []
 
     def add(
-        self, retriever: Retriever, texts: Sequence[str], k: int, told: Callable[[Latency], object]
+        self, retriever: Retriever, texts: Sequence[str], k: int, report: Callable[[Latency], object]
     ) -> None:
-        """Time this one too; `told` gets its figures. Nothing happens without queries."""
+        """Time this one too; `report` gets its figures. Nothing happens without queries."""
         if texts and self.queries:
-            self._arms.append(_Arm(retriever, list(texts[: self.queries]), k, told))
+            self._arms.append(_Arm(retriever, list(texts[: self.queries]), k, report))
 
     def measure(self) -> None:
-        """Time what was added, tell the figures, and let go of the retrievers."""
+        """Time what was added, report the figures, and let go of the retrievers."""
         arms, self._arms = self._arms, []
         for arm in arms:  # leaves compilation and cold caches out
             for _ in range(2):
@@ -111,7 +111,7 @@ class Stopwatch:
                 if time.perf_counter() - started > self.seconds:
                     break
         for arm in arms:
-            arm.told(_latency(arm))
+            arm.report(_latency(arm))
 
 
 def measure_latency(

@@ -237,8 +237,8 @@ def writing(path: Path, temporary: Path | None = None, advice: str = "") -> Iter
             elsewhere and not str(error.filename).startswith(str(temporary))
         ):
             raise
-        told = f"cannot write {path}: {error.strerror or error}"
-        raise InputError(f"{told}; {advice}" if advice else told) from error
+        message = f"cannot write {path}: {error.strerror or error}"
+        raise InputError(f"{message}; {advice}" if advice else message) from error
 
 
 def _fresh(target: Path, make: Callable[[Path], object]) -> Path:

@@ -1,7 +1,4 @@
-"""Room on the disk, looked at before hours of work rather than after them.
-
-How much memory there is, and how much this process has taken at most.
-"""
+"""Room on the disk and in memory, looked at before hours of work rather than after them."""
 
 from __future__ import annotations
 

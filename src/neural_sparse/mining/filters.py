@@ -1,7 +1,4 @@
-"""Candidates for hard negatives: what retrievers rank high, as arrays [queries, candidates].
-
-Filters against false negatives: pure functions of arrays [queries, candidates].
-"""
+"""Candidates for hard negatives and filters against false ones: pure functions of arrays [queries, candidates]."""
 
 from __future__ import annotations
 

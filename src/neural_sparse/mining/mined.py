@@ -1,7 +1,4 @@
-"""Mined negatives as arrays, and as files that training reads.
-
-Mined negatives of prepared data, written as prepared data: at any size, and the mixture stays what it is.
-"""
+"""Mined negatives as arrays and as files: JSON lines, or prepared data of any size whose mixture stays what it is."""
 
 from __future__ import annotations
 

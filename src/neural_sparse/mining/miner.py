@@ -1,7 +1,4 @@
-"""What to mine.
-
-Hard negatives of a training set, block by block.
-"""
+"""Hard negatives of a training set, mined block by block as the options say."""
 
 from __future__ import annotations
 

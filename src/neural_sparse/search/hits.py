@@ -1,7 +1,4 @@
-"""What every search returns, and the interface every retriever has.
-
-Telling vocabularies apart, so that queries are not looked up in another model's index.
-"""
+"""What every search takes and returns: the interface of retrievers, hits, and whose vocabulary a vector counts in."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Posting lists as three flat arrays, and turning document vectors into them.
-
-Posting lists with documents added, removed or stored in 8 bits.
-"""
+"""Posting lists as three flat arrays: made of document vectors, with documents added or removed, or in 8 bits."""
 
 from __future__ import annotations
 

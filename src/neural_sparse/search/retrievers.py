@@ -1,7 +1,4 @@
-"""A sparse encoder and the index of its documents, searched by text.
-
-Exact search over dense vectors, for dense teachers.
-"""
+"""Retrievers behind one interface: a sparse encoder with its index, searched by text, and exact dense search."""
 
 from __future__ import annotations
 

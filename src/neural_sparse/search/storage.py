@@ -3,10 +3,9 @@
 The arrays are mapped, not read: loading is instant (but for the checksums), and the operating system keeps
 in memory the posting lists that are used.
 
-Building an index on disk from a stream of vectors, in bounded memory.
-
-Rows are collected until the budget is reached, inverted and written as a segment. In the end, ranges of terms
-are read from all segments (a range is one contiguous piece of each) and written one after another.
+It is built from a stream of vectors in bounded memory: rows are collected until the budget is reached, inverted and
+written as a segment; in the end, ranges of terms are read from all segments (a range is one contiguous piece of each)
+and written one after another.
 """
 
 from __future__ import annotations

@@ -84,10 +84,10 @@ class PrecomputedTeacher:
         lines = self._lines()
         while block := list(islice(lines, LINES)):
             rows = queries.find(text_keys(query for query, _, _ in block))
-            owners = np.repeat(rows, [len(docs) for _, docs, _ in block])
+            query_rows = np.repeat(rows, [len(docs) for _, docs, _ in block])
             found = documents.find(text_keys(doc for _, docs, _ in block for doc in docs))
             scores = [score for _, _, values in block for score in values]
-            yield np.column_stack((owners, found)), np.array(scores, np.float32)
+            yield np.column_stack((query_rows, found)), np.array(scores, np.float32)
 
     def _lines(self) -> Iterator[tuple[str, list[str], list[float]]]:
         for row in read_scores(self.path):

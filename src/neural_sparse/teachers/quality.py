@@ -1,7 +1,4 @@
-"""Candidates to re-rank, and teachers' scores of them, as matrices [queries, candidates].
-
-How good teachers are before they teach: nDCG@10 of re-ranking candidates on a development collection.
-"""
+"""How good teachers are before they teach: nDCG@10 of re-ranking candidates on a development collection."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Ids to texts and back: scores are published by id, and teachers are asked by text.
-
-Writing scores of (query, document) pairs, and what a teacher has to say about candidates.
-"""
+"""Scores of (query, document) pairs written: a teacher's scores of candidates, by text or, translated, by id."""
 
 from __future__ import annotations
 

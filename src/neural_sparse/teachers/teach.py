@@ -1,4 +1,4 @@
-"""Filling the teachers' caches ahead of training: what it takes, told before it starts, and the doing."""
+"""Filling the teachers' caches ahead of training: an estimate of what it takes, and the encoding itself."""
 
 from __future__ import annotations
 

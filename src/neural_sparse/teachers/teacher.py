@@ -1,7 +1,4 @@
-"""What a teacher is: something that scores queries against documents, ahead of training.
-
-Scores of single (query, document) pairs, for teachers that cannot score a whole batch.
-"""
+"""What a teacher is: it scores queries against documents, a batch or single pairs, ahead of training."""
 
 from __future__ import annotations
 

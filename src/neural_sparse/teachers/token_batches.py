@@ -1,7 +1,4 @@
-"""Batches bounded in padded tokens: few long texts, many short ones.
-
-How much of the texts a teacher does not see.
-"""
+"""Batches bounded in padded tokens, few long texts or many short ones; how much of the texts a teacher cuts off."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists of rows per example, stored flat: what 10 million small arrays or sets would be too many for."""
+"""Flat arrays with offsets: lists of rows per example, of which 10 million arrays or sets would be too many."""
 
 from __future__ import annotations
 

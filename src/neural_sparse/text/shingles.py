@@ -1,7 +1,4 @@
-"""Texts in comparable form: words, and hashes of word n-grams.
-
-Near-duplicate texts: MinHash finds candidates, the share of n-grams decides (Broder 1997).
-"""
+"""Texts in comparable form, and which are nearly the same: words, hashes of word n-grams, MinHash (Broder 1997)."""
 
 from __future__ import annotations
 
@@ -15,6 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from neural_sparse.text.ragged import Indices, offsets_of, segment_ids
+
+QUERY_SHINGLE, DOCUMENT_SHINGLE = 1, 3  # words of the n-grams by which texts are near-duplicates
+# 18 bands of 7: two texts that share 80% of their n-grams meet in a band with probability 0.985, 50%: 0.13.
+BANDS, ROWS = 18, 7
+_SEED = 7
+_SKETCHED = 1024  # texts at a time, for the library gives Python numbers
+_VERIFIED = 4096  # candidates whose texts are read at a time
+
+Bands = npt.NDArray[np.uint32]
 
 # Letters and digits; scripts written without spaces are taken character by character.
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+")
@@ -41,15 +47,15 @@ def ngram_hashes(
     lengths = np.array([len(found) for found in split], dtype=np.int64)
     hashes = _Hashes()
     hashed = np.fromiter(map(hashes.__getitem__, chain.from_iterable(split)), np.uint64, lengths.sum())
-    owners = segment_ids(lengths)
+    rows = segment_ids(lengths)
     if len(hashed) < size:
         return np.zeros(0, np.uint64), np.zeros(0, np.int64)
     count = len(hashed) - size + 1
     grams = np.zeros(count, np.uint64)
     for place in range(size):  # overflow is what makes it a hash
         grams = grams * _BASE + hashed[place : place + count] + np.uint64(1)
-    inside = owners[:count] == owners[size - 1 :]
-    return grams[inside], owners[:count][inside]
+    inside = rows[:count] == rows[size - 1 :]
+    return grams[inside], rows[:count][inside]
 
 
 class _Hashes(dict[str, int]):
@@ -60,30 +66,20 @@ class _Hashes(dict[str, int]):
         return found
 
 
-QUERY_GRAM, DOCUMENT_GRAM = 1, 3
-# 18 bands of 7: two texts that share 80% of their n-grams meet in a band with probability 0.985, 50%: 0.13.
-BANDS, ROWS = 18, 7
-_SEED = 7
-_SKETCHED = 1024  # texts at a time, for the library gives Python numbers
-_VERIFIED = 4096  # candidates whose texts are read at a time
-
-Bands = npt.NDArray[np.uint32]
-
-
 def gram_sets(split: Sequence[Sequence[str]], size: int) -> tuple[npt.NDArray[np.uint64], Indices]:
     """Hashes of each text's word n-grams, one text after another, and offsets int64 [texts + 1].
 
     A text of fewer words than `size` has one hash, of all its words.
     """
-    grams, owners = ngram_hashes(split, size)
+    grams, rows = ngram_hashes(split, size)
     short = [row for row, found in enumerate(split) if len(found) < size]
     if short:
         whole = [hash_of_words(split[row]) for row in short]
         grams = np.concatenate([grams, np.array(whole, np.uint64)])
-        owners = np.concatenate([owners, np.array(short, np.int64)])
-        order = np.argsort(owners, kind="stable")
-        grams, owners = grams[order], owners[order]
-    counts = np.bincount(owners, minlength=len(split))
+        rows = np.concatenate([rows, np.array(short, np.int64)])
+        order = np.argsort(rows, kind="stable")
+        grams, rows = grams[order], rows[order]
+    counts = np.bincount(rows, minlength=len(split))
     return grams, offsets_of(counts)
 
 

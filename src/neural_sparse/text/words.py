@@ -1,6 +1,6 @@
-"""Words of a text, for BM25: of its composed form (NFC), so that canonically equal texts have equal words.
+"""Words of a text as BM25 counts them, and which tokens are forms of one word.
 
-Which tokens are forms of one word, for what counts words in texts that are token ids already.
+Words are of the composed form (NFC), so that canonically equal texts have equal words.
 """
 
 from __future__ import annotations

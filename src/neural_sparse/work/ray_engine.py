@@ -1,7 +1,4 @@
-"""Joining a Ray cluster, or starting one on this machine.
-
-The work of `in_workers` on a Ray cluster: one actor per device, replaced when it dies.
-"""
+"""The work of `in_workers` on a Ray cluster, joined or started here: one actor per device, replaced when it dies."""
 
 from __future__ import annotations
 
@@ -222,7 +219,7 @@ class _Run:
             num_cpus=0 if on_gpus else engine.threads,
             num_gpus=1 if on_gpus else 0,
             concurrency_groups={"watch": 1},
-            max_restarts=0,  # it is replaced here, where deaths are counted and told
+            max_restarts=0,  # it is replaced here, where deaths are counted and logged
             max_task_retries=0,
         )(RayWorker)
         self._job, self._pieces, self._advance = job, pieces, advance
