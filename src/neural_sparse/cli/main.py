@@ -20,6 +20,7 @@ from neural_sparse.cli.evaluate import evaluate
 from neural_sparse.cli.export import export, push
 from neural_sparse.cli.idf import app as idf
 from neural_sparse.cli.judge_teachers import judge_teachers
+from neural_sparse.cli.load_test import load_test
 from neural_sparse.cli.mine import mine
 from neural_sparse.cli.plan import plan
 from neural_sparse.cli.quickstart import quickstart
@@ -56,6 +57,7 @@ COMMANDS = (
     explain,
     export,
     deploy,
+    load_test,
     push,
 )
 for command in COMMANDS:
