@@ -118,3 +118,25 @@ def test_commands_options_and_keys_are_there(page: str) -> None:
         assert {word.split("=")[0] for word in rest if word.startswith("-")} <= options(command), words
         if command.name in ("train", "recipes", "sweep", "plan", "teach"):
             assert {word.split("=")[0] for word in rest if re.match(r"\w+=", word)} <= keys, words
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_that_are_named_are_there(page: str) -> None:
+    """`a/b.py` from the root, from the package or from the page; `b.py` alone is some file's name. Links, too."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    files = [
+        file
+        for place in ("src", "tests", "benchmarks", "scripts", ".ci")
+        for file in (ROOT / place).rglob("*.py")
+    ]
+    named = set(
+        re.findall(r"`([\w./-]+\.py)`|(?<![\w/])((?:src|tests|benchmarks|scripts)/[\w./-]+\.py)", text)
+    )
+    for name in {one or other for one, other in named}:
+        places = [ROOT / name, ROOT / "src" / "neural_sparse" / name]
+        found = any(place.is_file() for place in places) or (
+            "/" not in name and name in {f.name for f in files}
+        )
+        assert found, f"{page}: {name}"
+    for link in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", text):
+        assert (ROOT / page).parent.joinpath(link).exists(), f"{page}: {link}"
