@@ -51,7 +51,7 @@ def team_draft(a: Sequence[str], b: Sequence[str], k: int, seed: int) -> list[Pl
         InputError: k < 1; an id twice in one list.
 
     >>> [tuple(placed) for placed in team_draft(["x", "y"], ["y", "z"], 3, seed=1)]
-    [('x', 'a'), ('y', 'b'), ('z', None)]
+    [('y', 'b'), ('x', 'a'), ('z', None)]
     """
     if k < 1:
         raise InputError(f"k must be at least 1, got {k}")
