@@ -74,7 +74,7 @@ def quickstart_recipe(output: Path, num_steps: int, data: str | Path | None = No
         teacher_cache=str(output / "teacher_cache"),
         teachers=(
             TeacherConfig("dense", DENSE_TEACHER, 0.5, max_length=128),
-            TeacherConfig("sparse", SPARSE_TEACHER, 0.1, max_length=TRAINING_LENGTH),
+            TeacherConfig("sparse", SPARSE_TEACHER, 0.1, max_length=ENCODING_LENGTH),
             TeacherConfig("bm25", weight=0.4),
         ),
         scale_constant=20.0,
