@@ -74,7 +74,19 @@ def test_quickstart(collection: Path, tmp_path: Path) -> None:
             assert row["doc_terms"] > 0
             assert row["index_bytes"] > 0
     assert results["documents"] == len((collection / "corpus.jsonl").read_text().splitlines())
-    assert "of its FLOPS" in results["verdict"]
+    assert "above BM25 (" in results["verdict"] or "below BM25 (" in results["verdict"]
+    assert results["verdict"] in markdown
+    for name in list(systems)[:4]:
+        lead = systems[name]["lead"]
+        assert lead["low"] <= lead["difference"] <= lead["high"]
+        assert 0 < lead["p_value"] <= lead["p_adjusted"] <= 1
+    for name in ("BM25", "start, untrained", "trained student"):
+        assert systems[name]["latency_p50_ms"] > 0
+    # How long it will take is said before the long stages begin.
+    expected = results["estimated_seconds"]
+    assert set(expected) == {"teachers", "training", "evaluating"}
+    assert all(value > 0 for value in expected.values())
+    assert done.stdout.index("on this machine: teachers") < done.stdout.index("Encoding every text")
     for picture in ("training_losses.png", "relevance_against_cost.png"):
         assert (output / picture).read_bytes().startswith(b"\x89PNG")
     for name in (
@@ -88,7 +100,10 @@ def test_quickstart(collection: Path, tmp_path: Path) -> None:
     assert [path for path in output.glob("checkpoint-*") if path.is_dir()]
     model = NeuralSparseEncoder(output / "final_model")
     idf = read_json(output / "idf.json")
-    assert model.idf_table()["directory"] == pytest.approx(idf["directory"], rel=1e-6)
+    # Three steps of training have moved it a little.
+    assert model.idf_table()["directory"] == pytest.approx(idf["directory"], rel=0.1)
+    assert model.idf_table()["directory"] != pytest.approx(idf["directory"], rel=1e-6)
+    assert model.own_words is not None
 
     # What it says to do next works.
     index = tmp_path / "index"

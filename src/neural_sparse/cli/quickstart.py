@@ -16,10 +16,12 @@ def quickstart(
     ),
     steps: int = typer.Option(380, min=1, help="Training steps."),
 ) -> None:
-    """Train a retriever on this machine, from a corpus to a search, in about ten minutes.
+    """Train a retriever on this machine, from a corpus to a search.
 
     Without --data the corpus is the documentation of the installed Python packages: each summary line
-    becomes a query, the rest of its text is what should be found. Nothing is downloaded.
+    becomes a query, the rest of its text is what should be found. Nothing is downloaded. How long it takes depends
+    on the machine: samples of the long stages are timed first, and what they come to is said before they begin. Ctrl-C
+    then loses nothing, and the same command goes on.
     """
     from neural_sparse.quickstart.run import quickstart as run
 

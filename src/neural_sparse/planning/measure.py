@@ -90,6 +90,11 @@ def _texts(recipe: Recipe) -> tuple[list[str], list[str]]:
     return list(docs.collection.texts[:SAMPLE]), [query for query, _ in docs.train[:200]]
 
 
+def encoding_speed(encoder: Any, documents: list[str], seconds: float, bf16: bool = False) -> float:
+    """Tokens a second that become vectors."""
+    return _encoding(encoder, documents, lambda tokens: 1.0, 0.0, seconds, 64, bf16)[0]
+
+
 def _repeated(work: Callable[[], float], seconds: float = SECONDS) -> float:
     """Amount of work a second, the first time left out (it compiles and allocates)."""
     work()
@@ -148,9 +153,15 @@ def _reading(documents: list[str]) -> tuple[float, float]:
 
 
 def _encoding(
-    encoder: Any, documents: list[str], body: Callable[[float], float], head: float
+    encoder: Any,
+    documents: list[str],
+    body: Callable[[float], float],
+    head: float,
+    seconds: float | None = None,
+    texts: int = 256,
+    bf16: bool = False,
 ) -> tuple[float, float, Any]:
-    """FLOP a second, terms per document, the vectors."""
+    """FLOP a second, terms per document, the vectors; so many texts at a time."""
     from neural_sparse.model.encoding import encode_tokens
     from neural_sparse.text.tokens import tokenize
 
@@ -158,14 +169,14 @@ def _encoding(
     kept: list = []
 
     def work() -> float:
-        first = 256 * next(chunks) % max(1, len(documents) - 256)
-        part = documents[first : first + 256]
+        first = texts * next(chunks) % max(1, len(documents) - texts)
+        part = documents[first : first + texts]
         tokens = tokenize(part, encoder.tokenizer, encoder.max_length, special_tokens=True)
-        kept.append(encode_tokens(encoder, tokens))
+        kept.append(encode_tokens(encoder, tokens, bf16=bf16))
         total = float(tokens.lengths.sum())
         return total * (body(total / len(part)) + head)
 
-    flops = _repeated(work)
+    flops = _repeated(work, SECONDS if seconds is None else seconds)
     import scipy.sparse as sp
 
     vectors = sp.vstack(kept, format="csr")
@@ -245,40 +256,77 @@ def _teacher_rate(teacher: Any, config: TeacherConfig, shape: ModelShape, docume
 
 
 def _training(recipe: Recipe, encoder: Any, documents: list[str], queries: list[str]) -> float:
-    """FLOP a second of steps of the recipe's size (at most 64 documents, which a laptop holds)."""
+    """FLOP a second of steps of the recipe's size."""
+    speed, length, columns = training_speed(recipe, encoder, documents, queries, 2 * SECONDS)
+    shape = shape_of(recipe.init)
+    flops = shape.body_flops(length) * (1 + BACKWARD) + shape.head_flops_of(columns) * (1 + HEAD_BACKWARD)
+    return speed * flops
+
+
+def training_speed(
+    recipe: Recipe, encoder: Any, documents: list[str], queries: list[str], seconds: float
+) -> tuple[float, float, float]:
+    """Of steps like the recipe's, with at most 64 documents, which a laptop holds; the encoder stays as it is.
+
+    Forward and backward pass in the recipe's precision, on a sample of the vocabulary where it asks for one, and an
+    optimiser's step; without teachers' scores, which are looked up.
+
+    Returns:
+        Tokens of documents a second; tokens of a document, and tokens of the vocabulary that a step looks at, on
+        average.
+    """
     from neural_sparse.losses.idf_aware import IDFAwareLoss
+    from neural_sparse.model.layout import map_tensors
+    from neural_sparse.model.precision import wanted_bf16
     from neural_sparse.text.tokens import tokenize
-    from neural_sparse.training.step import train_step
+    from neural_sparse.training.batches import pad
+    from neural_sparse.training.setup import vocabulary_sampler
 
     width = 1 + recipe.num_hard_negatives
     count = max(2, min(recipe.batch_size, 64 // width))
-    weights = encoder.idf_table()
+    weights, device = encoder.idf_table(), encoder.device
+    sampler = vocabulary_sampler(recipe, weights)
     loss = IDFAwareLoss(
         weights,
         encoder.vocab_size,
         recipe.lambda_flops,
-        device=encoder.device,
+        device=device,
         ranking={"info_nce": 1.0},
         ramp_steps=1,
     )
-    optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-9)
-    shape = shape_of(recipe.init)
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=0.0, weight_decay=0.0)
+    half = wanted_bf16(recipe.bf16, device)
     chunks = itertools.count()
+    lengths: list[float] = []
+    columns: list[float] = []
 
     def work() -> float:
         at = count * next(chunks)
-        rows = [
-            [(width * (at + query) + place) % len(documents) for place in range(width)]
-            for query in range(count)
-        ]
-        texts = [[documents[row] for row in group] for group in rows]
-        asked = [queries[(at + query) % len(queries)] for query in range(count)]
-        train_step({"queries": asked, "documents": texts}, encoder, loss, optimizer)
-        flat = [text for group in texts for text in group]
-        lengths = tokenize(flat, encoder.tokenizer, recipe.max_length, special_tokens=True).lengths
-        flops = shape.body_flops(float(lengths.mean())) * (1 + BACKWARD) + shape.head_flops * (
-            1 + HEAD_BACKWARD
-        )
-        return float(lengths.sum()) * flops
+        texts = [documents[(width * at + place) % len(documents)] for place in range(width * count)]
+        asked = tokenize([queries[(at + query) % len(queries)] for query in range(count)], encoder.tokenizer)
+        tokens = tokenize(texts, encoder.tokenizer, encoder.max_length, special_tokens=True)
+        sample = sampler.sample(at, np.unique(asked.ids)) if sampler is not None else None
+        features = encoder.packed(tokens, device, None if sample is None else sample.columns)
+        sample = map_tensors(sample, lambda tensor: tensor.to(device))
+        query_ids, query_mask = (part.to(device) for part in pad(asked))
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
+            vectors = encoder(features)["sentence_embedding"]
+        positive = torch.arange(0, width * count, width, device=device)
+        found = loss(query_ids, query_mask, vectors, positive=positive, sample=sample)["loss"]
+        optimizer.zero_grad(set_to_none=True)
+        found.backward()
+        optimizer.step()
+        lengths.append(float(tokens.lengths.mean()))
+        columns.append(float(vectors.shape[1]))
+        return float(tokens.lengths.sum())
 
-    return _repeated(work, 2 * SECONDS)
+    before = encoder.training, encoder.max_length
+    encoder.train()
+    encoder.set_max_length(recipe.max_length)
+    try:
+        speed = _repeated(work, seconds)
+    finally:
+        encoder.train(before[0])
+        encoder.set_max_length(before[1])
+        encoder.zero_grad(set_to_none=True)
+    return speed, float(np.mean(lengths)), float(np.mean(columns))

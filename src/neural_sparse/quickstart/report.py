@@ -45,7 +45,9 @@ COLUMNS = (
     Column("L1", "mean L1", 1, None),
     Column("doc_terms", "terms/doc", 1, "min"),
     Column("index_bytes", "index MB", 1, "min", unit=1e6),
+    Column("latency_p50_ms", "ms", 2, "min"),
 )
+LEAD = "lead"  # key of a row: a `Lead` of the student over that system
 
 
 def results_table(rows: Sequence[dict[str, Any]], title: str | None = None) -> Table:
@@ -54,12 +56,12 @@ def results_table(rows: Sequence[dict[str, Any]], title: str | None = None) -> T
     Args:
         rows: one dict per system: "system" (its name) and the keys of `COLUMNS`, as `Evaluation.summary()`
             has them; a figure that is absent, None or not finite is shown as a dash, a column without figures
-            not at all.
+            not at all. "lead" is a `Lead` of the student over that system, in bold where it is significant.
     """
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
     table.add_column("system")
-    for column in _columns(rows):
-        table.add_column(column.heading, justify="right")
+    for heading in _headings(rows):
+        table.add_column(heading, justify="right")
     for name, cells in _cells(rows):
         table.add_row(Text(name), *(Text(text, style="bold" if best else "") for text, best in cells))
     return table
@@ -67,11 +69,8 @@ def results_table(rows: Sequence[dict[str, Any]], title: str | None = None) -> T
 
 def results_markdown(rows: Sequence[dict[str, Any]]) -> str:
     """The same table in Markdown, ending with a newline."""
-    columns = _columns(rows)
-    lines = [
-        "| " + " | ".join(["system", *(column.heading for column in columns)]) + " |",
-        "|---|" + "---:|" * len(columns),
-    ]
+    headings = _headings(rows)
+    lines = ["| " + " | ".join(["system", *headings]) + " |", "|---|" + "---:|" * len(headings)]
     for name, cells in _cells(rows):
         shown = [f"**{text}**" if best else text for text, best in cells]
         lines.append("| " + " | ".join([_escape(name), *shown]) + " |")
@@ -81,7 +80,11 @@ def results_markdown(rows: Sequence[dict[str, Any]]) -> str:
 def results_dict(rows: Sequence[dict[str, Any]], **about: Any) -> dict[str, Any]:
     """The rows in full precision, absent figures as None, and whatever else is worth keeping (`about`)."""
     systems = [
-        {"system": str(row["system"]), **{column.key: _value(row, column) for column in COLUMNS}}
+        {
+            "system": str(row["system"]),
+            **{column.key: _value(row, column) for column in COLUMNS},
+            LEAD: row[LEAD].to_dict() if row.get(LEAD) is not None else None,
+        }
         for row in rows
     ]
     return {**about, "systems": systems}
@@ -91,21 +94,28 @@ def _columns(rows: Sequence[dict[str, Any]]) -> list[Column]:
     return [column for column in COLUMNS if any(_value(row, column) is not None for row in rows)]
 
 
+def _headings(rows: Sequence[dict[str, Any]]) -> list[str]:
+    headings = [column.heading for column in _columns(rows)]
+    return [*headings, "lead"] if any(row.get(LEAD) for row in rows) else headings
+
+
 def _cells(rows: Sequence[dict[str, Any]]) -> list[tuple[str, list[tuple[str, bool]]]]:
-    """Per system its name and, per column, the text and whether it is the column's best as shown."""
+    """Per system its name and, per column, the text and whether it is in bold: the column's best as shown."""
     columns = _columns(rows)
     best = [_best(rows, column) for column in columns]
-    return [
-        (
-            str(row["system"]),
-            [
-                (text, text == top)
-                for column, top in zip(columns, best, strict=True)
-                for text in (column.show(_value(row, column)),)
-            ],
-        )
-        for row in rows
-    ]
+    with_leads = len(_headings(rows)) > len(columns)
+    found = []
+    for row in rows:
+        cells = [
+            (text, text == top)
+            for column, top in zip(columns, best, strict=True)
+            for text in (column.show(_value(row, column)),)
+        ]
+        if with_leads:
+            lead = row.get(LEAD)
+            cells.append((ABSENT, False) if lead is None else (str(lead), lead.significant))
+        found.append((str(row["system"]), cells))
+    return found
 
 
 def _best(rows: Sequence[dict[str, Any]], column: Column) -> str | None:

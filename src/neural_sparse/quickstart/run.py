@@ -27,7 +27,9 @@ from neural_sparse.mining.filters import hard_negatives
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.model.precision import wanted_bf16
 from neural_sparse.quickstart.data import QuickstartData, quickstart_data
-from neural_sparse.quickstart.report import results_dict, results_markdown, results_table
+from neural_sparse.quickstart.estimate import Estimate, estimate
+from neural_sparse.quickstart.lead import leads, legend, verdict
+from neural_sparse.quickstart.report import LEAD, results_dict, results_markdown, results_table
 from neural_sparse.report.explained import (
     ExplainedHit,
     explain_hit,
@@ -133,20 +135,32 @@ def quickstart(
         idf = compute_idf_weights(work.collection.texts, start.tokenizer)
         start.set_query_weights(idf)
         save_idf_weights(idf, output / "idf.json")
+    ensemble, held_out = build_ensemble(recipe), list(work.collection.queries.values())
+    asked = [*work.training.queries, *held_out]
+    # A quickstart run again shows its results again.
+    model_folder = finished_model(recipe)
+    shared = _start_is_a_teacher(work, recipe)
+    with stages("Timing this machine on samples of what follows"):
+        to_encode = {"student": work.collection.texts} | ({} if shared else {"start": work.collection.texts})
+        expected = estimate(
+            recipe, start, ensemble, asked, work.training, to_encode, model_folder is not None
+        )
+    console.print(f"  {expected}", style="bold")
     with stages("Encoding every text with the teachers, once"):
-        ensemble = build_ensemble(recipe)
-        held_out = list(work.collection.queries.values())
-        prepared = ensemble.prepare([*work.training.queries, *held_out], work.training.documents)
+        prepared = ensemble.prepare(asked, work.training.documents)
     with stages("Mining hard negatives"):
         work.training.negatives = mine(work, prepared, recipe.negatives_pool)
     with stages(f"Training for {steps} steps"):
-        # A quickstart run again shows its results again.
-        model_folder = finished_model(recipe) or train(recipe, data=work.training, teachers=prepared)
+        model_folder = model_folder or train(recipe, data=work.training, teachers=prepared)
     with stages("Evaluating every system on the held-out queries"):
         student = NeuralSparseEncoder(model_folder)
         bf16 = wanted_bf16(recipe.bf16, student.device)
         vectors = student.encode_documents(work.collection.texts, show_progress=True, bf16=bf16)
-        start_vectors = start.encode_documents(work.collection.texts, show_progress=True, bf16=bf16)
+        start_vectors = (
+            _vectors_of(prepared, shared)
+            if shared is not None
+            else start.encode_documents(work.collection.texts, show_progress=True, bf16=bf16)
+        )
         stopwatch, collection = Stopwatch(), work.collection
         evaluations = [
             evaluate_bm25(collection, stopwatch=stopwatch),
@@ -162,8 +176,30 @@ def quickstart(
         stopwatch.measure()
     result = QuickstartResult(output, model_folder, evaluations)
     examples = example_searches(student, vectors, work.collection, EXAMPLES)
-    _report(result, work, recipe, examples, stages, console)
+    _report(result, work, examples, stages, expected, console)
     return result
+
+
+def _start_is_a_teacher(work: QuickstartData, recipe: Recipe) -> int | None:
+    """Which teacher, if any, gives the documents that are searched the vectors that the start would give them."""
+    if work.training.documents != work.collection.texts:
+        return None
+    wanted = ("sparse", recipe.init, recipe.encode_max_length)
+    found = [
+        number
+        for number, teacher in enumerate(recipe.teachers)
+        if (teacher.kind, teacher.name, teacher.max_length) == wanted and not teacher.document_prompt
+    ]
+    return found[0] if found else None
+
+
+def _vectors_of(prepared: PreparedEnsemble, number: int) -> sp.csr_matrix:
+    """Of the documents, by a sparse teacher: rounded to 16 bits, as its cache has them."""
+    teacher = prepared.teachers[number]
+    assert isinstance(teacher, PreparedVectors)
+    vectors = teacher.document_vectors()
+    assert isinstance(vectors, sp.csr_matrix)
+    return vectors
 
 
 def story_console() -> Console:
@@ -282,29 +318,42 @@ def example_searches(
 def _report(
     result: QuickstartResult,
     work: QuickstartData,
-    recipe: Recipe,
     examples: Sequence[tuple[str, list[ExplainedHit]]],
     stages: _Stages,
+    expected: Estimate,
     console: Console,
 ) -> None:
-    rows = [{"system": evaluation.name, **evaluation.summary()} for evaluation in result.evaluations]
+    ahead = leads(result.evaluations)
+    rows = [
+        {"system": evaluation.name, **evaluation.summary(), LEAD: ahead.get(evaluation.name)}
+        for evaluation in result.evaluations
+    ]
     title = f"{work.collection.name}: {len(work.collection.queries):,} held-out queries"
     console.print()
     console.print(results_table(rows, title))
-    verdict = _verdict(result.evaluations)
-    console.print(verdict)
+    judgement = verdict(result.evaluations, ahead)
+    explained = legend(len(ahead), len(work.collection.queries))
+    console.print(explained, style="dim")
+    console.print()
+    console.print(judgement)
     for text, hits in examples:
         console.print()
         console.print(explained_search(text, hits))
     total = sum(stages.seconds.values())
     write_json(
         result.folder / "results.json",
-        results_dict(rows, documents=len(work.collection.texts), seconds=stages.seconds, verdict=verdict),
+        results_dict(
+            rows,
+            documents=len(work.collection.texts),
+            seconds=stages.seconds,
+            estimated_seconds=expected.to_dict(),
+            verdict=judgement,
+        ),
     )
     searches = "\n".join(explained_search_markdown(text, hits) for text, hits in examples)
     write_text(
         result.folder / "results.md",
-        f"# {title}\n\n{results_markdown(rows)}\n{verdict}\n\n## Example searches\n\n{searches}",
+        f"# {title}\n\n{results_markdown(rows)}\n{explained}\n\n{judgement}\n\n## Example searches\n\n{searches}",
     )
     points = [
         {
@@ -323,18 +372,3 @@ def _report(
     console.print(f"  final_model/   search with it: neural-sparse encode {result.model} --corpus "
                   f"{result.folder / 'collection'} --output {result.folder / 'index'}")  # fmt: skip
     console.print(f"                 then:           neural-sparse search {result.folder / 'index'}")
-
-
-def _verdict(evaluations: Sequence[Evaluation]) -> str:
-    """One honest sentence: the student against its start and against BM25."""
-    bm25, start, student = evaluations[0], evaluations[-2], evaluations[-1]
-    assert start.cost is not None
-    assert student.cost is not None
-    share = student.cost.flops / start.cost.flops if start.cost.flops else float("nan")
-    gain = student.means["nDCG@10"] - start.means["nDCG@10"]
-    over = student.means["nDCG@10"] - bm25.means["nDCG@10"]
-    return (
-        f"The trained student stands {abs(gain) * 100:.1f} points of nDCG@10 {'above' if gain >= 0 else 'below'} "
-        f"its untrained start at {share:.0%} of its FLOPS, and {abs(over) * 100:.1f} points "
-        f"{'above' if over >= 0 else 'below'} BM25."
-    )

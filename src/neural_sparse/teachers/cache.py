@@ -157,7 +157,7 @@ class TeacherCache:
                 rows = missing[block]
                 items = [_clean(job.items[row]) for row in rows.tolist()]
                 # Longest first: padding is small, and too little memory shows at once.
-                order = np.argsort([-_length(item) for item in items], kind="stable")
+                order = np.argsort([-item_length(item) for item in items], kind="stable")
                 blocks.append(rows[order])
                 yield [items[place] for place in order.tolist()]
 
@@ -209,5 +209,6 @@ def _keys(items: Sequence[Item]) -> Keys:
     return as_keys(digests)
 
 
-def _length(item: str | tuple[str, str]) -> int:
+def item_length(item: str | tuple[str, str]) -> int:
+    """Characters: items are encoded longest first."""
     return len(item) if isinstance(item, str) else len(item[0]) + len(item[1])

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from neural_sparse.io.resources import require_space
 from neural_sparse.teachers.bi_encoder import BiEncoderTeacher
-from neural_sparse.teachers.cache import OTHER_PLACE, EncodingJob, TeacherCache
+from neural_sparse.teachers.cache import OTHER_PLACE, EncodingJob, TeacherCache, item_length
 from neural_sparse.teachers.cross_encoder import CrossEncoderTeacher
+from neural_sparse.teachers.devices import encode_block
 from neural_sparse.teachers.rows import pack
 from neural_sparse.teachers.shards import KEY_BYTES, LARGEST_MERGE
 from neural_sparse.teachers.teacher import Teacher
@@ -58,8 +59,9 @@ def needs_of(
     documents: Sequence[str],
     pairs: NDArray[np.int64],
     cache: TeacherCache,
+    seconds: float = SAMPLE_SECONDS,
 ) -> list[Need]:
-    """What the caches of `teachers` lack, measured on a small sample of it.
+    """What the caches of `teachers` lack, measured on a small sample of it, about `seconds` each kind of item.
 
     Teachers without a model (BM25, precomputed scores) need nothing. A teacher that cuts most documents is
     warned about.
@@ -71,7 +73,7 @@ def needs_of(
         kinds = ("queries", "documents") if isinstance(teacher, BiEncoderTeacher) else ("pairs",)
         for kind, job in zip(kinds, teacher.jobs(queries, documents, pairs), strict=True):
             missing = cache.missing(job)
-            rate, row_bytes = measured(job, missing) if len(missing) else (float("nan"), 0.0)
+            rate, row_bytes = measured(job, missing, seconds=seconds) if len(missing) else (float("nan"), 0.0)
             rate *= max(1, sum(device.startswith("cuda") for device in cache.devices))
             cut = warn_if_truncated(teacher, documents) if len(missing) and kind != "queries" else None
             found.append(
@@ -81,20 +83,26 @@ def needs_of(
 
 
 def measured(
-    job: EncodingJob[Any], missing: NDArray[np.int64], clock: Callable[[], float] = time.perf_counter
+    job: EncodingJob[Any],
+    missing: NDArray[np.int64],
+    clock: Callable[[], float] = time.perf_counter,
+    seconds: float = SAMPLE_SECONDS,
 ) -> tuple[float, float]:
     """Items per second, and bytes each takes on disk, from an even sample of what is missing."""
     places = missing[np.unique(np.linspace(0, len(missing) - 1, min(SAMPLE, len(missing))).astype(np.int64))]
     items = [job.items[place] for place in np.random.default_rng(0).permutation(places).tolist()]
     job.encode(items[:2])  # loads the model
-    done, size, spent = 0, 0, 0.0
-    while done < len(items) and spent < SAMPLE_SECONDS:
-        batch = items[done : done + min(SAMPLE_BATCH, job.batch_size)]
+    done, size, spent, count = 0, 0, 0.0, min(SAMPLE_BATCH, job.batch_size)
+    while done < len(items) and spent < seconds:
+        # As they will be encoded: longest first, in batches of similar length, several at once.
+        part = sorted(items[done : done + count], key=item_length, reverse=True)
         started = clock()
-        arrays = pack(job.encode(batch), sparse_values=np.float16)
+        arrays = pack(encode_block(job.name, job.encode, part, job.split), sparse_values=np.float16)
         spent += clock() - started
-        size += sum(array.nbytes for array in arrays.values()) + KEY_BYTES * len(batch)
-        done += len(batch)
+        size += sum(array.nbytes for array in arrays.values()) + KEY_BYTES * len(part)
+        done += len(part)
+        if spent < seconds / 4:
+            count *= 2
     return done / max(spent, 1e-9), size / done
 
 

@@ -1,0 +1,97 @@
+"""How long the quickstart will take on this machine, from samples of its own work, before the work begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from neural_sparse.config import Recipe
+from neural_sparse.data.training_set import TrainingSet
+from neural_sparse.model.encoder import NeuralSparseEncoder
+from neural_sparse.model.precision import wanted_bf16
+from neural_sparse.planning.measure import encoding_speed, training_speed
+from neural_sparse.planning.table import duration
+from neural_sparse.teachers.ensemble import EnsembleTeacher
+from neural_sparse.teachers.teach import needs_of
+from neural_sparse.text.tokens import tokenize
+
+SECONDS = 1.5  # of each sample, the first pass left out, which compiles and allocates
+SAMPLE = 512  # documents that lengths are taken from
+SEARCHES = 15.0  # seconds of indexes, measures and timing of queries, on a collection of thousands
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds that the long stages will take."""
+
+    teachers: float
+    training: float
+    evaluating: float
+
+    @property
+    def total(self) -> float:
+        return self.teachers + self.training + self.evaluating
+
+    def __str__(self) -> str:
+        parts = ", ".join(
+            f"{name} {duration(seconds)}"
+            for name, seconds in (
+                ("teachers", self.teachers),
+                ("training", self.training),
+                ("evaluating", self.evaluating),
+            )
+        )
+        return f"About {duration(self.total)} on this machine: {parts}"
+
+    def to_dict(self) -> dict[str, float]:
+        return {"teachers": self.teachers, "training": self.training, "evaluating": self.evaluating}
+
+
+def estimate(
+    recipe: Recipe,
+    start: NeuralSparseEncoder,
+    ensemble: EnsembleTeacher,
+    queries: Sequence[str],
+    training: TrainingSet,
+    encoded: Mapping[str, Sequence[str]],
+    done: bool = False,
+    seconds: float = SECONDS,
+) -> Estimate:
+    """Time a little of each long stage here and now: other work on the machine counts.
+
+    Teachers' texts are encoded as they will be, missing ones alone; a step of training is one of the recipe's shape,
+    of fewer documents; documents are encoded for the evaluation at `encode_max_length`.
+
+    Args:
+        start: the model that is trained, with query weights; it stays as it is.
+        queries: all that teachers encode.
+        encoded: what is encoded for the evaluation, besides by teachers: any name -> texts.
+        done: a finished run is there, so that nothing is trained.
+    """
+    rng = np.random.default_rng(0)
+    needs = needs_of(
+        ensemble.teachers, queries, training.documents, np.empty((0, 2), np.int64), ensemble.cache, seconds
+    )
+    sample = _sample(training.documents, rng)
+    trained = 0.0
+    if not done:
+        speed, *_ = training_speed(recipe, start, sample, training.queries[:SAMPLE], seconds)
+        documents = recipe.batch_size * (1 + recipe.num_hard_negatives) * recipe.gradient_accumulation_steps
+        trained = recipe.num_steps * documents * _tokens(sample, start, recipe.max_length) / speed
+    evaluated = SEARCHES
+    half = wanted_bf16(recipe.bf16, start.device)
+    speed = encoding_speed(start, sample, seconds, half) if encoded else 1.0
+    for texts in encoded.values():
+        evaluated += len(texts) * _tokens(_sample(texts, rng), start, start.max_length) / speed
+    return Estimate(sum(need.seconds for need in needs), trained, evaluated)
+
+
+def _sample(texts: Sequence[str], rng: np.random.Generator) -> list[str]:
+    return [texts[row] for row in rng.permutation(len(texts))[:SAMPLE].tolist()]
+
+
+def _tokens(texts: list[str], model: NeuralSparseEncoder, limit: int) -> float:
+    """Of a text, on average."""
+    return float(tokenize(texts, model.tokenizer, limit, special_tokens=True).lengths.mean())

@@ -1,0 +1,109 @@
+"""How long the quickstart will take, said before it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from neural_sparse import NeuralSparseEncoder
+from neural_sparse.config import Recipe, TeacherConfig
+from neural_sparse.data.training_set import TrainingSet
+from neural_sparse.planning.measure import encoding_speed, training_speed
+from neural_sparse.quickstart import estimate as module
+from neural_sparse.quickstart.estimate import SEARCHES, Estimate, estimate
+from neural_sparse.teachers.builder import build_ensemble
+
+
+def recipe_of(model: Path, **values: Any) -> Recipe:
+    return Recipe(
+        str(model),
+        ("x",),
+        teachers=(TeacherConfig("sparse", str(model), max_length=16), TeacherConfig("bm25")),
+        num_steps=50,
+        batch_size=8,
+        num_hard_negatives=3,
+        max_length=6,
+        encode_max_length=16,
+        **values,
+    )
+
+
+@dataclass
+class Need:
+    seconds: float
+
+
+def data(texts: Sequence[str]) -> TrainingSet:
+    return TrainingSet(["sort a list", "open a file"], list(texts), np.array([0, 1], np.int64))
+
+
+def test_by_hand(tiny_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model("bert")
+    start = NeuralSparseEncoder(model, 16)
+    long = "list " * 30  # 16 tokens where it is encoded, 6 where it is trained on
+    asked: list[Any] = []
+    monkeypatch.setattr(module, "needs_of", lambda *given: asked.append(given) or [Need(7.0), Need(5.0)])
+    monkeypatch.setattr(module, "training_speed", lambda *given: (100.0, 6.0, 20.0))
+    monkeypatch.setattr(module, "encoding_speed", lambda *given: 32.0)
+    recipe = recipe_of(model, gradient_accumulation_steps=2)
+    ensemble = build_ensemble(recipe)
+    training = data([long] * 40)
+    found = estimate(recipe, start, ensemble, ["q"], training, {"student": [long] * 40, "start": [long] * 20})
+    assert asked[0][:3] == (ensemble.teachers, ["q"], training.documents)
+    assert found.teachers == 12
+    assert found.training == pytest.approx(50 * 2 * 8 * 4 * 6 / 100)
+    assert found.evaluating == pytest.approx(SEARCHES + 60 * 16 / 32)
+    assert found.total == pytest.approx(found.teachers + found.training + found.evaluating)
+    finished = estimate(recipe, start, ensemble, ["q"], training, {}, done=True)
+    assert finished.training == 0
+    assert finished.evaluating == SEARCHES
+
+
+def test_as_people_say_it() -> None:
+    assert str(Estimate(120, 400.0, 30.0)) == (
+        "About 9.2 min on this machine: teachers 2.0 min, training 6.7 min, evaluating 30 s"
+    )
+
+
+@pytest.mark.parametrize("sample", [0, 12])
+def test_a_real_one_leaves_the_model_as_it_was(
+    sample: int, tiny_model: Callable[..., Path], texts: list[str]
+) -> None:
+    model = tiny_model("bert")
+    start = NeuralSparseEncoder(model, 16)
+    before = {name: value.clone() for name, value in start.state_dict().items()}
+    recipe = recipe_of(model, vocabulary_sample=sample)
+    found = estimate(
+        recipe,
+        start,
+        build_ensemble(recipe),
+        ["sort a list", "open a file"],
+        data(texts * 4),
+        {"student": texts},
+        seconds=0.01,
+    )
+    assert all(value > 0 for value in found.to_dict().values())
+    assert found.evaluating > SEARCHES
+    assert start.max_length == 16
+    assert not start.training
+    for name, value in start.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert all(parameter.grad is None for parameter in start.parameters())
+
+
+def test_speeds_are_of_what_is_asked(tiny_model: Callable[..., Path], texts: list[str]) -> None:
+    model = tiny_model("bert")
+    start = NeuralSparseEncoder(model, 16)
+    queries = ["sort a list", "open a file"]
+    whole = training_speed(recipe_of(model), start, texts, queries, 0.01)
+    part = training_speed(recipe_of(model, vocabulary_sample=12), start, texts, queries, 0.01)
+    assert whole[1] == part[1] <= 6  # tokens of a document
+    assert whole[2] == start.vocab_size
+    assert 12 <= part[2] < start.vocab_size
+    assert encoding_speed(start, texts, 0.01) > 0
