@@ -80,7 +80,7 @@ def load_test(
     from neural_sparse.io.terminal import console as make_console
     from neural_sparse.opensearch.connection import connect
     from neural_sparse.opensearch.load import Template, search_system
-    from neural_sparse.opensearch.searches import About, Searches, bm25_searches, sparse_searches
+    from neural_sparse.opensearch.searches import About, Searches, bm25_search, sparse_search
     from neural_sparse.opensearch.workload import write_workload
 
     rates, counts = _numbers(rate, "--rate", float), _numbers(clients, "--clients", int)
@@ -108,14 +108,20 @@ def load_test(
 
             encoder = NeuralSparseEncoder(model)
         searches = {
-            "sparse": sparse_searches(
-                about, texts, k, field=field, model=encoder, model_id=model_id, analyzer=analyzer, pipeline=pipeline
-            )
-        }  # fmt: skip
+            "sparse": sparse_search(
+                about,
+                k,
+                field=field,
+                model=encoder,
+                model_id=model_id,
+                analyzer=analyzer,
+                pipeline=pipeline,
+            ).of(texts)
+        }
     if other is not None:
         searches["other"] = Searches(against, [other(text) for text in texts], pipeline)
     elif against == "match":
-        searches["match"] = bm25_searches(about, texts, text_field, k)
+        searches["match"] = bm25_search(about, text_field, k).of(texts)
     systems = [
         search_system(name, client, index, one.bodies, pipeline=one.pipeline, timeout=timeout)
         for name, one in searches.items()

@@ -9,6 +9,7 @@ import warnings
 
 import typer
 
+from neural_sparse.cli.ab_test import app as ab_test
 from neural_sparse.cli.average import average
 from neural_sparse.cli.commands import TextCommand
 from neural_sparse.cli.compare import compare
@@ -65,6 +66,7 @@ for command in COMMANDS:
 app.add_typer(idf, name="idf")
 app.add_typer(teach, name="teach")
 app.add_typer(data, name="data")
+app.add_typer(ab_test, name="ab-test")
 
 
 TRAINING = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -90,14 +90,32 @@ class About:
         return field
 
 
-def bm25_searches(about: About, texts: Sequence[str], field: str, k: int) -> Searches:
+@dataclass(frozen=True)
+class Kind:
+    """A kind of search of one index.
+
+    Attributes:
+        word: what it is, in a word or two.
+        pipeline: see `load.search_system`.
+        bodies: makes one body per text.
+    """
+
+    word: str
+    pipeline: str | None
+    bodies: Callable[[Sequence[str]], list[Body]]
+
+    def of(self, texts: Sequence[str]) -> Searches:
+        return Searches(self.word, self.bodies(texts), self.pipeline)
+
+
+def bm25_search(about: About, field: str, k: int) -> Kind:
+    """Raises InputError: a field that is no text."""
     field = about.text_field(field)
-    return Searches("match", [match_body(text, field, k) for text in texts], "_none")
+    return Kind("match", "_none", lambda texts: [match_body(text, field, k) for text in texts])
 
 
-def sparse_searches(
+def sparse_search(
     about: About,
-    texts: Sequence[str],
     k: int,
     *,
     field: str | None = None,
@@ -105,7 +123,7 @@ def sparse_searches(
     model_id: str | None = None,
     analyzer: str | None = None,
     pipeline: str | None = None,
-) -> Searches:
+) -> Kind:
     """Sparse searches as this index takes them.
 
     With `model` the weights are made here and sent (rank_feature queries where the index escapes names, else
@@ -114,7 +132,7 @@ def sparse_searches(
     Raises:
         InputError: a model of another vocabulary; an index that cannot make weights when none are sent.
     """
-    field = about.vector_field(field)
+    named = about.vector_field(field)
     if model is None:
         if about.meta.get("names") == "escaped":
             raise InputError(
@@ -126,22 +144,25 @@ def sparse_searches(
                 f"index {about.name!r} has no search pipeline that knows a query model: give --model (weights are made "
                 "here), --model-id, --analyzer or --pipeline"
             )
-        bodies = [text_body(text, field, k, model_id, analyzer) for text in texts]
-        return Searches(
-            "neural_sparse by analyzer" if analyzer else "neural_sparse by model", bodies, pipeline
+        word = "neural_sparse by analyzer" if analyzer else "neural_sparse by model"
+        return Kind(
+            word, pipeline, lambda texts: [text_body(text, named, k, model_id, analyzer) for text in texts]
         )
     names = server_names(model.tokenizer)
     check_vocabulary(about.meta.get("vocabulary"), vocabulary_fingerprint(names))
-    kind = about.fields[field]
-    make: Callable[..., Any] = neural_sparse_query
-    if kind == "sparse_vector":
+    approximate = about.fields[named] == "sparse_vector"
+    make: Callable[[Mapping[str, float], str], Body] = neural_sparse_query
+    if approximate:
         names = [str(number) if name else "" for number, name in enumerate(names)]
     elif about.meta.get("names") == "escaped":
         names, make = escaped(names), rank_feature_query
-    queries = [make(tokens, field) for tokens in query_tokens(model.encode_queries(texts), names)]
-    if kind == "sparse_vector":
+
+    def bodies(texts: Sequence[str]) -> list[Body]:
+        queries = [make(tokens, named) for tokens in query_tokens(model.encode_queries(texts), names)]
         for query in queries:
-            if "neural_sparse" in query:
-                query["neural_sparse"][field]["method_parameters"] = {"k": k}
+            if approximate and "neural_sparse" in query:
+                query["neural_sparse"][named]["method_parameters"] = {"k": k}
+        return [search_body(query, k) for query in queries]
+
     word = "rank_feature" if make is rank_feature_query else "neural_sparse by tokens"
-    return Searches(word, [search_body(query, k) for query in queries], pipeline or "_none")
+    return Kind(word, pipeline or "_none", bodies)
