@@ -217,10 +217,8 @@ def _ubi_query(row: Mapping[str, Any], where: object) -> Impression:
         raise InputError(f"{where}: query_response_hit_ids is a list of ids")
     ids = [as_id(hit, where, "the id of a hit") for hit in hits]
     arm = attributes.get("arm")
-    letters = attributes.get("teams")
-    if arm is None and (
-        not isinstance(letters, str) or len(letters) != len(ids) or not set(letters) <= set("ab-")
-    ):
+    letters = "-" * len(ids) if arm is not None else attributes.get("teams")
+    if not isinstance(letters, str) or len(letters) != len(ids) or not set(letters) <= set("ab-"):
         raise InputError(
             f'{where}: query_attributes of an interleaved query has "teams", a letter (a, b or -) for each of its '
             f'{len(ids)} hits, or "arm" in a split test; found {letters!r}. Or give the log of `ab-test serve` (--log)'
@@ -228,7 +226,7 @@ def _ubi_query(row: Mapping[str, Any], where: object) -> Impression:
     if len(set(ids)) < len(ids):
         raise InputError(f"{where}: a hit is there twice")
     teams: dict[str, Team | None] = {
-        doc_id: None if arm is not None or letters[place] == "-" else _team(letters[place], where)
+        doc_id: None if letters[place] == "-" else _team(letters[place], where)
         for place, doc_id in enumerate(ids)
     }
     return Impression(
