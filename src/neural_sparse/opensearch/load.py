@@ -84,7 +84,7 @@ def search_system(
 
     A connection is opensearch-py's own urllib3 one (its login and certificates included), of which every worker has
     one: a client of many threads keeps a single open connection unless told otherwise, and would make a new one for
-    every request. A request takes .4 ms of this process, most of it outside the interpreter's lock.
+    every request.
 
     Args:
         pipeline: search pipeline; "_none" for none, None for the index's default.
