@@ -83,6 +83,11 @@ def settings(
 ) -> None:
     if context.invoked_subcommand in TRAINING:
         keep_memory()
+    # Before torch is imported. Threads that share a product of matrices wait for the last of them; by default OpenMP
+    # lets them spin for milliseconds, which takes the core that the last one needs where other programs run, too. This
+    # is what it takes itself where it knows of more threads than cores: docs/performance.md.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     # Before transformers is imported; its own bars would tear ours.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

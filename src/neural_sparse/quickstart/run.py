@@ -52,6 +52,7 @@ TRAINING_LENGTH = 160  # tokens; half the embedded corpus is longer, but trainin
 ENCODING_LENGTH = 256
 SEARCH_DEPTH = 1000
 EXAMPLES = 3
+EXAMPLES_LOOKED_AT = 50  # taking a search apart takes a while
 
 
 @dataclass
@@ -174,8 +175,8 @@ def quickstart(
             ),
         ]
         stopwatch.measure()
+        examples = example_searches(student, vectors, work.collection, EXAMPLES)
     result = QuickstartResult(output, model_folder, evaluations)
-    examples = example_searches(student, vectors, work.collection, EXAMPLES)
     _report(result, work, examples, stages, expected, console)
     return result
 
@@ -290,7 +291,9 @@ def example_searches(
     retriever = SparseRetriever(index, model.encode_queries)
     query_ids = list(collection.queries)
     hits = retriever.search_texts([collection.queries[query_id] for query_id in query_ids], 2)
-    chosen = []
+    # A query whose match needs expansion shows what a model adds over BM25.
+    expanded: list[tuple[str, list[ExplainedHit]]] = []
+    others: list[tuple[str, list[ExplainedHit]]] = []
     for query_id, rows in zip(query_ids, hits.docs, strict=True):
         relevant = collection.qrels[query_id]
         if rows[0] < 0 or not relevant.get(collection.doc_ids[rows[0]]):
@@ -309,10 +312,11 @@ def example_searches(
             for row in rows
             if row >= 0
         ]
-        # A query whose match needs expansion shows what a model adds over BM25.
-        chosen.append((any(not token.in_text for token in explained[0].matched), text, explained))
-    chosen.sort(key=lambda item: not item[0])
-    return [(text, explained) for _, text, explained in chosen[:count]]
+        by_expansion = any(not token.in_text for token in explained[0].matched)
+        (expanded if by_expansion else others).append((text, explained))
+        if len(expanded) == count or len(expanded) + len(others) == EXAMPLES_LOOKED_AT:
+            break
+    return (expanded + others)[:count]
 
 
 def _report(
