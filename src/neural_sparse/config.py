@@ -145,8 +145,9 @@ class Recipe:
         frequency_weighted_flops: press frequent tokens harder, by the share of documents that hold them as the IDF
             table has it; tokens that were not counted in any document as rare ones.
         vocabulary_sample: so many tokens of the vocabulary, and those of its queries, are all that a step looks at:
-            half of them the most frequent ones, the others drawn anew in each step. Ranking is exact; FLOPS and terms
-            per document are estimated without bias. 0: the whole vocabulary.
+            half of them those to which documents give the greatest weights (at first the most frequent ones), the
+            others drawn anew in each step. Ranking is exact; FLOPS and terms per document are estimated without bias.
+            0: the whole vocabulary.
         train_query_weights: let the query weights move from IDF (Li-LSR); still a table, still no inference.
         query_learning_rate: of the query weights, if they are trained.
         temperature: the student's scores are divided by it in the ranking losses. A start whose scores are far

@@ -149,7 +149,7 @@ def test_ranks_look_at_the_same_sample_of_the_vocabulary(start: Path) -> None:
     runs = []
     for count in (1, 2):
         runs.append(start.parent / f"sampled-{count}")
-        settings = {"vocabulary_sample": 600, "gradient_accumulation_steps": 2, "num_steps": 3}
+        settings = {"vocabulary_sample": 600, "gradient_accumulation_steps": 2, "num_steps": 13}
         done = launch(start, runs[-1], count, **settings)
         assert done.returncode == 0, done.stderr
     assert_same(*map(weights, runs))

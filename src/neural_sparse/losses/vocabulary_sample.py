@@ -40,31 +40,39 @@ class VocabularySample:
 
 
 class VocabularySampler:
-    """Draws samples: the most frequent tokens always, others anew in each step, what a step's queries hold as well.
+    """Draws samples: the first tokens of an order always, others anew in each step, what a step's queries hold as well.
 
-    The others are put in order of frequency, cut into as many strata of equal size as tokens are drawn, and one is
-    drawn from each: a token's neighbours in frequency are most like it in what documents give it. Tokens that queries
-    hold are there with certainty, so they are taken out before, and weigh 1 whether or not they would have been drawn.
+    The others, in their order, are cut into as many strata of equal size as tokens are drawn, and one is drawn from
+    each: a token's neighbours are most like it in what documents give it. Tokens that queries hold are there with
+    certainty, so they are taken out before, and weigh 1 whether or not they would have been drawn.
 
     Args:
-        frequent_first: int64 [vocabulary], all tokens in order.
+        order: int64 [vocabulary], all tokens, those first that matter most: `most_frequent_first`, until it is known
+            which documents give the greatest weights.
         always: so many of the first are in every sample.
         drawn: so many of the others are drawn.
         seed: with the step it decides the draw, so that a run that is resumed, and all ranks, have the same.
     """
 
-    def __init__(self, frequent_first: NDArray[np.int64], always: int, drawn: int, seed: int) -> None:
-        self.frequent_first = frequent_first
+    def __init__(self, order: NDArray[np.int64], always: int, drawn: int, seed: int) -> None:
+        self.order = order
+        self.always = always
         self.drawn = drawn
         self.seed = seed
-        self._always = np.zeros(len(frequent_first), bool)
-        self._always[frequent_first[:always]] = True
 
-    def sample(self, step: int, certain: NDArray[np.int64]) -> VocabularySample:
-        """The sample of optimiser step `step`, with all tokens of `certain` (repeats do no harm) in it."""
-        known = self._always.copy()
+    def sample(
+        self, step: int, certain: NDArray[np.int64], order: NDArray[np.int64] | None = None
+    ) -> VocabularySample:
+        """The sample of optimiser step `step`, with all tokens of `certain` (repeats do no harm) in it.
+
+        Args:
+            order: instead of that of the sampler. It may follow from earlier steps, but not from this one.
+        """
+        order = self.order if order is None else order
+        known = np.zeros(len(order), bool)
+        known[order[: self.always]] = True
         known[certain] = True
-        rest = self.frequent_first[~known[self.frequent_first]]
+        rest = order[~known[order]]
         drawn = min(self.drawn, len(rest))
         edges = np.arange(drawn + 1) * len(rest) // max(1, drawn)
         sizes = np.diff(edges)

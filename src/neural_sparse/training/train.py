@@ -237,7 +237,7 @@ def _warn_of_settings(recipe: Recipe) -> None:
 
 
 def _tell_of_sample(recipe: Recipe, model: NeuralSparseEncoder, trainer: NeuralSparseTrainer) -> None:
-    if trainer.sampler is not None:
+    if trainer.vocabulary is not None:
         logger.info(
             "each step looks at %d of %d tokens of the vocabulary and those of its queries: FLOPS, terms per document "
             "and distances to term targets (marked ~) are estimates, ranking is exact",

@@ -25,7 +25,7 @@ from neural_sparse.training.batches import Batches, Collator, Schedule
 from neural_sparse.training.cost_target import CostTarget
 from neural_sparse.training.monitor import CollapseGuard, DimensionMonitor, teacher_agreement
 from neural_sparse.training.prefetch import Prefetch
-from neural_sparse.training.vocabulary import PlacedExamples, SamplingCollator
+from neural_sparse.training.vocabulary import PlacedExamples, RunVocabulary, SamplingCollator
 from neural_sparse.work import ranks
 
 QUERY_WEIGHTS = r"sub_modules\.query\.0\.weight$"  # name of the query table's parameter
@@ -47,6 +47,7 @@ class Objective(nn.Module):
         self.loss = loss
         self.dimensions = DimensionMonitor(loss.idf > 0)
         self.cost: CostTarget | None = None
+        self.vocabulary: RunVocabulary | None = None
 
     def forward(self, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Named components of the loss, and statistics of the batch."""
@@ -70,6 +71,8 @@ class Objective(nn.Module):
         self.dimensions.update(documents, sample)
         if self.cost is not None:
             self.cost.see(documents, partial(self._without_dropout, batch), sample)
+        if self.vocabulary is not None and sample is not None:
+            self.vocabulary.see(documents, sample)
         present = documents.detach() != 0
         terms = present.sum().float() if sample is None else (present.float() @ sample.weights).sum()
         parts["nonzero_terms"] = ranks.summed(terms) / scores.shape[1]
@@ -131,11 +134,10 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
         sampler: VocabularySampler | None = None,
         **kwargs: Any,
     ) -> None:
-        self.sampler = sampler
         self.schedule = schedule
         self.collator = collator
         self.batches: Prefetch[dict[str, Any]] | None = None  # those of the run, while it trains
-        self._readable: int | None = None
+        self._readable: dict[str, int] = {}
         # Step, its learning rate, and the figures of each micro-batch since they were last looked at.
         self._unseen: list[tuple[int, float, dict[str, Tensor]]] = []
         self.collapse = CollapseGuard(len(loss.idf), loss.ramp_steps) if collapse_guard else None
@@ -152,14 +154,21 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
         if cost is not None:
             self.loss.cost = cost  # type: ignore[union-attr,assignment,attr-defined]
             self.add_callback(cost)
+        self.vocabulary: RunVocabulary | None = None
+        if sampler is not None:
+            self.vocabulary = RunVocabulary(
+                sampler, loss.idf.device, partial(self.read_until, of="vocabulary")
+            )
+            self.loss.vocabulary = self.vocabulary  # type: ignore[union-attr,assignment,attr-defined]
+            self.add_callback(self.vocabulary)
 
     def get_train_dataloader(self) -> DataLoader:
         # Not divided among the ranks: each sees the whole batch, and the collator gives it its documents.
         examples: Any = self.schedule
         collate: Any = self.data_collator
-        if self.sampler is not None:
+        if self.vocabulary is not None:
             per_step = self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-            collate = SamplingCollator(self.collator, self.sampler, examples, per_step)
+            collate = SamplingCollator(self.collator, self.vocabulary, examples, per_step)
             examples = PlacedExamples(examples)
         return DataLoader(
             examples,
@@ -171,18 +180,24 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
         if self.batches is None:
             made = _pinned(epoch_iterator, device) if device.type == "cuda" else epoch_iterator
             self._first_step = self.state.global_step
-            self.batches = Prefetch(made, max(2, num_batches), self._batches_until(self._readable))
+            self.batches = Prefetch(made, max(2, num_batches), self._batches_until())
         return super().get_batch_samples(self.batches, num_batches, device)
 
-    def read_until(self, step: int) -> None:
-        """Let batches of the steps before `step` be made, and no others yet; without it, all may be made."""
-        self._readable = step
-        if self.batches is not None:
-            self.batches.allow(self._batches_until(step))
+    def read_until(self, step: int, of: str = "negatives") -> None:
+        """Let batches of the steps before `step` be made, and no others yet; without it, all may be made.
 
-    def _batches_until(self, step: int | None) -> int | None:
+        Args:
+            of: what batches are made of that is known so far; the least of these steps holds.
+        """
+        self._readable[of] = step
+        if self.batches is not None:
+            self.batches.allow(self._batches_until())
+
+    def _batches_until(self) -> int | None:
         """As `Prefetch` counts them, from the step at which this run began or went on."""
-        return None if step is None else (step - self._first_step) * self.args.gradient_accumulation_steps
+        if not self._readable:
+            return None
+        return (min(self._readable.values()) - self._first_step) * self.args.gradient_accumulation_steps
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -295,6 +310,8 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
         if self.is_world_process_zero():
             if self.cost is not None:
                 self.cost.save(folder)
+            if self.vocabulary is not None:
+                self.vocabulary.save(folder)
             write_text(folder / COMPLETE, "")
 
 

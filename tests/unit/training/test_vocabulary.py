@@ -20,14 +20,15 @@ from neural_sparse.config import Recipe, TeacherConfig
 from neural_sparse.data.training_set import TrainingSet
 from neural_sparse.idf import compute_idf_weights
 from neural_sparse.io.files import read_json
-from neural_sparse.losses.vocabulary_sample import VocabularySample
+from neural_sparse.losses.vocabulary_sample import VocabularySample, VocabularySampler
 from neural_sparse.model.encoder import NeuralSparseEncoder
+from neural_sparse.training import vocabulary
 from neural_sparse.training.cost_target import CostTarget
 from neural_sparse.training.monitor import DimensionMonitor
 from neural_sparse.training.setup import build_trainer, vocabulary_sampler
 from neural_sparse.training.train import train
 from neural_sparse.training.trainer import NeuralSparseTrainer
-from neural_sparse.training.vocabulary import SamplingCollator
+from neural_sparse.training.vocabulary import RunVocabulary, SamplingCollator
 
 WORDS = sorted({word for text in TEXTS for word in text.lower().rstrip(".").split()})
 DRAWS = 250
@@ -128,7 +129,7 @@ def test_gradients_on_average_are_those_of_the_whole_vocabulary(
     expected, whole = gradient(None)
     found, differences = [], []
     for step in range(DRAWS):
-        parts, here = gradient(collator.sampler.sample(step, asked))
+        parts, here = gradient(collator.vocabulary.sampler.sample(step, asked))
         assert parts["ranking"] == pytest.approx(expected["ranking"], rel=1e-5)
         found.append(parts)
         differences.append(here - whole)
@@ -169,7 +170,12 @@ def test_the_gradient_cache_has_the_gradients_of_the_whole_batch(recipe: Recipe,
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4 * float(theirs.abs().max()))
 
 
-def test_a_resumed_run_ends_with_the_same_weights(recipe: Recipe, data: TrainingSet, tmp_path: Path) -> None:
+@pytest.mark.parametrize("saved", [2, 3])
+def test_a_resumed_run_ends_with_the_same_weights(
+    recipe: Recipe, data: TrainingSet, tmp_path: Path, saved: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vocabulary, "EVERY", 2)
+
     def weights(model: Path) -> dict[str, Tensor]:
         files = sorted(model.rglob("*.safetensors"))
         return {
@@ -178,18 +184,52 @@ def test_a_resumed_run_ends_with_the_same_weights(recipe: Recipe, data: Training
             for name, part in load_file(file).items()
         }
 
-    recipe = replace(recipe, ranking={"info_nce": 1.0}, teachers=(), gradient_accumulation_steps=2)
+    recipe = replace(recipe, ranking={"info_nce": 1.0}, teachers=(), num_steps=6, save_steps=saved)
+    recipe = replace(recipe, gradient_accumulation_steps=2, save_total_limit=9)
     whole = train(recipe, data=data)
     cut = replace(recipe, output=str(tmp_path / "cut"))
     shutil.copytree(recipe.output, cut.output)
     shutil.rmtree(tmp_path / "cut" / "final_model")
-    shutil.rmtree(tmp_path / "cut" / "checkpoint-4")
+    for step in range(2 * saved, 7, saved):
+        shutil.rmtree(tmp_path / "cut" / f"checkpoint-{step}")
     expected, found = weights(whole), weights(train(cut, data=data))
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert set(read_json(whole.parent / "metrics.json")["estimated"]) == {"flops", "nonzero_terms"}
     other = train(replace(recipe, output=str(tmp_path / "other"), vocabulary_sample=0), data=data)
     assert any(not torch.equal(expected[name], part) for name, part in weights(other).items())
+
+
+def test_tokens_of_great_weight_are_always_there(recipe: Recipe, data: TrainingSet) -> None:
+    recipe = replace(recipe, vocabulary_sample=100, num_steps=16, save_steps=100, learning_rate=0.0)
+    trainer = trainer_of(recipe, data)
+    run = trainer.vocabulary
+    assert isinstance(run, RunVocabulary)
+    trainer.train()
+    vectors = trainer.model.encode_documents(data.documents)
+    heaviest = np.argsort(-np.asarray(vectors.mean(0))[0])[:6]
+    assert sorted(run._orders) == [0, 1]
+
+    def always(step: int) -> set[int]:
+        sample = run.sample(step, np.array([], np.int64))
+        return set(sample.columns[sample.weights == 1].tolist())
+
+    assert set(run.sampler.order[:50]) <= always(10)  # still by frequency
+    assert set(run._orders[1][:50]) <= always(11)
+    assert set(heaviest) <= always(11)
+
+
+def test_order_of_tokens_by_what_is_known_of_them(idf_order: np.ndarray) -> None:
+    run = RunVocabulary(VocabularySampler(idf_order, 2, 2, 0), "cpu")
+    run.see(torch.tensor([[0.0, 2.0, 1.0]]), VocabularySample(torch.tensor([1, 3, 5]), torch.ones(3)))
+    run.see(torch.tensor([[0.0], [1.0]]), VocabularySample(torch.tensor([3]), torch.ones(1)))
+    # 3 and 5 have the mean weight 1; then those not seen yet, the most frequent first; last 1, which nobody had.
+    assert run._order().tolist() == [5, 3, 4, 2, 0, 1]
+
+
+@pytest.fixture
+def idf_order() -> np.ndarray:
+    return np.array([5, 1, 4, 3, 2, 0])
 
 
 def test_the_cost_is_estimated_without_bias(recipe: Recipe, data: TrainingSet) -> None:
@@ -200,7 +240,7 @@ def test_the_cost_is_estimated_without_bias(recipe: Recipe, data: TrainingSet) -
     documents = torch.rand(8, trainer.model.vocab_size, generator=generator)
     documents *= documents > 0.6
     expected = cost._sums(documents, None)
-    samples = [trainer.sampler.sample(step, np.array([20])) for step in range(1000)]
+    samples = [trainer.vocabulary.sampler.sample(step, np.array([20])) for step in range(1000)]
     sums = torch.stack([cost._sums(documents[:, sample.columns], sample) for sample in samples])
     assert (sums[:, 1] == expected[1]).all()
     error = sums[:, 0].std() / 1000**0.5
