@@ -27,7 +27,8 @@ _CURES = (
     ),
     (
         "Disk Circuit Breaker is open",
-        "the node's disk is too full for models: make room (plugins.ml_commons.disk_free_space_threshold)",
+        "the node's disk is too full for models: make room (what has to stay free: "
+        "plugins.ml_commons.disk_free_space_threshold)",
     ),
     (
         "max local model per node limit",

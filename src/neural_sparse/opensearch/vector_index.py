@@ -148,8 +148,8 @@ class VectorIndex:
         if len(doc_ids) != vectors.shape[0] or (texts is not None and len(texts) != len(doc_ids)):
             counts = f"{vectors.shape[0]:,} vectors, {len(doc_ids):,} ids"
             raise InputError(f"as many ids (and texts) as vectors, please: {counts}")
-        DocumentIds.of(doc_ids)
         check_ids(doc_ids)
+        DocumentIds.of(doc_ids)
 
         def sources(start: int) -> Iterator[str]:
             for first in range(start, len(doc_ids), _ROWS):

