@@ -275,7 +275,7 @@ def test_a_cluster_that_restarts_in_the_middle(
     cluster: Cluster, export: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = _renamed(export, "restarted")
-    server = Server(cluster.client, "here", Patience(busy=120))
+    server = Server(cluster.client, "here", Patience(busy=300))
     models = Models(server)
     real = models.api.deploy_model
     starter: list[threading.Thread] = []

@@ -30,6 +30,7 @@ from neural_sparse.opensearch.packages import (
 )
 from neural_sparse.opensearch.parity import (
     AWKWARD_TEXTS,
+    SERVER_TOKENS,
     Check,
     ServedDocuments,
     ServedQueries,
@@ -119,6 +120,11 @@ def export_model(
     output = check_output_folder(output)
     name = served_name(options.name or model.name)
     check_vocabulary(model)
+    if model.max_length > SERVER_TOKENS:
+        raise InputError(
+            f"the model reads {model.max_length:,} tokens of a document, and OpenSearch cuts every text at "
+            f"{SERVER_TOKENS}: export with --max-length {SERVER_TOKENS}, and split longer documents (text_chunking)"
+        )
     names = server_names(model.tokenizer)
     if not options.uniform_query_weights:
         check_query_side(model)
@@ -146,7 +152,7 @@ def export_model(
             *compare_lengths(model, documents, silent),
         ]
         if not remarks:  # clipped weights differ from the model's, as asked for
-            checks.append(compare_queries(model, lookup, names, texts))
+            checks += compare_queries(model, lookup, names, texts)
         require(checks)
         packages = [encoder, queries]
         rankings = None

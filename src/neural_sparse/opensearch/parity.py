@@ -60,6 +60,9 @@ AWKWARD_TEXTS: dict[str, str] = {
 
 
 UNLISTED = 1.0  # weight of a token that idf.json lacks
+SERVER_TOKENS = (
+    512  # the server reads no more of a text, special tokens included, whatever tokenizer.json says
+)
 
 
 class ServedDocuments:
@@ -73,7 +76,7 @@ class ServedDocuments:
         with zipfile.ZipFile(package) as archive:
             (torchscript,) = (name for name in archive.namelist() if name.endswith(".pt"))
             self.module = torch.jit.load(io.BytesIO(archive.read(torchscript)), map_location="cpu").eval()
-            self.tokenizer = Tokenizer.from_str(archive.read("tokenizer.json").decode())
+            self.tokenizer = _server_tokenizer(archive)
 
     def output(self, ids: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """Weights [batch, vocabulary] of ids [batch, length]."""
@@ -96,12 +99,20 @@ class ServedDocuments:
         return {name: weight for name, weight in named if name}
 
 
+def _server_tokenizer(archive: zipfile.ZipFile) -> Tokenizer:
+    """The package's tokenizer as the server uses it: DJL cuts at 512 tokens, or earlier if tokenizer.json says so."""
+    tokenizer = Tokenizer.from_str(archive.read("tokenizer.json").decode())
+    asked = (tokenizer.truncation or {}).get("max_length", SERVER_TOKENS)
+    tokenizer.enable_truncation(min(asked, SERVER_TOKENS))
+    return tokenizer
+
+
 class ServedQueries:
     """The SPARSE_TOKENIZE package at work."""
 
     def __init__(self, package: str | Path) -> None:
         with zipfile.ZipFile(package) as archive:
-            self.tokenizer = Tokenizer.from_str(archive.read("tokenizer.json").decode())
+            self.tokenizer = _server_tokenizer(archive)
             table = json.loads(archive.read("idf.json"))
         self.idf = {token: float(np.float32(weight)) for token, weight in table.items()}
 
@@ -208,15 +219,37 @@ def compare_lengths(
 
 def compare_queries(
     model: NeuralSparseEncoder, served: ServedQueries, names: Sequence[str], texts: Sequence[str]
-) -> Check:
-    """Query weights of the server against the model's: the same tokens, equal to the last bit."""
+) -> list[Check]:
+    """Query weights of the server against the model's: the same tokens, equal to the last bit.
+
+    Texts above 512 tokens, which the server cuts and the model does not, are a line of their own without a limit.
+    """
     vectors = model.encode_queries(texts)
-    worst, where = 0.0, ""
+    whole = Tokenizer.from_str(served.tokenizer.to_str())
+    whole.no_truncation()
+    worst, where, lost, cut = 0.0, "", 0, 0
     for row, text in enumerate(texts):
-        difference = _difference(_named(vectors[row], names), served.weights(text))
+        ours, theirs = _named(vectors[row], names), served.weights(text)
+        if len(whole.encode(text).ids) > SERVER_TOKENS:
+            cut += 1
+            lost += any(token not in theirs for token in ours)
+            ours = {token: weight for token, weight in ours.items() if token in theirs}
+        difference = _difference(ours, theirs)
         if difference > worst:
             worst, where = difference, f"most: {text[:30]!r}"
-    return Check("query weights", len(texts), worst, 0.0, where)
+    checks = [Check("query weights", len(texts), worst, 0.0, where)]
+    if cut:
+        note = f"of {len(texts):,} queries; by model the server reads no more: bring query_tokens"
+        checks.append(
+            Check(
+                f"queries above {SERVER_TOKENS} tokens, of which some lose tokens",
+                cut,
+                float(lost),
+                None,
+                note,
+            )
+        )
+    return checks
 
 
 def _named(vector: sp.csr_matrix, names: Sequence[str]) -> dict[str, float]:

@@ -15,8 +15,14 @@ from neural_sparse import Collection, InputError, NeuralSparseEncoder
 from neural_sparse.io.files import read_json, sha256_file
 from neural_sparse.opensearch import export as export_module
 from neural_sparse.opensearch.export import Export, ExportOptions, export_model
-from neural_sparse.opensearch.guards import served_name
-from neural_sparse.opensearch.parity import Check, ServedDocuments, ServedQueries, parity_table
+from neural_sparse.opensearch.guards import served_name, server_names
+from neural_sparse.opensearch.parity import (
+    Check,
+    ServedDocuments,
+    ServedQueries,
+    compare_queries,
+    parity_table,
+)
 
 
 def test_what_an_export_holds(exported: Export) -> None:
@@ -61,8 +67,27 @@ def test_what_an_export_holds(exported: Export) -> None:
         "document vectors, shapes [1, L]",
         "document vectors, padded batches",
         "query weights",
+        "queries above 512 tokens, of which some lose tokens",  # that of 5,000 words
     ]
     assert str(exported.folder) not in (exported.folder / "export.json").read_text()
+
+
+def test_the_servers_cut_at_512_tokens_is_seen(
+    exported: Export, doc_only_model: NeuralSparseEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries = ServedQueries(exported.packages[1].path)
+    long = "fox " * 510
+    assert set(queries.weights(long + "dog")) == {"fox"}  # with [CLS] and [SEP] there is room for no more
+    assert set(queries.weights("fox " * 509 + "dog")) == {"fox", "dog"}
+    names = server_names(doc_only_model.tokenizer)
+    short, cut = compare_queries(doc_only_model, queries, names, ["fox", long + "dog", long + "fox"])
+    assert (short.difference, short.cases, cut.cases, cut.difference) == (0, 3, 2, 1)
+    assert compare_queries(doc_only_model, queries, names, ["fox"])[1:] == []
+    monkeypatch.setattr(type(doc_only_model), "max_length", 600)
+    with pytest.raises(
+        InputError, match=r"reads 600 tokens .* cuts every text at 512: export with --max-length 512"
+    ):
+        export_model(doc_only_model, tmp_path / "longer")
 
 
 def test_the_packages_score_as_the_model_does(exported: Export, doc_only_model: NeuralSparseEncoder) -> None:

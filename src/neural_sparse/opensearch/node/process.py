@@ -68,7 +68,7 @@ class Node:
         port: int | None = None,
         heap: str = "1g",
         cache: str | Path | None = None,
-        patience: float = 120.0,
+        patience: float = 240.0,
     ) -> None:
         self.version = version
         self.security = security
