@@ -97,8 +97,21 @@ def connect(
     )
     if not serverless:  # which does not say who it is
         with told(url, timeout):
-            client.info()
+            version_of(client)
     return client
+
+
+def version_of(client: OpenSearch) -> tuple[str, str] | None:
+    """(distribution, version) as ("opensearch", "3.6.0"); None for users whom the security plugin does not tell."""
+    from opensearchpy import exceptions
+
+    try:
+        about = client.info()["version"]
+    except exceptions.AuthorizationException as error:
+        if lacking(_reason(error)) is None:
+            raise
+        return None
+    return str(about.get("distribution", "elasticsearch")), str(about["number"])
 
 
 def _signer(region: str | None, service: str) -> Any:
@@ -182,7 +195,7 @@ def told(where: str, timeout: float | None = None) -> Iterator[None]:
 
 def _certificate_problem(error: Exception) -> str:
     words = str(error)
-    if "self-signed" in words or "self signed" in words:
+    if any(sign in words for sign in ("self-signed", "self signed", "local issuer")):
         return "the server's certificate is signed by an authority that is not known here"
     if "mismatch" in words or "doesn't match" in words:
         return "the server's certificate is for another name than that of the address"

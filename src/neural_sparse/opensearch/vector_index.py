@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from neural_sparse.errors import InputError, refuse_one_string
 from neural_sparse.opensearch import versions
 from neural_sparse.opensearch.bulk import BulkReport, BulkSettings, Progress, send
-from neural_sparse.opensearch.connection import told
+from neural_sparse.opensearch.connection import told, version_of
 from neural_sparse.opensearch.features import (
     MAX_CLAUSES,
     escaped,
@@ -68,7 +68,7 @@ class VectorIndex:
         self.text_field = text_field
         with told(f"index {name!r}"):
             (found,) = client.indices.get(index=name).values()
-            about_server = client.info()["version"]
+            server = version_of(client)
         self.uuid = str(found["settings"]["index"]["uuid"])
         mappings = found["mappings"]
         kind = mappings.get("properties", {}).get(vector_field, {}).get("type")
@@ -81,9 +81,8 @@ class VectorIndex:
         check_vocabulary(about.get("vocabulary"), vocabulary_fingerprint(tokens))
         self.names: Names = about.get("names", "plain")
         self.features = escaped(tokens) if self.names == "escaped" else list(tokens)
-        has_pipelines = (
-            about_server.get("distribution") == "opensearch"
-            and versions.numbers(about_server["number"]) >= versions.SEARCH_PIPELINES.since
+        has_pipelines = server is None or (  # only OpenSearch keeps it to itself
+            server[0] == "opensearch" and versions.numbers(server[1]) >= versions.SEARCH_PIPELINES.since
         )
         # A default search pipeline of the index would change what is found.
         self._search_defaults = {"search_pipeline": "_none"} if has_pipelines else {}

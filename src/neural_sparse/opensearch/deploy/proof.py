@@ -165,9 +165,10 @@ class Proof:
     def _clear(self, index: str) -> None:
         """Delete the proof's index, and no other."""
         client, ask = self.server.client, self.server.ask
-        if not ask(client.indices.exists, index=index):
+        there = self.server.named(index)
+        if not there:
             return
-        (found,) = ask(client.indices.get, index=index).values()
+        (found,) = there.values()
         about = found["mappings"].get("_meta", {}).get("neural_sparse", {})
         if about.get("proof") != _MARK:
             raise InputError(

@@ -116,8 +116,7 @@ def remove(
     plan = Plan(Exported.open(export), options or DeployOptions())
     server = Server(client, where, patience or Patience())
     removed: list[str] = []
-    if server.ask(client.indices.exists, index=plan.index):
-        _check_index(server, plan, own=True)
+    if _check_index(server, plan, own=True):
         documents = _count(server, plan.index)
         if documents and not with_documents:
             raise InputError(
@@ -153,10 +152,9 @@ def _needed(plan: Plan) -> dict[str, Any]:
 
 def _check_index(server: Server, plan: Plan, own: bool = False) -> bool:
     """Whether the index is there, made for the same. Raises InputError where it was made for something else."""
-    client, ask = server.client, server.ask
-    if not ask(client.indices.exists, index=plan.index):
+    found = server.named(plan.index)
+    if not found:
         return False
-    found = ask(client.indices.get, index=plan.index)
     if plan.index not in found:
         raise InputError(
             f"{server.where}: {plan.index!r} is an alias, where the index has to be: give --name"
@@ -186,15 +184,13 @@ def _short(value: Any) -> str:
 
 def _alias_indexes(server: Server, plan: Plan) -> list[str]:
     """Indexes that the alias names now. Raises InputError where an index has its name."""
-    client, ask = server.client, server.ask
-    if ask(client.indices.exists_alias, name=plan.alias):
-        return sorted(ask(client.indices.get_alias, name=plan.alias))
-    if ask(client.indices.exists, index=plan.alias):
+    found = server.named(plan.alias)
+    if plan.alias in found:
         raise InputError(
             f"{server.where}: {plan.alias!r} is an index, so no alias can have this name: give --alias, or move its "
             "documents and delete it"
         )
-    return []
+    return sorted(found)
 
 
 def _put_pipelines(server: Server, plan: Plan, ids: dict[str, str]) -> None:

@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 _BUSY = {429, 502, 503, 504}
+# What ML Commons answers with a 500 while the node comes back and its own indexes are not there yet.
+_COMING_BACK = ("No shard available", "RECOVERING", "Fail to search model version", "all shards failed")
 _PREFIX = "plugins.ml_commons."
 UPLOAD = _PREFIX + "allow_registering_model_via_local_file"
 ONLY_ML_NODES = _PREFIX + "only_run_on_ml_node"
@@ -82,7 +84,7 @@ class Server:
                     raise
             except exceptions.TransportError as error:
                 away = isinstance(error, exceptions.ConnectionError)
-                if not (away or error.status_code in _BUSY) or self.patience.clock() + wait > end:
+                if not (away or _busy(error)) or self.patience.clock() + wait > end:
                     with told(self.where):
                         raise
                 self.outages += away
@@ -103,6 +105,22 @@ class Server:
                 "`neural-sparse export --format rank_features` there"
             )
         return str(about["number"])
+
+    def named(self, name: str) -> dict[str, Any]:
+        """{index: what it is} of what has this name, an index or an alias; {} if nothing has.
+
+        By GET: the answer to HEAD would not say which permission is missing.
+        """
+        from opensearchpy import exceptions
+
+        def asked() -> dict[str, Any]:
+            try:
+                found: dict[str, Any] = self.client.indices.get(index=name)
+                return found
+            except exceptions.NotFoundError:
+                return {}
+
+        return self.ask(asked)
 
     def check_plugins(self) -> None:
         """Raises InputError where ML Commons or neural search is missing."""
@@ -175,3 +193,9 @@ class Server:
                 return None
 
         return self.ask(asked)
+
+
+def _busy(error: Any) -> bool:
+    if error.status_code == 500:
+        return any(sign in f"{error.error} {error.info}" for sign in _COMING_BACK)
+    return error.status_code in _BUSY

@@ -87,7 +87,6 @@ class Node:
 
     @property
     def url(self) -> str:
-        # The demo certificate knows the name alone.
         return f"{'https' if self.security else 'http'}://localhost:{self.port}"
 
     @property
