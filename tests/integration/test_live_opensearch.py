@@ -31,7 +31,7 @@ from neural_sparse.opensearch.deploy.server import ONLY_ML_NODES, UPLOAD, Server
 from neural_sparse.opensearch.export import ExportOptions
 from neural_sparse.opensearch.node import Node
 from neural_sparse.opensearch.node.assembly import install
-from neural_sparse.opensearch.source import VectorSource
+from neural_sparse.opensearch.vectors import VectorSource
 
 pytestmark = pytest.mark.integration
 exceptions = pytest.importorskip("opensearchpy.exceptions")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from neural_sparse.errors import InputError
 from neural_sparse.io.files import check_output_folder, replacing_folder, write_json, write_text
 from neural_sparse.opensearch.deploy.exported import MANIFEST, Exported
 from neural_sparse.opensearch.deploy.requests_file import requests_file
