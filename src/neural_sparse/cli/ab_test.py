@@ -74,18 +74,18 @@ def plan(
         if by == "clicks":
             unit = f"sessions ({ties:.0%} of them without a winner)"
             if effect is not None:
-                count = design.sessions_needed(effect, ties, alpha, power, looks)  # type: ignore[arg-type]
+                count = design.sessions_needed(effect, ties, alpha=alpha, power=power, looks=looks)  # type: ignore[arg-type]
                 what = f"{effect:.1%} of those with a winner going to B"
             else:
-                share = design.sessions_effect(int(size or 0), ties, alpha, power, looks)  # type: ignore[arg-type]
+                share = design.sessions_effect(int(size or 0), ties, alpha=alpha, power=power, looks=looks)  # type: ignore[arg-type]
                 what = f"{share:.1%} of those with a winner going to B"
         else:
             unit = "users per group"
             if effect is not None:
-                count = design.users_needed(rate, effect, alpha, power, looks)  # type: ignore[arg-type]
+                count = design.users_needed(rate, effect, alpha=alpha, power=power, looks=looks)  # type: ignore[arg-type]
                 what = f"a click-through of {rate + effect:.2%} against {rate:.2%}"
             else:
-                gain = design.users_effect(int(size or 0), rate, alpha, power, looks)  # type: ignore[arg-type]
+                gain = design.users_effect(int(size or 0), rate, alpha=alpha, power=power, looks=looks)  # type: ignore[arg-type]
                 what = f"a click-through of {rate + gain:.2%} against {rate:.2%}"
         console.print(f"{count if size is None else size:,} {unit} find {what} ({certainty}; {words})")
 
@@ -312,7 +312,7 @@ def analyse(
     else:
         read = read_click_log(*log)
     end = None if until is None else seconds(until, "--until")
-    found = analyse_clicks(read, unit, None if window is None else 60 * window, alpha, end)  # type: ignore[arg-type]
+    found = analyse_clicks(read, unit, window=None if window is None else 60 * window, alpha=alpha, until=end)  # type: ignore[arg-type]
     _show(found, make_console(120))
     if output is not None:
         write_json(output, found.to_dict())
@@ -387,5 +387,7 @@ def export_srw(
     from neural_sparse.opensearch.relevance_workbench import write_workbench
 
     check_output_folder(output, "query_set.json")
-    counts = write_workbench(output, name, read_queries(queries), read_qrels(qrels), replace)
+    counts = write_workbench(
+        output, name, queries=read_queries(queries), qrels=read_qrels(qrels), replace=replace
+    )
     make_console().print(f"{counts[0]:,} queries and {counts[1]:,} judgements written to {output}")

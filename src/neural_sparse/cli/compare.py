@@ -65,7 +65,7 @@ def compare(
         raise InputError(f"{len(runs)} runs but {len(name)} names; give a --name for each or none")
     if output is not None:
         check_output(output, folder=True)
-    systems = _systems(runs, name, collection, split, measure)
+    systems = _systems(runs, name, collection=collection, split=split, measures=measure)
     report = compare_systems(systems, measure or None, shown, seed)
     console = make_console(160)
     print_report(report, console)

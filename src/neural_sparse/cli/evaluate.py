@@ -102,7 +102,9 @@ def evaluate(
     is_bm25 = model is not None and model.lower() == "bm25"
     system = None
     if run is None and not is_bm25:
-        system = _load(str(model), idf, max_length, encode_queries, count_repeats)
+        system = _load(
+            str(model), idf, max_length=max_length, encode_queries=encode_queries, count_repeats=count_repeats
+        )
     shown_name = name or (run.stem if run else "BM25" if is_bm25 else "/".join(Path(str(model)).parts[-2:]))
     baseline_name = "BM25" if shown_name != "BM25" else "BM25 (baseline)"
 

@@ -77,22 +77,44 @@ def export(
 
     if kind == "opensearch":
         options = ExportOptions(
-            name, version, tuple(libtorch), int8, onnx, clip_query_weights, uniform_query_weights
+            name,
+            version,
+            libtorch=tuple(libtorch),
+            int8=int8,
+            onnx=onnx,
+            clip_query_weights=clip_query_weights,
+            uniform_query_weights=uniform_query_weights,
         )
-        export_and_show(model, output, options, idf, max_length, collection, split)
+        export_and_show(
+            model, output, options=options, idf=idf, max_length=max_length, collection=collection, split=split
+        )
     elif kind in VECTOR_FORMATS:
         from neural_sparse.opensearch.guards import MAX_ID_BYTES
         from neural_sparse.opensearch.vectors import vector_source
 
         check_output_folder(output)
         longest = MAX_ID_BYTES if kind == "rank_features" else None
-        source = vector_source(model, corpus, idf, max_length, uniform_query_weights, longest)
+        source = vector_source(
+            model,
+            corpus,
+            idf=idf,
+            max_length=max_length,
+            uniform_query_weights=uniform_query_weights,
+            longest_id=longest,
+        )
         about = write_vectors(kind, output, source)
         make_console().print(
             f"{about['documents']:,} documents and {about['queries']:,} queries written to {output} ({kind})"
         )
     elif kind == "sentence-transformers":
-        _push(model, None, output, idf, max_length, uniform_query_weights=uniform_query_weights)
+        _push(
+            model,
+            None,
+            output=output,
+            idf=idf,
+            max_length=max_length,
+            uniform_query_weights=uniform_query_weights,
+        )
     else:
         known = ", ".join(("opensearch", *VECTOR_FORMATS, "sentence-transformers"))
         raise InputError(f"unknown --format {kind!r}: choose from {known}")
@@ -133,7 +155,7 @@ def push(
     if repository is None and not dry_run:
         raise InputError("name the repository (OWNER/NAME), or say --dry-run")
     _push(
-        model, repository, output, idf, max_length, evaluation, license_id, uniform_query_weights,
+        model, repository, output=output, idf=idf, max_length=max_length, evaluation=evaluation, license_id=license_id, uniform_query_weights=uniform_query_weights,
         upload=not dry_run, private=not public,
     )  # fmt: skip
 
@@ -160,7 +182,14 @@ def _push(
         check_output_folder(output)
     console = make_console(160)
     encoder = NeuralSparseEncoder(model, max_length, idf=idf)
-    prepared = prepare_folder(encoder, repository, output, evaluation, license_id, uniform_query_weights)
+    prepared = prepare_folder(
+        encoder,
+        repository,
+        output=output,
+        evaluation=evaluation,
+        license_id=license_id,
+        uniform_query_weights=uniform_query_weights,
+    )
     with prepared as (folder, checks):
         console.print(parity_table(checks))
         console.print(_files_table(folder))

@@ -101,10 +101,10 @@ def judge_teachers(
     report = judge(
         [builder.teacher(config) for config in configs],
         [config.weight for config in configs],
-        loaded,
-        TeacherCache(teacher_cache or cache),
-        depth,
-        union,
+        collection=loaded,
+        cache=TeacherCache(teacher_cache or cache),
+        depth=depth,
+        union=union,
     )
     _print(report, console)
     if output is not None:

@@ -84,7 +84,9 @@ def load_test(
     from neural_sparse.opensearch.workload import write_workload
 
     rates, counts = _numbers(rate, "--rate", float), _numbers(clients, "--clients", int)
-    options = LoadOptions(duration, warmup, arrivals, min(5.0, duration), lag_limit, seed)  # type: ignore[arg-type]
+    options = LoadOptions(
+        duration, warmup, arrivals=arrivals, slice_seconds=min(5.0, duration), lag_limit=lag_limit, seed=seed
+    )  # type: ignore[arg-type]
     if output is not None:
         check_output(output, folder=True)
     elif dry_run:
@@ -131,7 +133,14 @@ def load_test(
     console.print(f"{what}: {len(texts):,} queries, k={k}")
     if output is not None:
         write_workload(
-            output / "workload", index, searches, rates, counts, duration, warmup, arrivals == "poisson"
+            output / "workload",
+            index,
+            searches=searches,
+            rates=rates,
+            clients=counts,
+            duration=duration,
+            warmup=warmup,
+            poisson=arrivals == "poisson",
         )
         console.print(
             f"the same for opensearch-benchmark: opensearch-benchmark run --pipeline=benchmark-only "
@@ -144,7 +153,9 @@ def load_test(
     total = planned_seconds(len(systems), len(rates), len(counts), options)
     layout = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"
     with tqdm(total=total, desc="load", disable=None, bar_format=layout) as progress:
-        cells = measure_load(systems, len(texts), rates, counts, options, progress.update)
+        cells = measure_load(
+            systems, len(texts), rates=rates, clients=counts, options=options, told=progress.update
+        )
     _show(cells, console)
     if output is not None:
         about_run = {

@@ -182,15 +182,17 @@ def mine(
         miner = Miner(
             loaded,
             [sources.source(text) for text in source],
-            options,
-            sources.scorer(teacher) if teacher is not None else None,
-            sources.scorer(f"cross-encoder:{cross_encoder}") if cross_encoder is not None else None,
-            lacking if keep and bring else None,
+            options=options,
+            teacher=sources.scorer(teacher) if teacher is not None else None,
+            cross_encoder=sources.scorer(f"cross-encoder:{cross_encoder}")
+            if cross_encoder is not None
+            else None,
+            only=lacking if keep and bring else None,
         )
         # Only a cross-encoder computes while the blocks are mined.
         judged = cross_encoder is not None or (teacher or "").startswith("cross-encoder:")
         miners = chosen.without_gpus() if chosen is not None and not judged else chosen
-        counts = mine_to_file(miner, target, scores, miners, prepared)
+        counts = mine_to_file(miner, target, with_scores=scores, engine=miners, prepared=prepared)
     _print_counts(counts, options.num_negatives, console)
     console.print(f"written to {output}")
 

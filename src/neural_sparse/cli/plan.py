@@ -76,17 +76,29 @@ def plan(
     if len(plans) == 1:
         _, machine, rate = both[0]
         stages, found = table.stage_rows(plans[0], machine), table.limits(plans[0], machine)
-        _show(console, markdown, f"on {machine.nodes} x {machine.name}", table.COLUMNS, stages)
+        _show(
+            console,
+            markdown,
+            title=f"on {machine.nodes} x {machine.name}",
+            columns=table.COLUMNS,
+            rows=stages,
+        )
         for line in found:
             console.print(line, style=None if markdown else "bold")
         console.print(f"{machine.name}: {machine.source}")
         figures = table.figure_rows(settings, work, rate, machine)
-        _show(console, markdown, "what it rests on", ("figure", "value", "basis", "source"), figures)
+        _show(
+            console,
+            markdown,
+            title="what it rests on",
+            columns=("figure", "value", "basis", "source"),
+            rows=figures,
+        )
         return
     rows = [
         table.short_row(number, one, machine) for (number, machine, _), one in zip(both, plans, strict=True)
     ]
-    _show(console, markdown, "time of each stage", table.short_columns(plans[0]), rows)
+    _show(console, markdown, title="time of each stage", columns=table.short_columns(plans[0]), rows=rows)
 
 
 def _show(

@@ -37,11 +37,11 @@ def search(
     collection = EncodedCollection(folder, verify)
     collection.count_repeats = count_repeats
     if query:
-        _show(collection, " ".join(query), k, why, console)
+        _show(collection, " ".join(query), k=k, why=why, console=console)
         return
     console.print(f"{len(collection.doc_ids):,} documents. Type a query; an empty line ends.")
     while text := _ask():
-        _show(collection, text, k, why, console)
+        _show(collection, text, k=k, why=why, console=console)
 
 
 def _ask() -> str:
@@ -80,7 +80,13 @@ def _show(collection: EncodedCollection, query: str, k: int, why: bool, console:
             own = {names[token] for token in tokenize([text], collection.tokenizer, max_length, True).ids}
             weights = dict(top_terms(documents[place], names))
             explained.append(
-                explain_hit(collection.doc_ids[row], text, dict(top_terms(vector[0], names)), weights, own)
+                explain_hit(
+                    collection.doc_ids[row],
+                    text,
+                    query_weights=dict(top_terms(vector[0], names)),
+                    doc_weights=weights,
+                    text_tokens=own,
+                )
             )
         console.print(explained_search(query, explained))
         return
@@ -125,4 +131,13 @@ def explain(
         if not weights:
             console.print("none of the query's tokens is known to the model")
             return
-        console.print(explained_search(query, [explain_hit("document", text, weights, dict(terms), own)]))
+        console.print(
+            explained_search(
+                query,
+                [
+                    explain_hit(
+                        "document", text, query_weights=weights, doc_weights=dict(terms), text_tokens=own
+                    )
+                ],
+            )
+        )

@@ -58,7 +58,9 @@ def _fill(prepared: tuple[Any, Any, Any, Any], block: int, plan: bool, engine: A
     cache, ensemble, examples, pairs = prepared
     cache.block = block
     console.print(f"measuring {len(ensemble.teachers)} teachers on a sample ...")
-    needs = needs_of(ensemble.teachers, examples.queries, examples.documents, pairs, cache)
+    needs = needs_of(
+        ensemble.teachers, examples.queries, documents=examples.documents, pairs=pairs, cache=cache
+    )
     console.print(_plan_table(needs))
     needed = check_disk(cache.folder, needs)
     seconds = sum(need.seconds for need in needs)

@@ -55,7 +55,7 @@ class Collection:
         doc_ids, texts = read_corpus(folder / "corpus.jsonl")
         qrels = _known_only(qrels, queries, set(doc_ids), str(folder / "qrels" / f"{split}.tsv"))
         queries = {query_id: text for query_id, text in queries.items() if query_id in qrels}
-        return cls(folder.name, doc_ids, texts, queries, qrels)
+        return cls(folder.name, doc_ids, texts=texts, queries=queries, qrels=qrels)
 
     @classmethod
     def of(
@@ -95,7 +95,7 @@ class Collection:
         }
         judged = _known_only(whole_grades(qrels), asked, set(doc_ids), "the judgements")
         kept = {query_id: text for query_id, text in asked.items() if query_id in judged}
-        return cls(name, doc_ids, texts, kept, judged)
+        return cls(name, doc_ids, texts=texts, queries=kept, qrels=judged)
 
     def save(self, folder: str | Path, split: str = "test") -> None:
         """Write the collection in BEIR layout, texts as the body (no title)."""

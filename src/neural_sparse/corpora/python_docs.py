@@ -84,7 +84,7 @@ def python_docs(seed: int = 0, n_test: int = 500) -> PythonDocs:
         qrels[query_id] = {doc_ids[row]: 1}
     texts = [pairs[doc_id][1] for doc_id in doc_ids]
     train = [(pairs[doc_ids[row]][0], row) for row in rows if row not in test]
-    return PythonDocs(Collection("python-docs", doc_ids, texts, queries, qrels), train)
+    return PythonDocs(Collection("python-docs", doc_ids, texts=texts, queries=queries, qrels=qrels), train)
 
 
 def _pairs() -> dict[str, tuple[str, str]]:

@@ -94,7 +94,14 @@ def scan(path: Path, columns: Collection[str] = ()) -> RowFile:
         with _readable(path):
             metadata = pq.ParquetFile(path).metadata
             groups = [metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups)]
-            return RowFile(path, kind, metadata.num_rows, size, sum(groups), sha256_file(path))
+            return RowFile(
+                path,
+                kind,
+                rows=metadata.num_rows,
+                size=size,
+                plain_size=sum(groups),
+                sha256=sha256_file(path),
+            )
     rows = plain = 0
     last = b"\n"
     with _readable(path), _open(path) as file:
@@ -111,7 +118,9 @@ def scan(path: Path, columns: Collection[str] = ()) -> RowFile:
         known = is_header(names) or any(name in columns or _HEADER.fullmatch(name.lower()) for name in names)
         if known and all(_WORD.fullmatch(name) for name in names):
             header = tuple(names)
-    return RowFile(path, kind, rows, size, plain, sha256_file(path), header)
+    return RowFile(
+        path, kind, rows=rows, size=size, plain_size=plain, sha256=sha256_file(path), header=header
+    )
 
 
 def chunks(file: RowFile, size: int) -> Iterator[Chunk]:

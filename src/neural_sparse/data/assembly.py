@@ -114,7 +114,14 @@ class Assembly:
         row_of[selected] = document_rows
         self._write_queries(folder / QUERIES, table, kept[query_texts])
         self._write_documents(folder / DOCUMENTS, table, selected[document_texts])
-        self._write_examples(folder / EXAMPLES, table, kept, query_rows, row_of, len(document_texts))
+        self._write_examples(
+            folder / EXAMPLES,
+            table,
+            kept=kept,
+            query_rows=query_rows,
+            row_of=row_of,
+            documents=len(document_texts),
+        )
         number = np.bincount(table.source[kept], minlength=len(self.counts)).tolist()
         return Assembled(self.counts, number, len(query_texts), len(document_texts))
 
@@ -205,7 +212,7 @@ class Assembly:
 
         assert self.near_duplicates is not None
         with tqdm(total=BANDS, desc=f"similar {kind}s", unit="band", disable=self.disable) as bar:
-            clustered = clusters(bands, texts, size, self.near_duplicates, bar.update)
+            clustered = clusters(bands, texts, size=size, threshold=self.near_duplicates, progress=bar.update)
         del bands
         path.unlink()
         return unique[clustered][np.searchsorted(unique, first)]
@@ -245,10 +252,10 @@ class Assembly:
         write_examples(
             path,
             query_rows,
-            positives,
-            RowLists.of_lengths(negatives[~known], counts),
-            RowLists.of_lengths(scores, score_counts),
-            table.source[kept],
+            positives=positives,
+            negatives=RowLists.of_lengths(negatives[~known], counts),
+            scores=RowLists.of_lengths(scores, score_counts),
+            sources=table.source[kept],
         )
 
     def _scores(

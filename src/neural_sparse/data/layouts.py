@@ -109,7 +109,9 @@ def examples_of(row: Any, fields: Mapping[str, str], where: object, draw: int = 
     query_name = _column(row, fields, "query", QUERY)
     for name in ("scores", "labels"):
         if "docs" in row and name in row and query_name is not None:
-            return _scored(row[query_name], row["docs"], row[name], where, name == "labels")
+            return _scored(
+                row[query_name], row["docs"], scores=row[name], where=where, labels=name == "labels"
+            )
     positive_name = _column(row, fields, "positive", [name for name in POSITIVE if name != query_name])
     if query_name is None or positive_name is None:
         lacking = "a query" if query_name is None else "a relevant document"

@@ -247,8 +247,24 @@ def prepare(
                     f"{output} holds other data or other settings; choose another output, or overwrite it"
                 )
             _check_space(sources, options, work)
-            parts = fill_parts(sources, options, settings, tests, work, overwrite, show_progress)
-            _assemble(sources, options, settings, parts, work, output, show_progress)
+            parts = fill_parts(
+                sources,
+                options,
+                settings=settings,
+                tests=tests,
+                work=work,
+                overwrite=overwrite,
+                show_progress=show_progress,
+            )
+            _assemble(
+                sources,
+                options,
+                settings=settings,
+                parts=parts,
+                work=work,
+                output=output,
+                show_progress=show_progress,
+            )
     shutil.rmtree(work, ignore_errors=True)
     return PreparedSet.load(output)
 
@@ -317,10 +333,10 @@ def _assemble(
     assembly = Assembly(
         [one.files() for one in parts],
         [source.sample for source in sources],
-        options.seed,
-        options.cleaning.near_duplicates,
-        work,
-        show_progress,
+        seed=options.seed,
+        near_duplicates=options.cleaning.near_duplicates,
+        work=work,
+        show_progress=show_progress,
     )
     with replacing_folder(output, "make room, and the same command goes on") as folder:
         done = assembly.write(folder)

@@ -64,13 +64,13 @@ class PreparedSet:
         return cls(
             folder,
             ArrowTexts(folder / QUERIES),
-            ArrowTexts(folder / DOCUMENTS),
-            examples["query"].to_numpy(),
-            examples["positive"].to_numpy(),
-            _lists(examples["negatives"]),
-            _lists(examples["scores"]),
-            examples["source"].to_numpy(),
-            manifest,
+            documents=ArrowTexts(folder / DOCUMENTS),
+            query_rows=examples["query"].to_numpy(),
+            positives=examples["positive"].to_numpy(),
+            negatives=_lists(examples["negatives"]),
+            scores=_lists(examples["scores"]),
+            sources=examples["source"].to_numpy(),
+            manifest=manifest,
         )
 
     def __len__(self) -> int:

@@ -50,7 +50,7 @@ def pieces(source: Source, size: int, wanted: frozenset[int]) -> Iterator[Piece]
         if here:
             for place, chunk in enumerate(islice(_chunks(section, size), max(here) + 1)):
                 if number + place in wanted:
-                    yield Piece(number + place, at, place * size, chunk, len(chunk))
+                    yield Piece(number + place, at, first=place * size, chunk=chunk, rows=len(chunk))
         number += count
 
 

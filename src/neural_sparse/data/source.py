@@ -151,7 +151,7 @@ def _of_public_set(entry: PublicSet) -> Source:
     )
     corpus = [path for path in paths if "corpus" in (path.name.split(".")[0], path.parent.name)]
     queries = [path for path in paths if path not in corpus]
-    found = joined(entry.name, corpus, queries, judged, "judgements")
+    found = joined(entry.name, corpus, queries=queries, judged=judged, kind="judgements")
     return Source(
         **{
             **vars(found),
@@ -198,7 +198,7 @@ def _of_folder(folder: Path, split: str, columns: Collection[str]) -> Source:
     queries = _named(folder, "queries")
     qrels = folder / "qrels" / f"{split}.tsv"
     if corpus and queries and qrels.is_file():
-        return joined(folder.name, corpus, queries, [qrels], "judgements")
+        return joined(folder.name, corpus, queries=queries, judged=[qrels], kind="judgements")
     if corpus:
         if (folder / "qrels").is_dir():
             splits = ", ".join(sorted(path.stem for path in (folder / "qrels").glob("*.tsv")))
@@ -213,7 +213,13 @@ def _of_folder(folder: Path, split: str, columns: Collection[str]) -> Source:
         triples = sorted(path for path in folder.glob("qidpidtriples*") if row_format(path) == "tsv")
         judged = triples or [path for path in [_first(folder, f"qrels.{split}.tsv")] if path]
         if judged:
-            return joined(folder.name, [collection], [asked], judged, "triples" if triples else "judgements")
+            return joined(
+                folder.name,
+                [collection],
+                queries=[asked],
+                judged=judged,
+                kind="triples" if triples else "judgements",
+            )
     if rows := sorted(path for path in folder.iterdir() if path.is_file() and row_format(path)):
         return Source(
             folder.name, tuple(section for path in rows for section in _of_file(path, columns).sections)

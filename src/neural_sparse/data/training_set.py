@@ -61,7 +61,7 @@ def file_lines(file: Location, row_of: Callable[[str], int]) -> Iterator[Line]:
                 empty += 1
                 continue
             positive, *negatives = map(row_of, documents)
-            yield Line(query or "", positive, negatives, label, weight)
+            yield Line(query or "", positive, negatives=negatives, label=label, weight=weight)
     if number < 0:
         raise InputError(f"{file}: holds nothing to train on")
     if empty:
@@ -178,11 +178,11 @@ def _from_prepared(folder: Path) -> TrainingSet:
     return TrainingSet(
         PickedTexts(data.queries, data.query_rows),
         data.documents,
-        data.positives,
-        data.negatives,
-        RelevantRows(data.query_rows, data.positives),
-        data.sources.astype(np.int64),
-        tuple(map(float, weights)) if all(weights) else (),
+        positives=data.positives,
+        negatives=data.negatives,
+        relevant=RelevantRows(data.query_rows, data.positives),
+        sources=data.sources.astype(np.int64),
+        weights=tuple(map(float, weights)) if all(weights) else (),
     )
 
 
@@ -204,11 +204,11 @@ def _joined(sets: Sequence[TrainingSet], corpus: Sequence[str]) -> TrainingSet:
     return TrainingSet(
         JoinedTexts([one.queries for one in sets]),
         JoinedTexts(documents),
-        np.concatenate([one.positives + start for one, start in zip(sets, starts, strict=True)]),
-        RowLists.join([RowLists.of(one.negatives) for one in sets], starts),
-        RelevantRows.join([cast(RelevantRows, one.relevant) for one in sets], starts),
-        np.concatenate(sources),
-        _shared([one.shares for one in sets], [len(one) for one in sets]),
+        positives=np.concatenate([one.positives + start for one, start in zip(sets, starts, strict=True)]),
+        negatives=RowLists.join([RowLists.of(one.negatives) for one in sets], starts),
+        relevant=RelevantRows.join([cast(RelevantRows, one.relevant) for one in sets], starts),
+        sources=np.concatenate(sources),
+        weights=_shared([one.shares for one in sets], [len(one) for one in sets]),
     )
 
 
@@ -253,11 +253,11 @@ def _from_texts(sources: Sequence[Location], corpus: str | Location | None) -> T
     return TrainingSet(
         queries,
         list(rows),
-        relevant.positives,
-        found.where(_fresh(found, relevant, len(rows))),
-        relevant,
-        np.array(numbers, np.int64),
-        _file_weights(weights, np.bincount(np.array(numbers, np.int64)).tolist()),
+        positives=relevant.positives,
+        negatives=found.where(_fresh(found, relevant, len(rows))),
+        relevant=relevant,
+        sources=np.array(numbers, np.int64),
+        weights=_file_weights(weights, np.bincount(np.array(numbers, np.int64)).tolist()),
     )
 
 

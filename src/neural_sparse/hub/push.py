@@ -37,14 +37,28 @@ def prepare_folder(
     called = repository or served_name(model.name)
     if output is not None:
         with replacing_folder(output) as folder:
-            checks = write_model_folder(model, folder, called, evaluation, license_id, uniform_query_weights)
+            checks = write_model_folder(
+                model,
+                folder,
+                repository=called,
+                evaluation=evaluation,
+                license_id=license_id,
+                uniform_query_weights=uniform_query_weights,
+            )
         yield output, checks
         return
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         yield (
             folder,
-            write_model_folder(model, folder, called, evaluation, license_id, uniform_query_weights),
+            write_model_folder(
+                model,
+                folder,
+                repository=called,
+                evaluation=evaluation,
+                license_id=license_id,
+                uniform_query_weights=uniform_query_weights,
+            ),
         )
 
 

@@ -156,13 +156,13 @@ class DocumentCounter:
         _count_once_per_document(
             numbers,
             offsets_of(per_text),
-            self._word_ends,
-            self._word_ids,
-            ends,
-            ids,
-            self.documents,
-            self._counts,
-            self._last_document,
+            known_ends=self._word_ends,
+            known_ids=self._word_ids,
+            loose_ends=ends,
+            loose_ids=ids,
+            first_document=self.documents,
+            counts=self._counts,
+            last_document=self._last_document,
         )
         self.documents += len(texts)
 

@@ -77,7 +77,15 @@ class Shingles:
         near = np.zeros(wanted.shape, np.bool_)
         if jaccard is not None or containment is not None:
             least = 2.0 if jaccard is None else jaccard, 2.0 if containment is None else containment
-            _near(self._codes, self._offsets, mine, theirs, least[0], least[1], near)
+            _near(
+                self._codes,
+                self._offsets,
+                positives=mine,
+                candidates=theirs,
+                jaccard=least[0],
+                containment=least[1],
+                near=near,
+            )
         return equal, near & ~equal
 
     def _fill(self, rows: NDArray[np.int64]) -> None:

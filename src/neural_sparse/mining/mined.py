@@ -159,10 +159,10 @@ def write_prepared(
         write_examples(
             folder / EXAMPLES,
             data.query_rows,
-            data.positives,
-            found,
-            scored,
-            data.sources,
+            positives=data.positives,
+            negatives=found,
+            scores=scored,
+            sources=data.sources,
         )
         manifest = {
             **data.manifest,

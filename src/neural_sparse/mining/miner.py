@@ -181,7 +181,7 @@ class Miner:
         candidates = compress(ranked, window)[:, : options.last_rank - options.first_rank + 1]
         present = candidates >= 0
         equal, near = self._shingles.overlap(
-            positives, candidates, present, options.jaccard, options.containment
+            positives, candidates, wanted=present, jaccard=options.jaccard, containment=options.containment
         )
         passing = present & ~equal & ~near
         scores: NDArray[np.float32] | None = None

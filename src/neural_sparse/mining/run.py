@@ -84,7 +84,7 @@ def mine_to_file(
 
         found = read() if miner.only is None else _beside_the_given(miner.data, miner.only, read())
         if prepared is not None and isinstance(output, Path):
-            write_prepared(output, prepared, found, with_scores, settings)
+            write_prepared(output, prepared, parts=found, with_scores=with_scores, settings=settings)
         else:
             with written_to(output) as file:
                 write_jsonl(file, miner.data, found, with_scores)

@@ -136,13 +136,13 @@ class SparseSource:
         _pair_dots(
             mine.indptr.astype(np.int64),
             mine.indices.astype(np.int32, copy=False),
-            mine.data,
-            theirs.indptr.astype(np.int64),
-            theirs.indices.astype(np.int32, copy=False),
-            theirs.data,
-            np.zeros(mine.shape[1], np.float64),
-            documents,
-            scores,
+            query_weights=mine.data,
+            doc_offsets=theirs.indptr.astype(np.int64),
+            doc_terms=theirs.indices.astype(np.int32, copy=False),
+            doc_weights=theirs.data,
+            weights=np.zeros(mine.shape[1], np.float64),
+            documents=documents,
+            scores=scores,
         )
         return scores
 

@@ -92,7 +92,9 @@ def _texts(recipe: Recipe) -> tuple[list[str], list[str]]:
 
 def encoding_speed(encoder: Any, documents: list[str], seconds: float, bf16: bool = False) -> float:
     """Tokens a second that become vectors."""
-    return _encoding(encoder, documents, lambda tokens: 1.0, 0.0, seconds, 64, bf16)[0]
+    return _encoding(
+        encoder, documents, body=lambda tokens: 1.0, head=0.0, seconds=seconds, texts=64, bf16=bf16
+    )[0]
 
 
 def _repeated(work: Callable[[], float], seconds: float = SECONDS) -> float:
@@ -257,7 +259,9 @@ def _teacher_rate(teacher: Any, config: TeacherConfig, shape: ModelShape, docume
 
 def _training(recipe: Recipe, encoder: Any, documents: list[str], queries: list[str]) -> float:
     """FLOP a second of steps of the recipe's size."""
-    speed, length, columns = training_speed(recipe, encoder, documents, queries, 2 * SECONDS)
+    speed, length, columns = training_speed(
+        recipe, encoder, documents=documents, queries=queries, seconds=2 * SECONDS
+    )
     shape = shape_of(recipe.init)
     flops = shape.body_flops(length) * (1 + BACKWARD) + shape.head_flops_of(columns) * (1 + HEAD_BACKWARD)
     return speed * flops

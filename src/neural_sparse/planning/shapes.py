@@ -60,27 +60,57 @@ class ModelShape:
 def _published(
     name: str, layers: int, hidden: int, intermediate: int, vocabulary: int, gated: bool = False
 ) -> tuple[str, ModelShape]:
-    return name.lower(), ModelShape(name, layers, hidden, intermediate, vocabulary, gated, Basis.assumed)
+    return name.lower(), ModelShape(
+        name,
+        layers,
+        hidden=hidden,
+        intermediate=intermediate,
+        vocabulary=vocabulary,
+        gated=gated,
+        basis=Basis.assumed,
+    )
 
 
 PUBLISHED = dict(
     (
-        _published("opensearch-project/opensearch-neural-sparse-encoding-v1", 12, 768, 3072, 30522),
         _published(
-            "opensearch-project/opensearch-neural-sparse-encoding-multilingual-v1", 12, 768, 3072, 105879
+            "opensearch-project/opensearch-neural-sparse-encoding-v1",
+            12,
+            hidden=768,
+            intermediate=3072,
+            vocabulary=30522,
         ),
         _published(
-            "opensearch-project/opensearch-neural-sparse-encoding-doc-v2-distill", 6, 768, 3072, 30522
+            "opensearch-project/opensearch-neural-sparse-encoding-multilingual-v1",
+            12,
+            hidden=768,
+            intermediate=3072,
+            vocabulary=105879,
         ),
-        _published("Alibaba-NLP/gte-large-en-v1.5", 24, 1024, 4096, 30528, gated=True),
-        _published("cross-encoder/ms-marco-MiniLM-L-12-v2", 12, 384, 1536, 30522),
-        _published("cross-encoder/ms-marco-MiniLM-L-6-v2", 6, 384, 1536, 30522),
-        _published("sentence-transformers/all-MiniLM-L6-v2", 6, 384, 1536, 30522),
-        _published("distilbert/distilbert-base-uncased", 6, 768, 3072, 30522),
-        _published("google-bert/bert-base-uncased", 12, 768, 3072, 30522),
-        _published("BAAI/bge-base-en-v1.5", 12, 768, 3072, 30522),
-        _published("BAAI/bge-small-en-v1.5", 12, 384, 1536, 30522),
-        _published("BAAI/bge-m3", 24, 1024, 4096, 250002),
+        _published(
+            "opensearch-project/opensearch-neural-sparse-encoding-doc-v2-distill",
+            6,
+            hidden=768,
+            intermediate=3072,
+            vocabulary=30522,
+        ),
+        _published(
+            "Alibaba-NLP/gte-large-en-v1.5", 24, hidden=1024, intermediate=4096, vocabulary=30528, gated=True
+        ),
+        _published(
+            "cross-encoder/ms-marco-MiniLM-L-12-v2", 12, hidden=384, intermediate=1536, vocabulary=30522
+        ),
+        _published(
+            "cross-encoder/ms-marco-MiniLM-L-6-v2", 6, hidden=384, intermediate=1536, vocabulary=30522
+        ),
+        _published(
+            "sentence-transformers/all-MiniLM-L6-v2", 6, hidden=384, intermediate=1536, vocabulary=30522
+        ),
+        _published("distilbert/distilbert-base-uncased", 6, hidden=768, intermediate=3072, vocabulary=30522),
+        _published("google-bert/bert-base-uncased", 12, hidden=768, intermediate=3072, vocabulary=30522),
+        _published("BAAI/bge-base-en-v1.5", 12, hidden=768, intermediate=3072, vocabulary=30522),
+        _published("BAAI/bge-small-en-v1.5", 12, hidden=384, intermediate=1536, vocabulary=30522),
+        _published("BAAI/bge-m3", 24, hidden=1024, intermediate=4096, vocabulary=250002),
     )
 )
 
@@ -130,8 +160,8 @@ def _read(name: str, file: Path) -> ModelShape:
     return ModelShape(
         name,
         number("num_hidden_layers", "n_layers", "num_layers"),
-        hidden,
-        number("intermediate_size", "hidden_dim", "d_ff"),
-        number("vocab_size"),
-        config.get("model_type") in GATED,
+        hidden=hidden,
+        intermediate=number("intermediate_size", "hidden_dim", "d_ff"),
+        vocabulary=number("vocab_size"),
+        gated=config.get("model_type") in GATED,
     )

@@ -205,7 +205,9 @@ class Planner:
         per_device = -(-documents // devices) * length
         kept = min(per_device, recipe.cache_tokens or per_device)
         memory = sizes.training_states(shape.parameters, devices)
-        memory += sizes.activations(kept, shape.layers, shape.hidden, recipe.gradient_checkpointing, bits)
+        memory += sizes.activations(
+            kept, shape.layers, hidden=shape.hidden, checkpointing=recipe.gradient_checkpointing, bits=bits
+        )
         memory += sizes.POOLED * (documents / devices) * columns + sizes.packed_tokens(per_device)
         on_device = bool(machine.devices)
         return Estimate(
@@ -269,7 +271,11 @@ class Planner:
         postings = work.documents.value * work.terms.value
         vocabulary = shape_of(self.recipe.init).vocabulary
         return sizes.collection(
-            work.documents.value, postings, vocabulary, work.id_bytes.value, self.corpus_bytes
+            work.documents.value,
+            postings,
+            vocabulary=vocabulary,
+            id_bytes=work.id_bytes.value,
+            text_bytes=self.corpus_bytes,
         )
 
     def _ids(self) -> float:

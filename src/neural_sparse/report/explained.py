@@ -85,7 +85,9 @@ def explain_hit(
     added = [(token, float(weight)) for token, weight in doc_weights.items() if weight and token not in own]
     added.sort(key=lambda pair: (-pair[1], pair[0]))
     score = sum(match.contribution for match in matched)
-    return ExplainedHit(doc_id, text, score, tuple(matched), tuple(added), relevant)
+    return ExplainedHit(
+        doc_id, text, score=score, matched=tuple(matched), expansion=tuple(added), relevant=relevant
+    )
 
 
 def explained_search(query: str, hits: Sequence[ExplainedHit], max_tokens: int = 12) -> RenderableType:

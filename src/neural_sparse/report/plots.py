@@ -61,14 +61,14 @@ def place_labels(axes: Axes, labels: Sequence[tuple[str, float | None, float]]) 
         tries = []
         for rank, place in enumerate(_ON_LINE if x is None else _NEAR + _FAR):
             # Measured without its line, which would count as covering the point it leads to.
-            note = _annotate(axes, text, x, y, place, far=False)
+            note = _annotate(axes, text, x=x, y=y, place=place, far=False)
             box = note.get_window_extent().padded(pixel)
             note.remove()
             covered = 4 * sum(_overlap(box, other) for other in (*taken, *dots))
             outside = box.width * box.height - _overlap(box, frame)
             tries.append((covered + outside, rank, place, box))
         _, rank, place, box = min(tries, key=lambda attempt: attempt[:2])
-        _annotate(axes, text, x, y, place, far=rank >= len(_NEAR))
+        _annotate(axes, text, x=x, y=y, place=place, far=rank >= len(_NEAR))
         taken.append(box)
 
 
@@ -156,7 +156,14 @@ def plot_losses(
     if max(typical) > 10 * min(typical) > 0:
         panels[0].set_yscale("log")
     for (label, (steps, series)), colour in zip(losses.items(), _COLOURS, strict=False):
-        _line(panels[0], steps, series, colour, label, width=2.6 if label == "total" else 1.5)
+        _line(
+            panels[0],
+            steps,
+            values=series,
+            colour=colour,
+            label=label,
+            width=2.6 if label == "total" else 1.5,
+        )
     panels[0].set_ylabel("loss")
     _legend_above(panels[0], len(losses))
     for panel, (label, (steps, series)) in zip(panels[1:], single.items(), strict=True):

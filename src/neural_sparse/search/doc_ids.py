@@ -103,11 +103,11 @@ class DocumentIds(Sequence[str]):
         rows = _find(
             self.text,
             self.offsets,
-            hashes,
-            order,
-            wanted.text,
-            wanted.offsets,
-            _hash(wanted.text, wanted.offsets),
+            hashes=hashes,
+            order=order,
+            wanted=wanted.text,
+            wanted_offsets=wanted.offsets,
+            wanted_hashes=_hash(wanted.text, wanted.offsets),
         )
         if (rows < 0).any():
             raise InputError(f"the index holds no document {wanted[int(np.flatnonzero(rows < 0)[0])]!r}")
@@ -170,7 +170,9 @@ def _equal_pair(
         j = i + 1
         while j < len(order) and hashes[j] == hashes[i]:
             a, b = order[i], order[j]
-            if _same(text, offsets[a], offsets[a + 1], text, offsets[b], offsets[b + 1]):
+            if _same(
+                text, offsets[a], end=offsets[a + 1], b=text, other_start=offsets[b], other_end=offsets[b + 1]
+            ):
                 return a, b
             j += 1
     return -1, -1
@@ -193,7 +195,14 @@ def _find(
         place = places[i]
         while place < len(order) and hashes[place] == wanted_hashes[i]:
             row = order[place]
-            if _same(text, offsets[row], offsets[row + 1], wanted, wanted_offsets[i], wanted_offsets[i + 1]):
+            if _same(
+                text,
+                offsets[row],
+                end=offsets[row + 1],
+                b=wanted,
+                other_start=wanted_offsets[i],
+                other_end=wanted_offsets[i + 1],
+            ):
                 rows[i] = row
                 break
             place += 1

@@ -90,7 +90,7 @@ class SparseIndex:
             raise InputError(f"impacts have 8 or 32 bits, not {bits}")
         shards: Iterable[Any] = [vectors] if sp.issparse(vectors) else vectors
         if folder is not None:
-            build_on_disk(folder, shards, doc_ids, vocabulary, bits, memory)
+            build_on_disk(folder, shards, doc_ids=doc_ids, vocabulary=vocabulary, bits=bits, memory=memory)
             return cls.load(folder, verify=False)
         postings = invert(checked_vectors(shard, "document vectors") for shard in shards)
         index = cls(postings, doc_ids, vocabulary)
@@ -104,7 +104,7 @@ class SparseIndex:
         """
         now = self._snapshot
         now.check()
-        storage.save(folder, now.postings, now.doc_ids, self.vocabulary, beside)
+        storage.save(folder, now.postings, doc_ids=now.doc_ids, vocabulary=self.vocabulary, beside=beside)
 
     @classmethod
     def load(cls, folder: str | Path, verify: bool = True) -> SparseIndex:

@@ -75,7 +75,14 @@ class Postings:
         if len(wanted) and not (wanted.min() >= 0 and wanted.max() < self.n_docs):
             raise IndexError(f"rows {list(rows)} of {self.n_docs} documents")
         dense = np.zeros((len(wanted), self.vocab_size), np.float32)
-        _gather(self.offsets, self.docs, self.impacts, wanted.astype(np.int32), self.scale, dense)
+        _gather(
+            self.offsets,
+            self.docs,
+            impacts=self.impacts,
+            rows=wanted.astype(np.int32),
+            scale=self.scale,
+            dense=dense,
+        )
         return sp.csr_matrix(dense)
 
 
@@ -127,7 +134,7 @@ def invert(shards: Iterable[sp.csr_matrix]) -> Postings:
     base = 0
     for shard in shards:
         indptr, indices = shard.indptr.astype(np.int64), shard.indices.astype(np.int32, copy=False)
-        _scatter(indptr, indices, shard.data, base, heads, docs, impacts)
+        _scatter(indptr, indices, data=shard.data, base=base, heads=heads, docs=docs, impacts=impacts)
         base += shard.shape[0]
     return Postings(offsets, docs, impacts, n_docs)
 
@@ -197,7 +204,15 @@ def join(parts: Sequence[Postings]) -> Postings:
     heads = offsets[:-1].copy()
     base = 0
     for part in parts:
-        append_terms(part.offsets, part.docs, part.impacts, base, heads, docs, impacts)
+        append_terms(
+            part.offsets,
+            part.docs,
+            impacts=part.impacts,
+            base=base,
+            heads=heads,
+            out_docs=docs,
+            out_impacts=impacts,
+        )
         base += part.n_docs
     return Postings(offsets, docs, impacts, base)
 
@@ -209,15 +224,21 @@ def keep_documents(postings: Postings, rows: NDArray[np.bool_]) -> Postings:
     offsets = offsets_of(kept)
     docs = np.empty(offsets[-1], np.int32)
     impacts = np.empty(offsets[-1], postings.impacts.dtype)
-    _copy_kept(postings.docs, postings.impacts, rows, renumbered, docs, impacts)
-    return Postings(offsets, docs, impacts, int(rows.sum()), postings.scale)
+    _copy_kept(
+        postings.docs, postings.impacts, rows=rows, renumbered=renumbered, out_docs=docs, out_impacts=impacts
+    )
+    return Postings(offsets, docs, impacts=impacts, n_docs=int(rows.sum()), scale=postings.scale)
 
 
 def quantized(postings: Postings) -> Postings:
     """Impacts as one byte, in steps of a 255th of the greatest; the smallest become 1 step, never 0."""
     scale = impact_step(float(postings.impacts.max(initial=0)))
     return Postings(
-        postings.offsets, postings.docs, to_steps(postings.impacts, scale), postings.n_docs, scale
+        postings.offsets,
+        postings.docs,
+        impacts=to_steps(postings.impacts, scale),
+        n_docs=postings.n_docs,
+        scale=scale,
     )
 
 

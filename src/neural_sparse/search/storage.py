@@ -75,7 +75,12 @@ def save(
         for name, value in (beside or {}).items():
             write_json(temporary / name, value)
         write_manifest(
-            temporary, postings.n_docs, postings.vocab_size, postings.scale, vocabulary, tuple(beside or ())
+            temporary,
+            postings.n_docs,
+            vocab_size=postings.vocab_size,
+            scale=postings.scale,
+            vocabulary=vocabulary,
+            beside=tuple(beside or ()),
         )
 
 
@@ -147,7 +152,11 @@ def _load(folder: Path, verify: bool) -> tuple[Postings, DocumentIds, str | None
     )
     if not sound:
         raise InputError(f"{folder}: the arrays contradict each other; build the index anew")
-    return Postings(offsets, docs, impacts, n_docs, scale), DocumentIds(id_text, id_offsets), vocabulary
+    return (
+        Postings(offsets, docs, impacts=impacts, n_docs=n_docs, scale=scale),
+        DocumentIds(id_text, id_offsets),
+        vocabulary,
+    )
 
 
 def _file(name: str) -> str:
@@ -226,7 +235,9 @@ def build_on_disk(
         scale = _merge(segments, temporary, bits, budget)
         for one in segments:
             one.remove()
-        storage.write_manifest(temporary, n_docs, segments[0].vocab_size, scale, vocabulary)
+        storage.write_manifest(
+            temporary, n_docs, vocab_size=segments[0].vocab_size, scale=scale, vocabulary=vocabulary
+        )
 
 
 class _Segment:

@@ -179,11 +179,11 @@ class BiEncoderTeacher(ABC):
             EncodingJob(
                 self.name,
                 self.identity(task),
-                texts,
-                partial(self.encode, task=task),
-                self.batch_size,
-                partial(warn_if_truncated, self, documents),
-                partial(self.batches, task=task),
+                items=texts,
+                encode=partial(self.encode, task=task),
+                batch_size=self.batch_size,
+                at_start=partial(warn_if_truncated, self, documents),
+                batches=partial(self.batches, task=task),
             )
             for task, texts in sides
         ]

@@ -51,7 +51,7 @@ class BM25Teacher:
         return PreparedVectors(
             self.name,
             StoredVectors.of(index.encode_queries(queries)),
-            np.arange(len(queries)),
-            StoredVectors.of(index.document_weights()),
-            np.arange(len(documents)),
+            query_rows=np.arange(len(queries)),
+            documents=StoredVectors.of(index.document_weights()),
+            document_rows=np.arange(len(documents)),
         )

@@ -137,7 +137,15 @@ class CrossEncoderTeacher:
         items = PairTexts(queries, documents, pairs)
         warn = partial(warn_if_truncated, self, documents)
         return [
-            EncodingJob(self.name, self.identity, items, self.encode, self.batch_size, warn, self.batches)
+            EncodingJob(
+                self.name,
+                self.identity,
+                items=items,
+                encode=self.encode,
+                batch_size=self.batch_size,
+                at_start=warn,
+                batches=self.batches,
+            )
         ]
 
     def prepare(
@@ -154,7 +162,9 @@ class CrossEncoderTeacher:
         scores = (
             np.asarray(stored.gather(rows), np.float32).reshape(-1) if len(rows) else np.empty(0, np.float32)
         )
-        return PreparedPairs(self.name, first_rows(queries), first_rows(documents), pairs, scores)
+        return PreparedPairs(
+            self.name, first_rows(queries), doc_rows=first_rows(documents), pairs=pairs, scores=scores
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """Settings alone: another process loads the model itself."""

@@ -49,7 +49,7 @@ def encode_blocks(
     """
     if engine is None and len(devices) < 2:
         for block in blocks:
-            yield block, encode_block(name, encode, block, split, advance)
+            yield block, encode_block(name, encode, items=block, split=split, advance=advance)
         return
     run: Engine = engine or in_workers
     arguments = (name, encode, split, *((weights, ()) if engine else (None, devices)))
@@ -129,4 +129,4 @@ def _start(
         os.environ["CUDA_VISIBLE_DEVICES"] = number if kind == "cuda" else ""
         os.environ.pop("TOKENIZERS_PARALLELISM", None)  # on the cores that the device leaves idle
         torch.set_num_threads(max(1, available_cores() // len(devices)))
-    return lambda piece, advance: encode_block(name, encode, piece[1], split, advance)
+    return lambda piece, advance: encode_block(name, encode, items=piece[1], split=split, advance=advance)

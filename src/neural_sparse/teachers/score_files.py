@@ -151,11 +151,13 @@ def _rows(path: Path) -> Iterator[Scored]:
         scores = found["scores"]
         if not isinstance(docs, list) and not isinstance(scores, list):
             docs, scores = [docs], [scores]
-        yield _checked(query, docs, scores, texts, where)
+        yield _checked(query, docs, scores=scores, texts=texts, where=where)
 
 
 def _checked(query: Any, docs: Any, scores: Any, texts: bool, where: object) -> Scored:
-    name, names, values = checked_scores(query, docs, scores, where, as_text if texts else as_id)
+    name, names, values = checked_scores(
+        query, docs, scores=scores, where=where, as_name=as_text if texts else as_id
+    )
     known = [(doc, score) for doc, score in zip(names, values, strict=True) if score is not None]
     return Scored(name, [doc for doc, _ in known], [score for _, score in known], texts)
 
@@ -170,7 +172,7 @@ def _joined(rows: Iterator[Scored], path: Path) -> Iterator[Scored]:
             first.docs.extend(row.docs)
             first.scores.extend(row.scores)
         where = f"{path}, query {query!r:.80}"
-        yield _checked(query, first.docs, first.scores, texts, where) if others else first
+        yield _checked(query, first.docs, scores=first.scores, texts=texts, where=where) if others else first
     if empty:
         raise InputError(f"{path}: holds no score")
 
@@ -188,7 +190,13 @@ def _nested(path: Path) -> Iterator[Scored]:
                     raise InputError(
                         f"{path}: expected {{query id: {{passage id: score}}}}, found {scores!r:.80}"
                     )
-                yield _checked(query, list(scores), list(scores.values()), False, f"{path}, query {query}")
+                yield _checked(
+                    query,
+                    list(scores),
+                    scores=list(scores.values()),
+                    texts=False,
+                    where=f"{path}, query {query}",
+                )
         except UnicodeDecodeError as error:
             decoded(error.object, path, path)  # says how to convert it
             raise

@@ -77,7 +77,15 @@ def needs_of(
             rate *= max(1, sum(device.startswith("cuda") for device in cache.devices))
             cut = warn_if_truncated(teacher, documents) if len(missing) and kind != "queries" else None
             found.append(
-                Need(job, kind, len(job.items), len(missing), rate, round(row_bytes * len(missing)), cut)
+                Need(
+                    job,
+                    kind,
+                    items=len(job.items),
+                    missing=len(missing),
+                    rate=rate,
+                    bytes=round(row_bytes * len(missing)),
+                    truncated=cut,
+                )
             )
     return found
 

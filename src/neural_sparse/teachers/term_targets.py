@@ -118,11 +118,11 @@ def prepare_term_targets(
     return DocumentTerms(
         words,
         _members(classes, words.shape[1]),
-        idf,
-        shares,
-        kept,
-        first["sparse"] if shares.get("sparse") else None,
-        nearest(first["dense"], len(documents)) if shares.get("neighbors") else None,
+        idf=idf,
+        shares=shares,
+        kept=kept,
+        sparse=first["sparse"] if shares.get("sparse") else None,
+        neighbors=nearest(first["dense"], len(documents)) if shares.get("neighbors") else None,
     )
 
 

@@ -164,7 +164,16 @@ def search(
     output = Path(first.output).parent
     study = _study(output, _identity(space, first, judge), overwrite)
     optuna = _optuna()
-    result = SweepResult(output, space.keys, judge.name, judge.sources, {}, [], references, within)
+    result = SweepResult(
+        output,
+        space.keys,
+        collection=judge.name,
+        sources=judge.sources,
+        bm25={},
+        outcomes=[],
+        references=references,
+        within=within,
+    )
     work = TrialRunner(result, judge, max(trials, len(study.trials)), overwrite=overwrite, say=say)
     for number in range(work.runs):
         if number == len(study.trials):

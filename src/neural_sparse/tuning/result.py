@@ -206,7 +206,9 @@ class SweepResult:
         """pareto.png, if a run is finished."""
         if self.points:
             key = ", ".join(name for name in self.keys if name != "seed" or len(self.keys) == 1)
-            plot_front(self.points, self.chosen, self.baselines, self.output / PICTURE, key)
+            plot_front(
+                self.points, self.chosen, references=self.baselines, path=self.output / PICTURE, key=key
+            )
 
 
 ABSENT = "–"

@@ -59,7 +59,16 @@ def sweep(
     if not overwrite:
         for run in grid.runs:
             check_folder(run)
-    result = SweepResult(grid.output, grid.keys, judge.name, judge.sources, {}, [], references, within)
+    result = SweepResult(
+        grid.output,
+        grid.keys,
+        collection=judge.name,
+        sources=judge.sources,
+        bm25={},
+        outcomes=[],
+        references=references,
+        within=within,
+    )
     result.outcomes = [Outcome(run) for run in grid.runs]
     work = TrialRunner(result, judge, len(grid.runs), overwrite=overwrite, say=say, shared=shared)
     for one in result.outcomes:
