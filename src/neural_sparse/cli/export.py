@@ -155,9 +155,17 @@ def push(
     if repository is None and not dry_run:
         raise InputError("name the repository (OWNER/NAME), or say --dry-run")
     _push(
-        model, repository, output=output, idf=idf, max_length=max_length, evaluation=evaluation, license_id=license_id, uniform_query_weights=uniform_query_weights,
-        upload=not dry_run, private=not public,
-    )  # fmt: skip
+        model,
+        repository,
+        output=output,
+        idf=idf,
+        max_length=max_length,
+        evaluation=evaluation,
+        license_id=license_id,
+        uniform_query_weights=uniform_query_weights,
+        upload=not dry_run,
+        private=not public,
+    )
 
 
 def _push(

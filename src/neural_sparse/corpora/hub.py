@@ -14,6 +14,14 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
+
 from neural_sparse.corpora.collection import Collection
 from neural_sparse.corpora.corpus_file import documents_of, queries_of
 from neural_sparse.corpora.fields import with_title
@@ -57,9 +65,6 @@ def complete_files(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
 
 
 def _cached(repository: str, revision: str, patterns: tuple[str, ...]) -> Path | None:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
     try:
         return Path(
             snapshot_download(
@@ -75,10 +80,6 @@ def _cached(repository: str, revision: str, patterns: tuple[str, ...]) -> Path |
 
 
 def _download(name: str, repository: str, revision: str, patterns: tuple[str, ...]) -> Path:
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.constants import HF_HUB_CACHE
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
-
     try:
         info = HfApi().dataset_info(repository, revision=revision, files_metadata=True)
         sizes = {
@@ -86,7 +87,7 @@ def _download(name: str, repository: str, revision: str, patterns: tuple[str, ..
             for one in info.siblings or []
             if any(fnmatch(one.rfilename, pattern) for pattern in patterns)
         }
-        require_space(Path(HF_HUB_CACHE), sum(sizes.values()), f"the download of {name}")
+        require_space(Path(constants.HF_HUB_CACHE), sum(sizes.values()), f"the download of {name}")
         logger.info("downloading %s: %d files, %.2f GB", repository, len(sizes), sum(sizes.values()) / 1e9)
         return Path(
             snapshot_download(

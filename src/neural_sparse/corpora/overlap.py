@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from neural_sparse.corpora.names import expand_names, load_collection, load_queries
 from neural_sparse.errors import refuse_one_string
 from neural_sparse.text.ragged import Indices, offsets_of, ranges, segment_ids
 from neural_sparse.text.shingles import gram_sets, hash_of_words, ngram_hashes, words
@@ -160,8 +161,6 @@ def gather_test_texts(names: Sequence[str], with_documents: bool, folder: Path) 
     Raises:
         InputError: no such collection.
     """
-    from neural_sparse.corpora.names import expand_names, load_collection, load_queries
-
     found: dict[str, Path] = {}
     if not names:
         return found

@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from neural_sparse.errors import InputError
 
 _FILE = Path(__file__).with_name("registry.yaml")
@@ -92,7 +94,5 @@ def require_acceptance(entry: PublicSet, accepted: Iterable[str]) -> None:
 
 @cache
 def _read() -> dict[str, Any]:
-    import yaml
-
     values: dict[str, Any] = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
     return values

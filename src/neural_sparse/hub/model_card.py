@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sentence_transformers import SparseEncoder
 
 from neural_sparse.errors import InputError
 from neural_sparse.io.files import read_json, write_text
@@ -149,8 +150,6 @@ def _evaluation(folder: Path) -> str:
 
 
 def _compare(model: NeuralSparseEncoder, folder: Path) -> list[Check]:
-    from sentence_transformers import SparseEncoder
-
     # Trusted for the module of this package that counts own words.
     plain = SparseEncoder(str(folder), device="cpu", trust_remote_code=model.own_words is not None)
     texts = list(AWKWARD_TEXTS.values())

@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
 from neural_sparse.errors import InputError
 from neural_sparse.hub.model_card import write_model_folder
 from neural_sparse.io.files import replacing_folder
@@ -68,9 +71,6 @@ def upload_folder(folder: Path, repository: str, private: bool = True) -> str:
     Raises:
         InputError: no network, no token, or no permission.
     """
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
     api = HfApi()
     try:
         address = api.create_repo(repository, private=private, exist_ok=True)

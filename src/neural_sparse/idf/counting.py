@@ -22,6 +22,8 @@ from typing import Any
 
 import numba
 import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 from tqdm import tqdm
 
 from neural_sparse.errors import InputError, refuse_one_string
@@ -51,8 +53,6 @@ class DocumentFrequencies:
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file, in one step."""
-        from safetensors.numpy import save
-
         about = {
             "documents": self.documents,
             "tokenizer": self.tokenizer,
@@ -69,8 +69,6 @@ class DocumentFrequencies:
         Raises:
             InputError: no such file, or it holds no document frequencies.
         """
-        from safetensors import SafetensorError, safe_open
-
         path = Path(path)
         if not path.is_file():
             raise InputError(f"{path}: no such file")

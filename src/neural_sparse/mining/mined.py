@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
 
 from neural_sparse.data.assembly import DOCUMENTS, EXAMPLES, QUERIES, write_examples
 from neural_sparse.data.prepared import MANIFEST, PreparedSet
@@ -59,8 +61,6 @@ class Mined:
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file."""
-        from safetensors.numpy import save
-
         arrays: dict[str, NDArray] = {"negatives": self.negatives}
         if self.scores is not None:
             arrays["scores"] = self.scores
@@ -73,8 +73,6 @@ class Mined:
         Raises:
             InputError: no such file, or not one of `save`.
         """
-        from safetensors import SafetensorError, safe_open
-
         try:
             with safe_open(str(path), "numpy") as file:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no dict)

@@ -15,6 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
 from tqdm.auto import tqdm
 
 from neural_sparse.data.training_set import TrainingSet
@@ -290,14 +291,10 @@ def _rows(number: int, documents: int) -> range:
 
 
 def _save(vectors: sp.csr_matrix, path: Path) -> None:
-    from safetensors.numpy import save_file
-
     save_file({name: getattr(vectors, name) for name in ("data", "indices", "indptr")}, path)
 
 
 def _load(path: Path, width: int) -> sp.csr_matrix:
-    from safetensors.numpy import load_file
-
     part = load_file(path)
     shape = len(part["indptr"]) - 1, width
     return sp.csr_matrix((part["data"], part["indices"], part["indptr"]), shape=shape)

@@ -6,6 +6,9 @@ import hashlib
 import importlib.util
 from pathlib import Path, PurePosixPath
 
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError
+
 from neural_sparse.errors import InputError
 from neural_sparse.io.files import sha256_file
 
@@ -89,8 +92,6 @@ def model_folder(name: str) -> Path:
     location = resolve_model(name)
     if Path(location).is_dir():
         return Path(location)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
 
     try:
         return Path(snapshot_download(location, allow_patterns=[*_WANTED], ignore_patterns=[*_UNWANTED]))

@@ -12,14 +12,35 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 
 from neural_sparse.config import Recipe, TeacherConfig
+from neural_sparse.corpora.corpus_file import corpus_documents
+from neural_sparse.corpora.python_docs import python_docs
+from neural_sparse.data.training_set import load_training_set
+from neural_sparse.errors import InputError
+from neural_sparse.idf.counting import DocumentCounter
+from neural_sparse.io.files import sha256_file
+from neural_sparse.losses.idf_aware import IDFAwareLoss
+from neural_sparse.model.encoder import NeuralSparseEncoder
+from neural_sparse.model.encoding import encode_tokens
+from neural_sparse.model.layout import map_tensors
+from neural_sparse.model.precision import wanted_bf16
 from neural_sparse.planning.estimate import Figure, measured
 from neural_sparse.planning.rates import Rates
 from neural_sparse.planning.shapes import ModelShape, shape_of
 from neural_sparse.planning.stages import BACKWARD, HEAD_BACKWARD
 from neural_sparse.planning.workload import Workload
+from neural_sparse.search import BM25Index
+from neural_sparse.search.doc_ids import DocumentIds
+from neural_sparse.search.index import SparseIndex
+from neural_sparse.teachers.bi_encoder import BiEncoderTeacher
+from neural_sparse.teachers.builder import TeacherBuilder
+from neural_sparse.text.tokens import tokenize
+from neural_sparse.training.batches import pad
+from neural_sparse.training.setup import vocabulary_sampler
+from neural_sparse.work.workers import available_cores
 
 SECONDS = 6.0  # of each sample
 SAMPLE = 4000  # documents
@@ -40,9 +61,6 @@ def measure(
     Raises:
         InputError: the start model cannot be loaded; the data cannot be read.
     """
-    from neural_sparse.model.encoder import NeuralSparseEncoder
-    from neural_sparse.work.workers import available_cores
-
     source = "timed here by --measure"
     documents, queries = _texts(recipe)
     encoder = NeuralSparseEncoder(recipe.init, recipe.max_length)
@@ -77,14 +95,11 @@ def measure(
 def _texts(recipe: Recipe) -> tuple[list[str], list[str]]:
     """Of the training data where they are here, else of the Python documentation."""
     if all(Path(place).exists() for place in recipe.train):
-        from neural_sparse.data.training_set import load_training_set
-
         data = load_training_set(recipe.train, recipe.corpus)
         rows = np.unique(np.linspace(0, len(data.documents) - 1, SAMPLE).astype(np.int64))
         return [data.documents[row] for row in rows], [
             data.queries[row] for row in range(min(200, len(data)))
         ]
-    from neural_sparse.corpora.python_docs import python_docs
 
     docs = python_docs()
     return list(docs.collection.texts[:SAMPLE]), [query for query, _ in docs.train[:200]]
@@ -109,8 +124,6 @@ def _repeated(work: Callable[[], float], seconds: float = SECONDS) -> float:
 
 
 def _tokenizing(documents: list[str], encoder: Any) -> float:
-    from neural_sparse.text.tokens import tokenize
-
     def work() -> float:
         return float(tokenize(documents, encoder.tokenizer, special_tokens=True).lengths.sum())
 
@@ -118,9 +131,6 @@ def _tokenizing(documents: list[str], encoder: Any) -> float:
 
 
 def _counting(documents: list[str], encoder: Any) -> float:
-    from neural_sparse.idf.counting import DocumentCounter
-    from neural_sparse.text.tokens import tokenize
-
     tokenizer = encoder.tokenizer
     tokens = float(tokenize(documents, tokenizer, special_tokens=True).lengths.sum())
     counter = DocumentCounter(tokenizer)
@@ -134,10 +144,6 @@ def _counting(documents: list[str], encoder: Any) -> float:
 
 def _reading(documents: list[str]) -> tuple[float, float]:
     """Documents a second that are read and checked, and bytes a second that are hashed."""
-    from neural_sparse.corpora.corpus_file import corpus_documents
-    from neural_sparse.io.files import sha256_file
-    from neural_sparse.search.doc_ids import DocumentIds
-
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "corpus.jsonl"
         with file.open("w") as lines:
@@ -164,9 +170,6 @@ def _encoding(
     bf16: bool = False,
 ) -> tuple[float, float, Any]:
     """FLOP a second, terms per document, the vectors; so many texts at a time."""
-    from neural_sparse.model.encoding import encode_tokens
-    from neural_sparse.text.tokens import tokenize
-
     chunks: Iterator[int] = itertools.count()
     kept: list = []
 
@@ -179,7 +182,6 @@ def _encoding(
         return total * (body(total / len(part)) + head)
 
     flops = _repeated(work, SECONDS if seconds is None else seconds)
-    import scipy.sparse as sp
 
     vectors = sp.vstack(kept, format="csr")
     return flops, vectors.nnz / vectors.shape[0], vectors
@@ -187,8 +189,6 @@ def _encoding(
 
 def _indexing(vectors: Any) -> float:
     """Postings a second into an index on disk."""
-    from neural_sparse.search.index import SparseIndex
-
     rows, count = vectors, vectors.shape[0]
     copies = max(1, round(INDEXED / max(1, rows.nnz)))
     ids = [str(number) for number in range(copies * count)]
@@ -202,9 +202,6 @@ def _indexing(vectors: Any) -> float:
 
 
 def _bm25(documents: list[str], encoder: Any) -> float:
-    from neural_sparse.search import BM25Index
-    from neural_sparse.text.tokens import tokenize
-
     tokens = float(tokenize(documents, encoder.tokenizer, special_tokens=True).lengths.sum())
     ids = [str(number) for number in range(len(documents))]
 
@@ -217,10 +214,6 @@ def _bm25(documents: list[str], encoder: Any) -> float:
 
 def _teaching(recipe: Recipe, documents: list[str], say: Callable[[str], object]) -> float | None:
     """FLOP a second over the recipe's bi-encoder teachers, weighted by the time they take."""
-    from neural_sparse.errors import InputError
-    from neural_sparse.teachers.bi_encoder import BiEncoderTeacher
-    from neural_sparse.teachers.builder import TeacherBuilder
-
     builder = TeacherBuilder.of(recipe)
     done = spent = 0.0
     for config in recipe.teachers:
@@ -241,8 +234,6 @@ def _teaching(recipe: Recipe, documents: list[str], say: Callable[[str], object]
 
 
 def _teacher_rate(teacher: Any, config: TeacherConfig, shape: ModelShape, documents: list[str]) -> float:
-    from neural_sparse.text.tokens import tokenize
-
     limit = config.max_length or int(getattr(teacher.model, "max_seq_length", None) or 512)
     size, chunks = teacher.batch_size, itertools.count()
 
@@ -279,13 +270,6 @@ def training_speed(
         Tokens of documents a second; tokens of a document, and tokens of the vocabulary that a step looks at, on
         average.
     """
-    from neural_sparse.losses.idf_aware import IDFAwareLoss
-    from neural_sparse.model.layout import map_tensors
-    from neural_sparse.model.precision import wanted_bf16
-    from neural_sparse.text.tokens import tokenize
-    from neural_sparse.training.batches import pad
-    from neural_sparse.training.setup import vocabulary_sampler
-
     width = 1 + recipe.num_hard_negatives
     count = max(2, min(recipe.batch_size, 64 // width))
     weights, device = encoder.idf_table(), encoder.device

@@ -8,8 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from neural_sparse.config import Recipe
+from neural_sparse.data.training_set import load_training_set
 from neural_sparse.errors import InputError
+from neural_sparse.model.tokenizer import load_tokenizer
 from neural_sparse.planning.estimate import Basis, Figure, assumed, given, measured
+from neural_sparse.text.ragged import RowLists
+from neural_sparse.text.tokens import tokenize
 
 SAMPLE = 2000  # texts whose tokens are counted
 MS_MARCO_QUERIES = 502_939  # with a judged passage, in its training split
@@ -89,11 +93,6 @@ def workload_of(
 
 
 def _counted(recipe: Recipe) -> Workload | None:
-    from neural_sparse.data.training_set import load_training_set
-    from neural_sparse.model.tokenizer import load_tokenizer
-    from neural_sparse.text.ragged import RowLists
-    from neural_sparse.text.tokens import tokenize
-
     places = [*recipe.train, *([recipe.corpus] if recipe.corpus else [])]
     if not all(Path(place).exists() for place in places):
         return None

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import bm25s
 import numpy as np
 import scipy.sparse as sp
 
@@ -65,8 +66,6 @@ class BM25Index:
         Raises:
             InputError: no text with a word, an unknown stemmer or language, k1 or b out of range, bad ids.
         """
-        import bm25s
-
         logging.getLogger("bm25s").setLevel(logging.WARNING)  # it sets DEBUG when imported
         if k1 < 0 or not 0 <= b <= 1:
             raise InputError(f"BM25 needs k1 >= 0 and 0 <= b <= 1, got k1={k1}, b={b}")

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from neural_sparse.search.bm25 import BM25Index
+from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.teachers.bi_encoder import PreparedVectors
 from neural_sparse.teachers.cache import TeacherCache
 from neural_sparse.teachers.rows import StoredVectors
@@ -41,9 +43,6 @@ class BM25Teacher:
         cache: TeacherCache,
     ) -> PreparedVectors:
         """Fit on `documents`; nothing is cached, since fitting is quicker than checking what is on disk."""
-        from neural_sparse.search.bm25 import BM25Index
-        from neural_sparse.search.doc_ids import DocumentIds
-
         ids = DocumentIds.numbers(len(documents))
         index = BM25Index.build(
             documents, ids, k1=self.k1, b=self.b, stemmer=self.stemmer, stopwords=self.stopwords

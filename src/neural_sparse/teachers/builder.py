@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from sentence_transformers.util import get_device_name
+
 from neural_sparse.config import Recipe, TeacherConfig, TeacherKind
 from neural_sparse.model.precision import wanted_bf16
 from neural_sparse.teachers.bm25 import BM25Teacher
@@ -42,8 +44,6 @@ class TeacherBuilder:
 
     @cached_property
     def _precision(self) -> str:
-        from sentence_transformers.util import get_device_name
-
         return "bfloat16" if wanted_bf16(self.bf16, get_device_name()) else "float32"
 
     def named(self, kind: TeacherKind, name: str) -> Teacher:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from sentence_transformers import CrossEncoder
 
 from neural_sparse.errors import InputError
 from neural_sparse.model.location import content_hash, model_folder
@@ -69,9 +71,6 @@ class CrossEncoderTeacher:
 
     @cached_property
     def model(self) -> CrossEncoder:
-        import torch
-        from sentence_transformers import CrossEncoder
-
         architectures = read_config(self.folder, "config.json").get("architectures") or []
         saved = (self.folder / "modules.json").is_file()
         if not saved and not any(name.endswith("ForSequenceClassification") for name in architectures):

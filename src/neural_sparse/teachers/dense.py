@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sentence_transformers import SentenceTransformer
 from torch.nn.functional import normalize
 
 from neural_sparse.errors import InputError
@@ -27,8 +28,6 @@ class DenseTeacher(BiEncoderTeacher):
 
     @cached_property
     def model(self) -> SentenceTransformer:
-        from sentence_transformers import SentenceTransformer
-
         return self._load(SentenceTransformer)
 
     @cached_property

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from scipy.sparse import csr_matrix, vstack
+from sentence_transformers.util import get_device_name
 
 from neural_sparse.errors import InputError
 from neural_sparse.model.location import content_hash, model_folder
@@ -91,8 +93,6 @@ def encode_block(
 
 def _on_cores() -> bool:
     """Whether models compute on the processor, as they do where there is nothing else."""
-    from sentence_transformers.util import get_device_name
-
     return bool(get_device_name() == "cpu")
 
 
@@ -122,8 +122,6 @@ def _start(
             "disk that all machines share, or use the same revision of a hub model"
         )
     if devices:
-        import torch
-
         kind, _, number = devices[worker].partition(":")
         # Read when a device is first used, which has not happened yet.
         os.environ["CUDA_VISIBLE_DEVICES"] = number if kind == "cuda" else ""

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TextIO
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from neural_sparse.corpora.corpus_file import read_corpus, read_queries
@@ -174,9 +176,6 @@ def _write_nested(path: Path, rows: Iterator[Scored], name: str) -> None:
 
 
 def _write_parquet(path: Path, rows: Iterator[Scored], name: str) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     schema = pa.schema(
         [
             ("query_id", pa.string()),

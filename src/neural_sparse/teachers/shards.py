@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
+from safetensors.numpy import save
 
 from neural_sparse.errors import InputError
 from neural_sparse.io.files import read_json, replacing, sha256_file, write_json
@@ -121,7 +123,6 @@ class Shards:
         if self.folder is None:
             yield
             return
-        from filelock import FileLock, Timeout
 
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -200,8 +201,6 @@ class Shards:
 
 
 def _write(folder: Path, arrays: Arrays) -> dict[str, Any]:
-    from safetensors.numpy import save
-
     content = save(arrays)
     digest = hashlib.sha256(content).hexdigest()
     name = f"{digest[:16]}.safetensors"

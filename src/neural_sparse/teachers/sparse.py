@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from scipy.sparse import csr_matrix
+from sentence_transformers import SparseEncoder
 
 from neural_sparse.errors import InputError
+from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.teachers.bi_encoder import BiEncoderTeacher, Task
 from neural_sparse.teachers.loading import computing_in, loading, read_config
 from neural_sparse.teachers.rows import Matrix
@@ -61,8 +63,6 @@ class SparseTeacher(BiEncoderTeacher):
     @cached_property
     def _fast(self) -> NeuralSparseEncoder | None:
         """The model behind the fused head, or None for architectures that it does not cover."""
-        from neural_sparse.model.encoder import NeuralSparseEncoder
-
         if self._query_side_is_a_model():
             return None
         modules = read_config(self.folder, "modules.json")
@@ -91,8 +91,6 @@ class SparseTeacher(BiEncoderTeacher):
 
     @cached_property
     def _plain(self) -> SparseEncoder:
-        from sentence_transformers import SparseEncoder
-
         return self._load(SparseEncoder)
 
     def _encode_plainly(self, texts: list[str], task: Task) -> csr_matrix:

@@ -10,6 +10,9 @@ from itertools import chain, pairwise
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from neural_sparse.text.ragged import Indices, offsets_of, segment_ids
 
@@ -85,8 +88,6 @@ def gram_sets(split: Sequence[Sequence[str]], size: int) -> tuple[npt.NDArray[np
 
 def hash_of_words(split: Sequence[str]) -> int:
     """64-bit hash of a whole normalised text."""
-    import xxhash
-
     return xxhash.xxh3_64_intdigest(" ".join(split).encode())
 
 
@@ -128,9 +129,6 @@ def clusters(
         texts: gives the texts of rows.
         size: of the n-grams.
     """
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
     count = len(bands)
     candidates = np.empty(0, np.int64)
     for band in range(bands.shape[1]):

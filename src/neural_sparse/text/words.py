@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+import Stemmer
+from bm25s.tokenization import Tokenizer
 
 from neural_sparse.errors import InputError, refuse_one_string
 from neural_sparse.text.ragged import offsets_of
@@ -38,8 +40,6 @@ class Words:
         pattern: str = WORD,
         vocabulary: Sequence[str] = (),
     ) -> None:
-        from bm25s.tokenization import Tokenizer
-
         self.stemmer = stemmer
         self.stopwords = stopwords if isinstance(stopwords, str) or stopwords is None else list(stopwords)
         self.pattern = pattern
@@ -92,7 +92,6 @@ class Words:
 def _stem_function(name: str | None) -> Callable[[str], str] | None:
     if name is None:
         return None
-    import Stemmer
 
     try:
         stem: Callable[[str], str] = Stemmer.Stemmer(name).stemWord

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from neural_sparse.config import Recipe, recipe_to_dict
 from neural_sparse.errors import InputError
+from neural_sparse.training.dev import MEASURE
 from neural_sparse.tuning.grid import FIXED_KEYS, Trial, run_of, split_settings
 from neural_sparse.tuning.judging import Reference
+from neural_sparse.tuning.result import FAILED, FINISHED, Outcome, SweepResult
+from neural_sparse.tuning.sweep import TrialRunner, check_folder
 
 if TYPE_CHECKING:
     import optuna
@@ -156,10 +159,6 @@ def search(
     Raises:
         InputError: Optuna is not installed; the folder holds a search of another recipe or judged otherwise.
     """
-    from neural_sparse.training.dev import MEASURE
-    from neural_sparse.tuning.result import FAILED, FINISHED, Outcome, SweepResult
-    from neural_sparse.tuning.sweep import TrialRunner, check_folder
-
     first = space.runs[0].recipe
     output = Path(first.output).parent
     study = _study(output, _identity(space, first, judge), overwrite)

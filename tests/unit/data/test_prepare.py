@@ -272,11 +272,11 @@ def test_the_leakage_check_finds_nothing_in_what_was_decontaminated(tmp_path: Pa
     )
 
 
-def _interrupted(*_: Any) -> None:
+def _interrupted(*_: Any, **__: Any) -> None:
     raise KeyboardInterrupt
 
 
-def _no_space(*_: Any) -> None:
+def _no_space(*_: Any, **__: Any) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
