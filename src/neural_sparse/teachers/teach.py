@@ -23,6 +23,9 @@ from neural_sparse.teachers.token_batches import warn_if_truncated
 
 SAMPLE = 256  # items
 SAMPLE_BATCH = 32
+SAMPLE_CHARACTERS = (
+    32_000  # encoded at once: of queries as many as make several batches, as they will be encoded
+)
 SAMPLE_SECONDS = 3.0
 
 
@@ -100,7 +103,9 @@ def measured(
     places = missing[np.unique(np.linspace(0, len(missing) - 1, min(SAMPLE, len(missing))).astype(np.int64))]
     items = [job.items[place] for place in np.random.default_rng(0).permutation(places).tolist()]
     job.encode(items[:2])  # loads the model
-    done, size, spent, count = 0, 0, 0.0, min(SAMPLE_BATCH, job.batch_size)
+    fitting = SAMPLE_CHARACTERS * len(items) // max(1, sum(map(item_length, items)))
+    count = max(min(SAMPLE_BATCH, job.batch_size), min(SAMPLE, fitting))
+    done, size, spent = 0, 0, 0.0
     while done < len(items) and spent < seconds:
         # As they will be encoded: longest first, in batches of similar length, several at once.
         part = sorted(items[done : done + count], key=item_length, reverse=True)

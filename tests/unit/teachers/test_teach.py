@@ -67,12 +67,39 @@ def test_rate_and_size_by_hand() -> None:
         return np.zeros((len(texts), 10), np.float16)
 
     ticks = iter(range(1000))
-    work = EncodingJob("t", {}, [str(i) for i in range(1000)], encode, 16)
+    texts = [str(i).ljust(2000) for i in range(1000)]
+    work = EncodingJob("t", {}, texts, encode, 16)
     rate, size = measured(work, np.arange(0, 1000, 2), clock=lambda: next(ticks))
     assert rate == 16  # a batch of 16 in each second, until three are spent
     assert size == 10 * 2 + 16
     assert len(seen) == 2 + 48
     assert all(int(text) % 2 == 0 for text in seen)
+
+
+def test_short_items_are_timed_as_many_at_once_and_more_while_there_is_time() -> None:
+    calls: list[list[str]] = []
+
+    def encode(texts: list[str]) -> Matrix:
+        calls.append(texts)
+        return np.zeros((len(texts), 4), np.float16)
+
+    def job(length: int) -> EncodingJob[str]:
+        calls.clear()
+        return EncodingJob("t", {}, [str(i).ljust(length + i % 7) for i in range(1000)], encode, 1000)
+
+    ticks = iter(np.arange(0, 100, 0.05))
+    measured(job(1000), np.arange(1000), clock=lambda: next(ticks), seconds=3)
+    assert [len(texts) for texts in calls] == [
+        2,
+        32,
+        64,
+        128,
+        32,
+    ]  # doubled while a quarter of the time is not spent
+    for texts in calls[1:]:
+        assert [len(text) for text in texts] == sorted((len(text) for text in texts), reverse=True)
+    measured(job(20), np.arange(1000), clock=lambda: next(ticks), seconds=3)
+    assert [len(texts) for texts in calls] == [2, 256]
 
 
 def test_a_teacher_travels_without_its_model(teacher: SparseTeacher) -> None:
