@@ -130,7 +130,8 @@ def send(
         sources: sources(row) yields the documents' JSON from that row on.
 
     Raises:
-        InputError: the server went on being busy or away through all retries, or refused a whole request. What
+        InputError: the server went on being busy or away through all retries, or refused a whole request (as where the
+            user may not write, or the index is read-only). What
             was accepted before stays, and the resume file says where to go on.
     """
     sender = _Sender(client, index, settings, BulkReport(resumed=progress.done), settings.documents)
@@ -220,7 +221,11 @@ class _Sender:
                 return self._halves(batch)
             with told(self.index):
                 raise
-        return _sorted_out(batch, answer["items"])
+        again, refused, cause = _sorted_out(batch, answer["items"])
+        if len(refused) == len(batch) and all(one.status == 403 for one in refused):
+            # What is refused to the user, or of a whole index, is refused to the rest of the documents as well.
+            raise InputError(f"{self.index}: nothing of a request was taken: {refused[0].reason}")
+        return again, refused, cause
 
     def _halves(
         self, batch: list[tuple[str, str]]

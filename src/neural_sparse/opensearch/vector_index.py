@@ -168,11 +168,21 @@ class VectorIndex:
         report = send(
             self.client, self.name, doc_ids, sources, progress, settings or BulkSettings(), show_progress
         )
-        with told(f"index {self.name!r}"):
-            self.client.indices.refresh(index=self.name)
+        self._refresh()
         if report.failed:
             logger.warning("%d of %d documents were refused", len(report.failed), len(doc_ids))
         return report
+
+    def _refresh(self) -> None:
+        from opensearchpy import exceptions
+
+        try:
+            with told(f"index {self.name!r}"):
+                self.client.indices.refresh(index=self.name)
+        except InputError as error:
+            if not isinstance(error.__cause__, exceptions.AuthorizationException):
+                raise
+            logger.warning("%s; new documents are found after the index's own refresh_interval", error)
 
     def __len__(self) -> int:
         """Documents that searches can find."""
