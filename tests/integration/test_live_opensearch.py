@@ -20,9 +20,9 @@ import pytest
 import scipy.sparse as sp
 from python_processes import CLI, Done, python
 
-from neural_sparse import InputError, NeuralSparseEncoder
+from neural_sparse import Collection, InputError, NeuralSparseEncoder
 from neural_sparse.model.location import resolve_model
-from neural_sparse.opensearch import VectorIndex, connect, export_model, server_names
+from neural_sparse.opensearch import VectorIndex, connect, export_model, server_names, stored
 from neural_sparse.opensearch.bulk_files import write_rank_features
 from neural_sparse.opensearch.deploy import DeployOptions, Patience, deploy, remove
 from neural_sparse.opensearch.deploy.exported import Exported
@@ -508,6 +508,27 @@ def test_vectors_stay_as_they_are_brought(
     cluster.client.delete_by_query(
         index="live", body={"query": {"ids": {"values": ["a", "b", "c"]}}}, refresh=True
     )
+
+
+def test_every_query_ranks_as_the_exact_index_does(
+    cluster: Cluster, model: NeuralSparseEncoder, shared_data: Path
+) -> None:
+    """Top tens of 1,200 real documents: those of weights cut to 9 bits, up to ties."""
+    whole = Collection.load(shared_data / "collections" / "scifact")
+    doc_ids, texts = whole.doc_ids[:1200], whole.texts[:1200]
+    index = VectorIndex.create(cluster.client, "ranked", server_names(model.tokenizer))
+    vectors = model.encode_documents(texts)
+    report = index.add(vectors, doc_ids, texts)
+    assert (report.indexed, report.failed, len(index)) == (1200, [], 1200)
+    queries = model.encode_queries(list(whole.queries.values())[:100])
+    exact = (queries @ stored(vectors).T).toarray()
+    for row, ranking in enumerate(index.search(queries, 10)):
+        scores = dict(zip(doc_ids, exact[row].tolist(), strict=True))
+        best = sorted((score for score in scores.values() if score > 0), reverse=True)[:10]
+        assert [score for _, score in ranking] == pytest.approx(best, rel=1e-6)
+        assert [score for _, score in ranking] == pytest.approx([scores[doc] for doc, _ in ranking], rel=1e-6)
+    assert len({doc for ranking in index.search(queries[:1], 10) for doc, _ in ranking}) == 10
+    cluster.client.indices.delete(index="ranked")
 
 
 def test_a_default_search_pipeline_changes_nothing(cluster: Cluster, model: NeuralSparseEncoder) -> None:
