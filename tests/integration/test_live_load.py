@@ -129,8 +129,8 @@ def test_an_experiment_on_a_node(url: str, files: Path, tmp_path: Path) -> None:
             with urllib.request.urlopen(f"{address}/click", click, timeout=20) as answer:
                 assert answer.status == 204
     finally:
-        server.send_signal(signal.SIGINT)
-        server.wait(20)
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(20) == 0
     rows = list(read_jsonl(log))
     assert [row["type"] for row in rows].count("impression") == 6
     time.sleep(0.1)

@@ -59,6 +59,10 @@ def plan(
         raise InputError(f"--by {by!r}: queries, clicks or users")
     if by != "queries" and (runs or sd is not None):
         raise InputError("--evaluation and --sd are for --by queries")
+    if by == "clicks" and effect is not None and not 0.5 < effect < 1:
+        raise InputError(
+            f"--effect {effect:g}: of clicks it is the share of sessions that B wins, above .5, such as .55"
+        )
     console = make_console(120)
     certainty = f"alpha {alpha:g}, power {power:g}"
     if by == "queries":
@@ -204,6 +208,8 @@ def serve(
 
       neural-sparse ab-test serve --url http://localhost:9200 --index docs --a sparse --b sparse --index-b docs-2 --log clicks.jsonl
     """  # noqa: E501
+    import signal
+
     from neural_sparse.errors import InputError
     from neural_sparse.evaluation.interleaving_server import ExperimentLog, Interleaver, make_server
     from neural_sparse.io.terminal import console as make_console
@@ -249,6 +255,12 @@ def serve(
         f"{name}: A {first.kind.word} of {first.index}, B {second.kind.word} of {second.index}; log {log}"
     )
     console.print(f"listening on http://{host}:{server.server_address[1]}; Ctrl-C ends it")
+
+    def end(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    for sent in (signal.SIGINT, signal.SIGTERM):  # a shell starts what is behind & deaf to the first
+        signal.signal(sent, end)
     try:
         server.serve_forever()
     except KeyboardInterrupt:

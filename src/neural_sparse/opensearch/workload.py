@@ -104,7 +104,6 @@ def write_workload(
         workload = {
             "version": 2,
             "description": f"Searches of {index}: {', '.join(searches)}",
-            "indices": [],
             "operations": operations,
             "test_procedures": [{"name": "load", "default": True, "schedule": tasks}],
         }

@@ -14,6 +14,7 @@ import pytest
 from scipy.stats import binomtest
 
 from neural_sparse import InputError
+from neural_sparse.cli.ab_test import plan
 from neural_sparse.evaluation import ab_design as design
 from neural_sparse.evaluation.ab_analysis import analyse_clicks
 from neural_sparse.evaluation.click_log import read_click_log, read_ubi
@@ -130,6 +131,11 @@ def test_known_numbers() -> None:
 def test_plans_refuse(call: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_a_gain_is_no_share_of_wins() -> None:
+    with pytest.raises(InputError, match=r"above \.5"):
+        plan(0.01, None, "clicks", [], "nDCG@10", None, 0.5, 0.3, 0.05, 0.8)
 
 
 # ---- sequential tests ----
