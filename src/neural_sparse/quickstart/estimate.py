@@ -77,7 +77,7 @@ def estimate(
     sample = _sample(training.documents, rng)
     trained = 0.0
     if not done:
-        speed, *_ = training_speed(recipe, start, sample, training.queries[:SAMPLE], seconds)
+        speed, *_ = training_speed(recipe, start, sample, list(training.queries[:SAMPLE]), seconds)
         documents = recipe.batch_size * (1 + recipe.num_hard_negatives) * recipe.gradient_accumulation_steps
         trained = recipe.num_steps * documents * _tokens(sample, start, recipe.max_length) / speed
     evaluated = SEARCHES
