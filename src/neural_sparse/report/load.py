@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from neural_sparse.evaluation.load import Cell, Load
 from neural_sparse.evaluation.tail import Quantile
@@ -75,10 +76,12 @@ def plot_load(cells: Sequence[Cell], path: str | Path, level: str = "p99") -> No
     """Latency against the rate, one panel per number of connections, intervals as bars; a PNG."""
     counts = sorted({cell.clients for cell in cells})
     systems = list(dict.fromkeys(one.system for cell in cells for one in cell.loads))
-    figure = Figure(figsize=(3.2 * len(counts) + 1.2, 3.4), layout="constrained")
+    figure = Figure(figsize=(max(5.5, 3.0 * len(counts) + 1.2), 3.8), layout="constrained")
+    rates = sorted({cell.rate for cell in cells})
     panels = figure.subplots(1, len(counts), sharey=True, squeeze=False)[0]
     for axes, count in zip(panels, counts, strict=True):
-        for system, colour in zip(systems, _COLOURS * len(systems), strict=False):
+        for number, (system, colour) in enumerate(zip(systems, _COLOURS * len(systems), strict=False)):
+            aside = 0.12 * (number - (len(systems) - 1) / 2)
             loads = [
                 one
                 for cell in sorted(cells, key=lambda cell: cell.rate)
@@ -95,7 +98,7 @@ def plot_load(cells: Sequence[Cell], path: str | Path, level: str = "p99") -> No
                     [(found.high or value) - value for value, (_, found) in zip(values, drawn, strict=True)],
                 ]
                 axes.errorbar(
-                    [rate for rate, _ in drawn],
+                    [rates.index(rate) + aside for rate, _ in drawn],
                     values,
                     spread,
                     color=colour,
@@ -110,19 +113,21 @@ def plot_load(cells: Sequence[Cell], path: str | Path, level: str = "p99") -> No
                 found = (one.latency or {})[level]
                 if one.saturated and found.value is not None:
                     axes.annotate(
-                        "saturated", (one.asked, found.value), xytext=(0, 6), textcoords="offset points",
-                        ha="center", fontsize=7, color=colour,
+                        "saturated", (rates.index(one.asked) + aside, found.value), xytext=(0, 6),
+                        textcoords="offset points", ha="center", fontsize=7, color=colour,
                     )  # fmt: skip
         axes.set_title(f"{count} client{'s' if count > 1 else ''}", fontsize=10)
         axes.set_xlabel("requests per second")
         axes.set_yscale("log")
+        axes.set_xticks(range(len(rates)), [f"{rate:g}" for rate in rates])
+        axes.set_xlim(-0.5, len(rates) - 0.5)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="#dddddd", linewidth=0.6)
     panels[0].set_ylabel("ms from due to answered")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside upper center", ncols=len(labels) or 1, frameon=False, fontsize=8
-    )
+    figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False, fontsize=8)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=150)
 
