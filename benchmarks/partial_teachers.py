@@ -42,8 +42,8 @@ Scores = list[tuple[torch.Tensor, torch.Tensor]]
 
 def own_lists(teachers: Scores) -> torch.Tensor:
     """The mean over the teachers that know an entry of what equation 8 gives over each one's own list."""
-    known = sum(known.float() for _, known in teachers)
-    return sum((min_max(scores, known) for scores, known in teachers), start=torch.zeros(())) / known
+    mask = sum(mask.float() for _, mask in teachers)
+    return sum((min_max(scores, mask) for scores, mask in teachers), start=torch.zeros(())) / mask
 
 
 def placed(teachers: Scores) -> torch.Tensor:

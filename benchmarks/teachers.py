@@ -91,10 +91,10 @@ def arm(settings: dict[str, Any]) -> None:
                     for start in range(0, len(texts), 32):
                         teacher.encode(texts[start : start + 32], task)
         documents = model(batch["documents"])["sentence_embedding"]
-        targets, known = batch.get("targets"), batch.get("known")
+        targets, mask = batch.get("targets"), batch.get("mask")
         parts = loss(
-            batch["query_ids"], batch["query_mask"], documents, targets, known, batch["positive"],
-            batch["also_relevant"],
+            batch["query_ids"], batch["query_mask"], documents, targets, mask, batch["positive"],
+            batch["other_relevant"],
         )  # fmt: skip
         optimizer.zero_grad(set_to_none=True)
         parts["loss"].backward()

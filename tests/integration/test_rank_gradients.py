@@ -37,9 +37,9 @@ def work(number: int, count: int, port: int, output: str) -> None:
     features = torch.randn(DOCUMENTS, WIDTH)
     query_ids = torch.randint(VOCABULARY, (QUERIES, 6))
     targets = torch.rand(QUERIES, DOCUMENTS)
-    known = torch.rand(QUERIES, DOCUMENTS) < 0.9
+    mask = torch.rand(QUERIES, DOCUMENTS) < 0.9
     positive = torch.arange(QUERIES) * 2
-    known[torch.arange(QUERIES), positive] = True
+    mask[torch.arange(QUERIES), positive] = True
     idf = torch.rand(VOCABULARY) * 5
     loss = IDFAwareLoss(idf, VOCABULARY, 0.01, ranking=LOSSES, ramp_steps=0)
     terms = torch.rand(DOCUMENTS, VOCABULARY) * (torch.rand(DOCUMENTS, VOCABULARY) < 0.1)
@@ -54,7 +54,7 @@ def work(number: int, count: int, port: int, output: str) -> None:
         torch.ones_like(query_ids),
         torch.log1p(model(features[ranks.share(DOCUMENTS)]).relu()),
         targets[:, order],
-        known[:, order],
+        mask[:, order],
         column[positive],
         terms=(rows, columns, terms[rows, columns]),
     )

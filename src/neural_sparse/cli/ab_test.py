@@ -160,8 +160,8 @@ def interleave(
         raise InputError(f"{a} and {b} have no query in common")
     rows = []
     for query_id in shared:
-        lists = (list(trec_order(run[query_id])) for run in (ours, theirs))
-        placed = team_draft(*lists, k, seed_of(secret, session, query_id))
+        a_docs, b_docs = (trec_order(run[query_id]) for run in (ours, theirs))
+        placed = team_draft(a_docs, b_docs, k, seed_of(secret, session, query_id))
         rows.append({"query_id": query_id, "hits": [{"id": one.doc_id, "team": one.team} for one in placed]})
     write_text(output, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     make_console().print(f"{len(rows):,} pages written to {output}")

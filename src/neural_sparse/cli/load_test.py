@@ -85,8 +85,13 @@ def load_test(
 
     rates, counts = _numbers(rate, "--rate", float), _numbers(clients, "--clients", int)
     options = LoadOptions(
-        duration, warmup, arrivals=arrivals, slice_seconds=min(5.0, duration), lag_limit=lag_limit, seed=seed
-    )  # type: ignore[arg-type]
+        duration,
+        warmup,
+        arrivals=arrivals,  # type: ignore[arg-type]
+        slice_seconds=min(5.0, duration),
+        lag_limit=lag_limit,
+        seed=seed,
+    )
     if output is not None:
         check_output(output, folder=True)
     elif dry_run:
@@ -154,7 +159,7 @@ def load_test(
     layout = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"
     with tqdm(total=total, desc="load", disable=None, bar_format=layout) as progress:
         cells = measure_load(
-            systems, len(texts), rates=rates, clients=counts, options=options, told=progress.update
+            systems, len(texts), rates=rates, clients=counts, options=options, report=progress.update
         )
     _show(cells, console)
     if output is not None:

@@ -113,7 +113,7 @@ def analyse_clicks(
         raise InputError(
             f"{log.source}: interleaved pages and pages of a split test; analyse them one by one"
         )
-    outcomes, still_open, remarks = _outcomes(log, pages, unit, window, until)
+    outcomes, still_open, remarks = _outcomes(log, pages, unit=unit, window=window, until=until)
     if not outcomes:
         raise InputError(
             f"{log.source}: no {unit} is {window / 60:g} minutes old yet ({still_open} begun); wait, or give a shorter "
@@ -222,7 +222,9 @@ def _days(outcomes: list[_Outcome], split: bool, alpha: float, until: float) -> 
             winner = "b" if found.estimate > (0 if split else 0.5) else "a"
             decided = name
         bounds = [value if math.isfinite(value) else None for value in (low, high)]
-        days.append(Day(name, running.units, found.estimate, bounds[0], bounds[1], smallest))
+        days.append(
+            Day(name, running.units, value=found.estimate, low=bounds[0], high=bounds[1], p_value=smallest)
+        )
     return days, winner, decided
 
 

@@ -132,7 +132,9 @@ def users_needed(
     """
     _check(alpha, power)
     _check_rates(rate, effect)
-    return _smallest(lambda count: rates_power(count, rate, effect, alpha, looks) >= power, 2)
+    return _smallest(
+        lambda count: rates_power(count, rate, effect=effect, alpha=alpha, looks=looks) >= power, 2
+    )
 
 
 def users_effect(
@@ -147,9 +149,15 @@ def users_effect(
     if not 0 < rate < 1 or users < 2:
         raise InputError(f"a click-through rate between 0 and 1 and at least two users, not {rate}, {users}")
     most = 1 - rate - 1e-9
-    if rates_power(users, rate, most, alpha, looks) < power:
+    if rates_power(users, rate, effect=most, alpha=alpha, looks=looks) < power:
         raise InputError(f"{users} users per group cannot find any gain over {rate}")
-    return float(brentq(lambda effect: rates_power(users, rate, effect, alpha, looks) - power, 1e-9, most))
+    return float(
+        brentq(
+            lambda effect: rates_power(users, rate, effect=effect, alpha=alpha, looks=looks) - power,
+            1e-9,
+            most,
+        )
+    )
 
 
 def rates_power(users: int, rate: float, effect: float, alpha: float = 0.05, looks: Looks = "once") -> float:

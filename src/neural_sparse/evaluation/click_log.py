@@ -201,10 +201,10 @@ def _impression(row: Mapping[str, Any], where: object) -> Impression:
     return Impression(
         as_id(row.get("query_id"), where, "query_id"),
         seconds(row.get("time"), where),
-        _who(row.get("session_id"), where, "session_id"),
-        _who(row.get("user_id"), where, "user_id"),
-        teams,
-        arm,
+        session=_who(row.get("session_id"), where, "session_id"),
+        user=_who(row.get("user_id"), where, "user_id"),
+        teams=teams,
+        arm=arm,
     )
 
 
@@ -232,10 +232,10 @@ def _ubi_query(row: Mapping[str, Any], where: object) -> Impression:
     return Impression(
         as_id(row.get("query_id"), where, "query_id"),
         _ubi_time(row, where),
-        _who(attributes.get("session_id"), where, "session_id"),
-        _who(row.get("client_id"), where, "client_id"),
-        teams,
-        None if arm is None else _team(arm, where),
+        session=_who(attributes.get("session_id"), where, "session_id"),
+        user=_who(row.get("client_id"), where, "client_id"),
+        teams=teams,
+        arm=None if arm is None else _team(arm, where),
     )
 
 

@@ -243,7 +243,7 @@ def compare_systems(
                 for name, both in zip(collections, values, strict=True)
             }
             macro = compare_macro(values, samples, resamples, seed)
-            report.pairs.append(Pair(a.name, b.name, measure, compared, macro))
+            report.pairs.append(Pair(a.name, b.name, measure=measure, collections=compared, macro=macro))
         changes = _differences(a, b, collections, measures[0])
         report.gains[a.name, b.name] = [change for change in changes[:shown] if change.b > change.a]
         report.losses[a.name, b.name] = [change for change in changes[::-1][:shown] if change.b < change.a]
@@ -281,11 +281,11 @@ def _differences(a: System, b: System, collections: Sequence[str], measure: str)
                     Difference(
                         name,
                         query_id,
-                        reasons_a.get("query") or reasons_b.get("query") or "",
-                        value,
-                        theirs.per_query[measure][query_id],
-                        reasons_a.get("documents", []),
-                        reasons_b.get("documents", []),
+                        query=reasons_a.get("query") or reasons_b.get("query") or "",
+                        a=value,
+                        b=theirs.per_query[measure][query_id],
+                        documents_a=reasons_a.get("documents", []),
+                        documents_b=reasons_b.get("documents", []),
                     )
                 )
     return sorted(found, key=lambda one: (one.a - one.b, one.collection, one.query_id))

@@ -14,6 +14,7 @@ from neural_sparse.corpora.collection import Collection
 from neural_sparse.errors import InputError
 from neural_sparse.evaluation.cost import Cost, Latency
 from neural_sparse.evaluation.measures import Run
+from neural_sparse.evaluation.runs import read_run, write_run
 from neural_sparse.io.files import read_json, write_json
 
 Explanations = dict[str, dict[str, Any]]
@@ -173,8 +174,6 @@ class Evaluation:
 
     def save(self, folder: str | Path) -> None:
         """Write metrics.json, per_query.json, run.trec and, where there are any, explanations.json."""
-        from neural_sparse.evaluation.runs import write_run
-
         folder = Path(folder)
         write_run(folder / "run.trec", self.run, tag=self.name)
         write_json(folder / "per_query.json", self.per_query)
@@ -189,8 +188,6 @@ class Evaluation:
         Raises:
             InputError: metrics.json or per_query.json missing or malformed.
         """
-        from neural_sparse.evaluation.runs import read_run
-
         folder = Path(folder)
         values = {**read_json(folder / "metrics.json"), "per_query": read_json(folder / "per_query.json")}
         file = folder / "run.trec"

@@ -183,7 +183,7 @@ def measure_load(
     rates: Sequence[float],
     clients: Sequence[int],
     options: LoadOptions | None = None,
-    told: Callable[[float], object] = lambda seconds: None,
+    report: Callable[[float], object] = lambda seconds: None,
 ) -> list[Cell]:
     """Every rate with every number of connections; systems take turns slice by slice within each.
 
@@ -191,7 +191,7 @@ def measure_load(
         queries: how many there are; requests go through them in a random order, the same for all systems.
         clients: connections, each with one request at a time. A request that is due when all are busy waits, and its
             latency counts that.
-        told: is given the seconds of work that were just done, see `planned_seconds`.
+        report: is given the seconds of work that were just done, see `planned_seconds`.
 
     Raises:
         InputError: no system, rate, number of clients or query; what a system's sender raises.
@@ -207,7 +207,9 @@ def measure_load(
     with _steady():
         for number, (rate, count) in enumerate(itertools.product(rates, clients)):
             rng = np.random.default_rng([options.seed, number])
-            cells.append(_cell(systems, queries, rate, count, options, rng, told))
+            cells.append(
+                _cell(systems, queries, rate=rate, clients=count, options=options, rng=rng, report=report)
+            )
     return cells
 
 
@@ -223,7 +225,7 @@ def _cell(
     clients: int,
     options: LoadOptions,
     rng: np.random.Generator,
-    told: Callable[[float], object],
+    report: Callable[[float], object],
 ) -> Cell:
     senders = {system.name: [system.connect() for _ in range(clients)] for system in systems}
     for system in systems:
@@ -232,7 +234,7 @@ def _cell(
         if options.warmup:
             due = arrival_times(rate, options.warmup, options.arrivals, rng)
             _run_slice(senders[system.name], due, rng.integers(0, queries, len(due)), options.warmup)
-            told(options.warmup)
+            report(options.warmup)
     slices: dict[str, list[_Slice]] = {system.name: [] for system in systems}
     for turn in range(options.slices):
         due = arrival_times(rate, options.seconds, options.arrivals, rng)
@@ -240,9 +242,12 @@ def _cell(
         for place in range(len(systems)):  # who is first changes from slice to slice
             name = systems[(turn + place) % len(systems)].name
             slices[name].append(_run_slice(senders[name], due, order, options.seconds))
-            told(options.seconds)
+            report(options.seconds)
     parts = {name: _Part.of(done, options.seconds) for name, done in slices.items()}
-    loads = [_load(system.name, rate, clients, parts[system.name], options) for system in systems]
+    loads = [
+        _load(system.name, rate, clients=clients, part=parts[system.name], options=options)
+        for system in systems
+    ]
     ratios = {}
     for other in loads[1:]:
         if loads[0].latency is not None and other.latency is not None:
@@ -322,7 +327,9 @@ def _run_slice(senders: Sequence[Send], due: Floats, order: npt.NDArray[np.int64
         gc.enable()
     if raised:
         raise raised[0]
-    return _Slice(due, begun, ended, took, errors, np.concatenate([lags[~np.isnan(lags)], probes]))
+    return _Slice(
+        due, begun, ended=ended, took=took, errors=errors, lag=np.concatenate([lags[~np.isnan(lags)], probes])
+    )
 
 
 @dataclass(frozen=True)
@@ -351,9 +358,9 @@ class _Part:
         return cls(
             slices,
             np.where(failed, np.inf, latency),
-            np.where(failed, np.inf, service),
-            np.concatenate([one.took for one in slices]),
-            blocks,
+            service=np.where(failed, np.inf, service),
+            took=np.concatenate([one.took for one in slices]),
+            blocks=blocks,
         )
 
 

@@ -73,7 +73,7 @@ def share_of_wins(wins: int, losses: int, alpha: float = 0.05, prior: float = SH
         if not count or log_e(side) <= limit:
             return side
         middle = min(max(estimate, edge), 1 - edge)
-        return float(brentq(lambda share: log_e(share) - limit, *sorted((side, middle))))
+        return float(brentq(lambda share: log_e(share) - limit, min(side, middle), max(side, middle)))
 
     low, high = bound(edge), bound(1 - edge)
     return Evidence(estimate, 0.0 if low == edge else low, 1.0 if high == 1 - edge else high, log_e(0.5))

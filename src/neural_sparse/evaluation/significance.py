@@ -142,7 +142,7 @@ def compare_scores(
     """
     x, y = _paired(a, b)
     low, high = bootstrap_interval(y - x, resamples=resamples, seed=seed)
-    return _comparison([x], [y], low, high, randomisation_test(y - x, samples, seed))
+    return _comparison([x], [y], low=low, high=high, p_value=randomisation_test(y - x, samples, seed))
 
 
 def compare_macro(
@@ -163,7 +163,7 @@ def compare_macro(
     low, high = bootstrap_interval(*differences, resamples=resamples, seed=seed)
     weighted = np.concatenate([values / (len(values) * len(pairs)) for values in differences])
     p_value = randomisation_test(weighted, samples, seed)
-    return _comparison([x for x, _ in both], [y for _, y in both], low, high, p_value)
+    return _comparison([x for x, _ in both], [y for _, y in both], low=low, high=high, p_value=p_value)
 
 
 def _paired(a: Mapping[str, float], b: Mapping[str, float]) -> tuple[Floats, Floats]:

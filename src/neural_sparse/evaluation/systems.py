@@ -15,6 +15,7 @@ from neural_sparse.evaluation.cost import QUERIES, Stopwatch, measure_cost
 from neural_sparse.evaluation.evaluate import evaluate_retriever
 from neural_sparse.evaluation.evaluation import Evaluation, Vectors, explain_run
 from neural_sparse.evaluation.measures import DEFAULT_MEASURES
+from neural_sparse.search import BM25Index, SparseIndex, SparseRetriever
 
 if TYPE_CHECKING:
     from sentence_transformers import SparseEncoder
@@ -93,8 +94,6 @@ def evaluate_encoder(
     Raises:
         InputError: as `evaluate_retriever`.
     """
-    from neural_sparse.search import SparseIndex, SparseRetriever
-
     encoder: Encoder = model if hasattr(model, "encode_documents") else PlainEncoder(model)  # type: ignore
     speed: dict[str, float] = {}
     if doc_vectors is None:
@@ -105,10 +104,10 @@ def evaluate_encoder(
     result = _evaluate_vectors(
         SparseRetriever(index, encoder.encode_queries),
         collection,
-        encoder.encode_queries(list(collection.queries.values())),
-        doc_vectors,
-        vocabulary_of(encoder),
-        index.nbytes,
+        query_vectors=encoder.encode_queries(list(collection.queries.values())),
+        doc_vectors=doc_vectors,
+        vocabulary=vocabulary_of(encoder),
+        index_bytes=index.nbytes,
         k=k,
         measures=measures,
         name=name,
@@ -136,17 +135,15 @@ def evaluate_bm25(
     Raises:
         InputError: as `evaluate_retriever`.
     """
-    from neural_sparse.search import BM25Index
-
     if index is None:
         index = BM25Index.build(collection.texts, collection.doc_ids)
     return _evaluate_vectors(
         index,
         collection,
-        index.encode_queries(list(collection.queries.values())),
-        index.document_weights(),
-        list(index.words.vocabulary),
-        index.index.nbytes,
+        query_vectors=index.encode_queries(list(collection.queries.values())),
+        doc_vectors=index.document_weights(),
+        vocabulary=list(index.words.vocabulary),
+        index_bytes=index.index.nbytes,
         k=k,
         measures=measures,
         name=name,

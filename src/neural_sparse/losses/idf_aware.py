@@ -185,9 +185,9 @@ class IDFAwareLoss(nn.Module):
         query_mask: Tensor,
         documents: Tensor,
         teacher_scores: Tensor | None = None,
-        known: Tensor | None = None,
+        mask: Tensor | None = None,
         positive: Tensor | None = None,
-        also_relevant: Tensor | None = None,
+        other_relevant: Tensor | None = None,
         query_weights: Tensor | None = None,
         terms: tuple[Tensor, Tensor, Tensor] | None = None,
         query_terms: QueryTerms | None = None,
@@ -200,10 +200,10 @@ class IDFAwareLoss(nn.Module):
             documents: weights [documents, vocabulary]; on several ranks this rank's share, and all else
                 speaks of the documents of all ranks, one rank's after another's.
             teacher_scores: targets [queries, documents].
-            known: bool, same shape: which targets are known; all if None.
+            mask: bool, same shape: which targets are known; all if None.
             positive: int64 [queries], column of each query's own document; the diagonal of equal groups
                 (document i * documents / queries) if None.
-            also_relevant: bool [queries, documents], other documents known to be relevant to a query: no
+            other_relevant: bool [queries, documents], other documents known to be relevant to a query: no
                 negatives of "info_nce".
             query_weights: [vocabulary], weights that are trained, instead of IDF (Li-LSR, arXiv 2505.01452);
                 tokens whose IDF is 0 keep 0.
@@ -224,20 +224,20 @@ class IDFAwareLoss(nn.Module):
             query_terms = QueryTerms.of(query_ids, query_mask) if query_terms is None else query_terms
             query_terms = dataclasses.replace(query_terms, columns=sample.within(query_terms.columns)[0])
             weights = weights.index_select(0, sample.columns)
-        part = idf_scores(query_ids, query_mask, weights, documents, query_terms)
-        of_all = next((given for given in (teacher_scores, known, also_relevant) if given is not None), None)
+        part = idf_scores(query_ids, query_mask, idf=weights, documents=documents, terms=query_terms)
+        of_all = next((given for given in (teacher_scores, mask, other_relevant) if given is not None), None)
         scores = ranks.all_columns(part, None if of_all is None else of_all.shape[1])
-        if known is None:
-            known = torch.ones_like(scores, dtype=torch.bool)
+        if mask is None:
+            mask = torch.ones_like(scores, dtype=torch.bool)
         if positive is None:
             group = scores.shape[1] // scores.shape[0]
             positive = torch.arange(len(scores), device=scores.device) * group
         ranking = scores.new_zeros(())
         for name, weight in self.ranking.items():
             judged = scores / self.temperature
-            if name == "info_nce" and also_relevant is not None:
-                judged = judged.masked_fill(also_relevant, -torch.inf)
-            ranking = ranking + weight * RANKING_LOSSES[name](judged, teacher_scores, known, positive)
+            if name == "info_nce" and other_relevant is not None:
+                judged = judged.masked_fill(other_relevant, -torch.inf)
+            ranking = ranking + weight * RANKING_LOSSES[name](judged, teacher_scores, mask, positive)
         flops = self._flops(documents, sample)
         pressure = self.current_lambda
         if isinstance(pressure, Tensor):

@@ -9,37 +9,37 @@ from torch import Tensor
 
 from neural_sparse.model.precision import in_float32
 
-# (student [queries, passages], teacher or None, known, positive) -> scalar
+# (student [queries, passages], teacher or None, mask, positive) -> scalar
 RankingLoss = Callable[[Tensor, Tensor | None, Tensor, Tensor], Tensor]
 
 
 @in_float32
-def kl_divergence(student: Tensor, teacher: Tensor | None, known: Tensor, positive: Tensor) -> Tensor:
+def kl_divergence(student: Tensor, teacher: Tensor | None, mask: Tensor, positive: Tensor) -> Tensor:
     """KL(softmax(teacher) || softmax(student)), mean over queries (arXiv 2411.04403, section 4.2).
 
     Args:
         student: scores [queries, passages].
         teacher: target scores, same shape.
-        known: bool, same shape: which passages the teachers scored; the others are left out of both
+        mask: bool, same shape: which passages the teachers scored; the others are left out of both
             distributions. A query with no known passage costs nothing.
         positive: unused.
 
     >>> student = torch.tensor([[3.0, 1.0, 7.0]])
     >>> teacher = torch.tensor([[9.0, 6.0, 0.0]])
-    >>> known = torch.tensor([[True, True, False]])
-    >>> kl_divergence(student, teacher, known, torch.tensor([0]))
+    >>> mask = torch.tensor([[True, True, False]])
+    >>> kl_divergence(student, teacher, mask, torch.tensor([0]))
     tensor(0.0309)
     """
     teacher = _required(teacher, "kl")
-    target = teacher.masked_fill(~known, -torch.inf).log_softmax(1)
-    predicted = student.masked_fill(~known, -torch.inf).log_softmax(1)
+    target = teacher.masked_fill(~mask, -torch.inf).log_softmax(1)
+    predicted = student.masked_fill(~mask, -torch.inf).log_softmax(1)
     # -inf - -inf is NaN, also in the gradient of a masked product; so unknown entries are set to 0 first.
-    gap = target.masked_fill(~known, 0.0) - predicted.masked_fill(~known, 0.0)
-    return _mean_over_queries((target.exp() * gap).masked_fill(~known, 0.0).sum(1), known.any(1))
+    gap = target.masked_fill(~mask, 0.0) - predicted.masked_fill(~mask, 0.0)
+    return _mean_over_queries((target.exp() * gap).masked_fill(~mask, 0.0).sum(1), mask.any(1))
 
 
 @in_float32
-def margin_mse(student: Tensor, teacher: Tensor | None, known: Tensor, positive: Tensor) -> Tensor:
+def margin_mse(student: Tensor, teacher: Tensor | None, mask: Tensor, positive: Tensor) -> Tensor:
     """Squared difference of student and teacher margins, positive minus other (arXiv 2010.02666).
 
     Mean over the known passages that are not the query's positive; shapes as in `kl_divergence`, with
@@ -47,13 +47,13 @@ def margin_mse(student: Tensor, teacher: Tensor | None, known: Tensor, positive:
 
     >>> student = torch.tensor([[3.0, 1.0, 7.0]])
     >>> teacher = torch.tensor([[9.0, 6.0, 0.0]])
-    >>> known = torch.tensor([[True, True, False]])
-    >>> margin_mse(student, teacher, known, torch.tensor([0]))  # ((3 - 1) - (9 - 6))^2
+    >>> mask = torch.tensor([[True, True, False]])
+    >>> margin_mse(student, teacher, mask, torch.tensor([0]))  # ((3 - 1) - (9 - 6))^2
     tensor(1.)
     """
     teacher = _required(teacher, "margin_mse")
     column = positive[:, None]
-    others = known & known.gather(1, column)
+    others = mask & mask.gather(1, column)
     others = others.scatter(1, column, False)
     student_margin = student.gather(1, column) - student
     teacher_margin = teacher.gather(1, column) - teacher
@@ -62,7 +62,7 @@ def margin_mse(student: Tensor, teacher: Tensor | None, known: Tensor, positive:
 
 
 @in_float32
-def info_nce(student: Tensor, teacher: Tensor | None, known: Tensor, positive: Tensor) -> Tensor:
+def info_nce(student: Tensor, teacher: Tensor | None, mask: Tensor, positive: Tensor) -> Tensor:
     """Cross-entropy of the query's own positive among all passages of the batch (arXiv 1807.03748).
 
     Needs no teacher.

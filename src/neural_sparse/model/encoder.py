@@ -285,7 +285,9 @@ class NeuralSparseEncoder(SparseEncoder):
         self, hidden: Tensor, offsets: Tensor, longest: int | None = None, columns: Tensor | None = None
     ) -> Tensor:
         projection = self.projection
-        pooled = pooled_logits(hidden, offsets, projection.weight, projection.bias, longest, columns)
+        pooled = pooled_logits(
+            hidden, offsets, weight=projection.weight, bias=projection.bias, longest=longest, columns=columns
+        )
         return activate(pooled, self.activation)
 
     def _weights_of(self, group: Group, columns: Tensor | None) -> Tensor:
@@ -354,7 +356,9 @@ class NeuralSparseEncoder(SparseEncoder):
         bf16: bool = False,
     ) -> sp.csr_matrix:
         """Document vectors, csr float32 [documents, vocabulary]; see `model.encoding.encode_documents`."""
-        return encode_documents(self, texts, tokens_per_batch, show_progress, bf16)
+        return encode_documents(
+            self, texts, tokens_per_batch=tokens_per_batch, show_progress=show_progress, bf16=bf16
+        )
 
     def encode_queries(self, texts: Sequence[str]) -> sp.csr_matrix:
         """Query vectors, csr float32 [queries, vocabulary]: each known token's weight, once or `count_repeats`."""

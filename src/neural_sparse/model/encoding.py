@@ -100,7 +100,9 @@ def encode_documents(
     vectors, truncated = CsrRows(model.vocab_size), 0
     with progress(len(texts), "encoding", "documents", show=show_progress) as advance:
         for tokens in tokenize_windows(texts, model.tokenizer, model.max_length, special_tokens=True):
-            vectors.append(encode_tokens(model, tokens, tokens_per_batch, bf16, advance))
+            vectors.append(
+                encode_tokens(model, tokens, tokens_per_batch=tokens_per_batch, bf16=bf16, advance=advance)
+            )
             truncated += tokens.truncated
     if truncated and show_progress:
         logger.info("%d of %d texts were cut at %d tokens", truncated, len(texts), model.max_length)

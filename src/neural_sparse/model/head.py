@@ -44,7 +44,16 @@ def pooled_logits(
         hidden.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
     )
     longest = -1 if longest is None else longest
-    return _forward(hidden, offsets, weight, bias, columns, dtype, train, longest)[0]
+    return _forward(
+        hidden,
+        offsets,
+        weight=weight,
+        bias=bias,
+        columns=columns,
+        dtype=dtype,
+        want_winners=train,
+        longest=longest,
+    )[0]
 
 
 def pack(hidden: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -64,9 +64,26 @@ def forward(
                 torch.mm(hidden[start : start + here], weight[left:right].T, out=scores)
                 if half:
                     bits = scores.view(torch.int16).numpy()
-                    _half_maxima(bits, start, first_text, bounds, left, infinity, pooled_array, winners_array)
+                    _half_maxima(
+                        bits,
+                        start,
+                        text=first_text,
+                        bounds=bounds,
+                        left=left,
+                        infinity=infinity,
+                        pooled=pooled_array,
+                        winners=winners_array,
+                    )
                 else:
-                    _maxima(scores.numpy(), start, first_text, bounds, left, pooled_array, winners_array)
+                    _maxima(
+                        scores.numpy(),
+                        start,
+                        text=first_text,
+                        bounds=bounds,
+                        left=left,
+                        pooled=pooled_array,
+                        winners=winners_array,
+                    )
 
     _in_threads(work)
     pooled = pooled.view(hidden.dtype).float() if half else pooled

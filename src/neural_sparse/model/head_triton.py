@@ -113,7 +113,7 @@ def backward(
     torch.use_deterministic_algorithms the torch operations take over.
     """
     if torch.are_deterministic_algorithms_enabled():
-        return head_torch.backward(gradient, winners, hidden, offsets, weight)
+        return head_torch.backward(gradient, winners, hidden=hidden, offsets=offsets, weight=weight)
     gradient = gradient.contiguous()
     (texts, vocabulary), width = gradient.shape, weight.shape[1]
     hidden_gradient = torch.zeros_like(hidden, dtype=torch.float32)

@@ -117,12 +117,12 @@ class Layout:
         return cls(
             tuple(shapes),
             tuple(int(mask.sum()) for mask in masks[1:]),
-            torch.from_numpy(np.concatenate(padded)),
-            torch.from_numpy(np.concatenate(masks).astype(np.int64)),
-            torch.from_numpy(kept),
-            torch.from_numpy(offsets_of(lengths[rows])),
-            torch.from_numpy(rows),
-            torch.from_numpy(np.argsort(rows)),
+            input_ids=torch.from_numpy(np.concatenate(padded)),
+            mask=torch.from_numpy(np.concatenate(masks).astype(np.int64)),
+            kept=torch.from_numpy(kept),
+            offsets=torch.from_numpy(offsets_of(lengths[rows])),
+            rows=torch.from_numpy(rows),
+            order=torch.from_numpy(np.argsort(rows)),
         )
 
     @property
@@ -137,9 +137,9 @@ class Layout:
             yield Group(
                 self.input_ids[position:end].view(shape),
                 self.mask[position:end].view(shape),
-                self.kept[token : token + size],
-                offsets - offsets[0],
-                size == shape[0] * shape[1],
+                kept=self.kept[token : token + size],
+                offsets=offsets - offsets[0],
+                whole=size == shape[0] * shape[1],
             )
             position, token, text = end, token + size, text + shape[0]
 

@@ -40,7 +40,9 @@ class Pruning:
         if not self.max_ratio and self.top_k is None:
             return vectors
         limit = vectors.shape[1] if self.top_k is None else self.top_k
-        keep = _kept(vectors.indptr, vectors.indices, vectors.data, np.float32(self.max_ratio), limit)
+        keep = _kept(
+            vectors.indptr, vectors.indices, data=vectors.data, ratio=np.float32(self.max_ratio), limit=limit
+        )
         indptr = offsets_of(keep)[vectors.indptr]
         return sp.csr_matrix((vectors.data[keep], vectors.indices[keep], indptr), shape=vectors.shape)
 

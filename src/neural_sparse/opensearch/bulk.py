@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from neural_sparse.errors import InputError
 from neural_sparse.io.files import read_json, write_json
-from neural_sparse.opensearch.connection import told
+from neural_sparse.opensearch.connection import readable_errors
 from neural_sparse.opensearch.refusals import cured, reason
 
 if TYPE_CHECKING:
@@ -134,7 +134,9 @@ def send(
             user may not write, or the index is read-only). What
             was accepted before stays, and the resume file says where to go on.
     """
-    sender = _Sender(client, index, settings, BulkReport(resumed=progress.done), settings.documents)
+    sender = _Sender(
+        client, index, settings=settings, report=BulkReport(resumed=progress.done), size=settings.documents
+    )
     documents = zip(doc_ids[progress.done :], sources(progress.done), strict=True)
     with tqdm(
         total=len(doc_ids),
@@ -210,7 +212,7 @@ class _Sender:
             body = "".join(lines for _, lines in batch)
             answer = self.client.bulk(body=body, index=self.index, params={"pipeline": "_none"})
         except exceptions.SSLError:
-            with told(self.index):
+            with readable_errors(self.index):
                 raise
         except (exceptions.ConnectionTimeout, exceptions.ConnectionError) as error:
             return batch, [], f"no answer: {type(error).__name__}"
@@ -219,7 +221,7 @@ class _Sender:
                 return batch, [], f"HTTP {error.status_code}"
             if error.status_code == _TOO_LARGE:
                 return self._halves(batch)
-            with told(self.index):
+            with readable_errors(self.index):
                 raise
         again, refused, cause = _sorted_out(batch, answer["items"])
         if len(refused) == len(batch) and all(one.status == 403 for one in refused):

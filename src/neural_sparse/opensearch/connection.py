@@ -96,7 +96,7 @@ def connect(
         max_retries=0,  # `bulk` retries what is worth it, and waits longer each time
     )
     if not serverless:  # which does not say who it is
-        with told(url, timeout):
+        with readable_errors(url, timeout):
             version_of(client)
     return client
 
@@ -152,7 +152,7 @@ def _require_client() -> None:
 
 
 @contextmanager
-def told(where: str, timeout: float | None = None) -> Iterator[None]:
+def readable_errors(where: str, timeout: float | None = None) -> Iterator[None]:
     """Turn what opensearch-py raises into an InputError that names the fix.
 
     Args:

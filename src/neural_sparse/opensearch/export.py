@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from neural_sparse.opensearch.guards import (
     served_name,
     server_names,
 )
+from neural_sparse.opensearch.onnx_file import OnnxDocuments, int8_encoder, write_onnx
 from neural_sparse.opensearch.packages import (
     Package,
     document_tokenizer,
@@ -33,6 +34,7 @@ from neural_sparse.opensearch.parity import (
     AWKWARD_TEXTS,
     SERVER_TOKENS,
     Check,
+    Rankings,
     ServedDocuments,
     ServedQueries,
     compare_lengths,
@@ -136,15 +138,15 @@ def export_model(
     weights = servable_query_weights(table, options.clip_query_weights)
     silent = [index for index, token in enumerate(names) if not token]
     with replacing_folder(output) as folder:
-        work = _Work(model, folder, name, options, names, silent)
+        work = _Work(model, folder, name=name, options=options, names=names, silent=silent)
         encoder, documents, operators = work.document_side("encoder", served_encoder(model))
         queries = sparse_tokenize_package(
             _made(folder / "query"),
             f"{name}-query",
-            options.version,
-            query_tokenizer(model.tokenizer),
-            weights,
-            f"Query weights of {name}: tokens are looked up, no model runs",
+            version=options.version,
+            tokenizer=query_tokenizer(model.tokenizer),
+            idf=weights,
+            description=f"Query weights of {name}: tokens are looked up, no model runs",
         )
         lookup = ServedQueries(queries.path)
         texts = [*AWKWARD_TEXTS.values(), *(collection.queries.values() if collection else ())]
@@ -158,8 +160,6 @@ def export_model(
         packages = [encoder, queries]
         rankings = None
         if collection is not None:
-            from neural_sparse.opensearch.parity import Rankings
-
             rankings = Rankings(model, collection)
             checks += rankings.truncated()
         if options.int8:
@@ -168,9 +168,13 @@ def export_model(
             checks += more
         if options.onnx:
             checks += work.onnx(weights, rankings)
-        exported = Exported(folder, name, options.version, encoder, queries)
+        exported = Exported(folder, name, version=options.version, encoder=encoder, queries=queries)
         requests = requests_file(
-            exported, SAMPLE_TEXT, SAMPLE_QUERY, documents.weights(SAMPLE_TEXT), lookup.weights(SAMPLE_QUERY)
+            exported,
+            SAMPLE_TEXT,
+            sample_query=SAMPLE_QUERY,
+            expected_text=documents.weights(SAMPLE_TEXT),
+            expected_query=lookup.weights(SAMPLE_QUERY),
         )
         write_text(folder / "deploy.http", requests)
         manifest = {
@@ -190,7 +194,7 @@ def export_model(
         }
         write_json(folder / MANIFEST, manifest)
     moved = [_moved(package, folder, output) for package in packages]
-    return Export(output, moved, checks, operators, remarks)
+    return Export(output, moved, checks=checks, operators=operators, remarks=remarks)
 
 
 @dataclass(frozen=True)
@@ -224,17 +228,15 @@ class _Work:
             package = sparse_encoding_package(
                 _made(self.folder / kind),
                 name,
-                self.options.version,
-                torchscript,
-                document_tokenizer(self.model.tokenizer, self.model.max_length),
-                f"Sparse encoder of documents {name}, {self.model.max_length} tokens at most",
+                version=self.options.version,
+                torchscript=torchscript,
+                tokenizer=document_tokenizer(self.model.tokenizer, self.model.max_length),
+                description=f"Sparse encoder of documents {name}, {self.model.max_length} tokens at most",
             )
         return package, ServedDocuments(package.path), dict(sorted(operators.items()))
 
     def int8(self, rankings: Rankings | None) -> tuple[Package, list[Check]]:
         """The quantised document side, and what quantisation costs."""
-        from neural_sparse.opensearch.onnx_file import int8_encoder
-
         package, documents, _ = self.document_side("encoder-int8", int8_encoder(self.model))
         checks = [compare_texts(self.model, documents, self.names, what="int8: document vectors", limit=None)]
         if rankings is not None:
@@ -243,8 +245,6 @@ class _Work:
 
     def onnx(self, weights: dict[str, float], rankings: Rankings | None) -> list[Check]:
         """onnx/: model.onnx, tokenizer.json and idf.json."""
-        from neural_sparse.opensearch.onnx_file import OnnxDocuments, write_onnx
-
         folder = _made(self.folder / "onnx")
         write_onnx(self.model, folder / "model.onnx")
         tokenizer = document_tokenizer(self.model.tokenizer, self.model.max_length)
@@ -267,6 +267,4 @@ def _made(folder: Path) -> Path:
 
 
 def _moved(package: Package, before: Path, after: Path) -> Package:
-    from dataclasses import replace
-
     return replace(package, path=after / package.path.relative_to(before))

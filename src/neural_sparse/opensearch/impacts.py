@@ -139,7 +139,9 @@ def write_common_index(folder: Path, source: VectorSource, scales: Scales) -> di
     """index.ciff (Common Index File Format, arXiv 2003.08276) and topics.tsv."""
     documents = impacts(source.documents, scales.documents)
     description = f"impacts: weights times {scales.documents:g}"
-    write_ciff(folder / "index.ciff", documents, source.doc_ids, source.tokens, description)
+    write_ciff(
+        folder / "index.ciff", documents, doc_ids=source.doc_ids, names=source.tokens, description=description
+    )
     _write_topics(folder, source, scales)
     return {"documents": len(source.doc_ids), "queries": len(source.query_ids)}
 

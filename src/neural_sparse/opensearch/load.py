@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from neural_sparse.errors import InputError
 from neural_sparse.evaluation.load import Answer, Send, System
 from neural_sparse.io.files import read_json
-from neural_sparse.opensearch.connection import told
+from neural_sparse.opensearch.connection import readable_errors
 
 if TYPE_CHECKING:
     from opensearchpy import OpenSearch
@@ -99,13 +99,13 @@ def search_system(
     if pipeline is not None:
         params["search_pipeline"] = pipeline
     sent = [json.dumps(body, ensure_ascii=False).encode("utf-8", "replace") for body in bodies]
-    with told(f"index {index!r}"):
+    with readable_errors(f"index {index!r}"):
         client.transport.perform_request("POST", f"/{index}/_search", params=params, body=sent[0])
 
     def connect() -> Send:
         transport = client.transport
         connection = transport.connection_class(**{**transport.kwargs, **transport.hosts[0]})
-        return _sender(connection, f"/{index}/_search", params, sent, timeout)
+        return _sender(connection, f"/{index}/_search", params=params, bodies=sent, timeout=timeout)
 
     return System(name, connect)
 

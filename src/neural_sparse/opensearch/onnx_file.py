@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,7 +90,5 @@ class OnnxDocuments(ServedDocuments):
 
 
 def _require(package: str) -> None:
-    import importlib.util
-
     if importlib.util.find_spec(package) is None:
         raise InputError(f"ONNX needs {package}: pip install 'neural-sparse[onnx]'")

@@ -129,7 +129,14 @@ def sparse_encoding_package(
         (f"{name}.pt", torchscript),
         ("tokenizer.json", _json(tokenizer)),
     ]
-    return _package(folder, name, version, "SPARSE_ENCODING", description, members)
+    return _package(
+        folder,
+        name,
+        version=version,
+        function_name="SPARSE_ENCODING",
+        description=description,
+        members=members,
+    )
 
 
 def sparse_tokenize_package(
@@ -141,7 +148,14 @@ def sparse_tokenize_package(
         ("tokenizer.json", _json(tokenizer)),
         ("idf.json", table.encode() + b"\n"),
     ]
-    return _package(folder, name, version, "SPARSE_TOKENIZE", description, members)
+    return _package(
+        folder,
+        name,
+        version=version,
+        function_name="SPARSE_TOKENIZE",
+        description=description,
+        members=members,
+    )
 
 
 def _json(tokenizer: Tokenizer) -> bytes:
@@ -160,6 +174,14 @@ def _package(
     with replacing(path) as temporary:
         write_zip(temporary, members)
     size, digest = path.stat().st_size, sha256_file(path)
-    package = Package(path, name, version, function_name, description, size, digest)
+    package = Package(
+        path,
+        name,
+        version=version,
+        function_name=function_name,
+        description=description,
+        size=size,
+        sha256=digest,
+    )
     write_json(folder / CONFIG_FILE, package.config())
     return package

@@ -169,7 +169,7 @@ def compare_texts(
         difference = _difference(ours, served.weights(text))
         if difference >= worst:
             worst, where = difference, label
-    return Check(what, len(texts), worst, limit, f"most: {where}" if where else "")
+    return Check(what, len(texts), difference=worst, limit=limit, note=f"most: {where}" if where else "")
 
 
 def compare_lengths(
@@ -203,16 +203,16 @@ def compare_lengths(
         Check(
             f"{what}document vectors, shapes [1, L]",
             len(lengths),
-            max(alone),
-            limit,
-            f"L = {lengths[0]} to {lengths[-1]}; most: L = {worst}",
+            difference=max(alone),
+            limit=limit,
+            note=f"L = {lengths[0]} to {lengths[-1]}; most: L = {worst}",
         ),
         Check(
             f"{what}document vectors, padded batches",
             len(batches),
-            max(together),
-            limit,
-            f"up to [4, {longest}]",
+            difference=max(together),
+            limit=limit,
+            note=f"up to [4, {longest}]",
         ),
     )
 
@@ -237,16 +237,16 @@ def compare_queries(
         difference = _difference(ours, theirs)
         if difference > worst:
             worst, where = difference, f"most: {text[:30]!r}"
-    checks = [Check("query weights", len(texts), worst, 0.0, where)]
+    checks = [Check("query weights", len(texts), difference=worst, limit=0.0, note=where)]
     if cut:
         note = f"of {len(texts):,} queries; by model the server reads no more: bring query_tokens"
         checks.append(
             Check(
                 f"queries above {SERVER_TOKENS} tokens, of which some lose tokens",
                 cut,
-                float(lost),
-                None,
-                note,
+                difference=float(lost),
+                limit=None,
+                note=note,
             )
         )
     return checks
@@ -326,7 +326,7 @@ class Rankings:
             f"{self.collection.name}: {self.score:.4f} -> {score:.4f}; "
             f"{moved:,} of {n_queries:,} queries order their top 10 differently"
         )
-        return [Check(f"{MEASURE}, {what}", n_queries, score - self.score, None, note)]
+        return [Check(f"{MEASURE}, {what}", n_queries, difference=score - self.score, limit=None, note=note)]
 
     def truncated(self) -> list[Check]:
         """Lucene's 9 bits against exact weights."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from neural_sparse.errors import InputError
-from neural_sparse.opensearch.connection import told
+from neural_sparse.opensearch.connection import readable_errors
 from neural_sparse.opensearch.features import escaped, neural_sparse_query, query_tokens, rank_feature_query
 from neural_sparse.opensearch.guards import server_names
 from neural_sparse.opensearch.load import Body, match_body, search_body, text_body
@@ -52,7 +52,7 @@ class About:
     @classmethod
     def of(cls, client: OpenSearch, index: str) -> About:
         """Raises InputError: no such index; a name of several."""
-        with told(f"index {index!r}"):
+        with readable_errors(f"index {index!r}"):
             found = client.indices.get(index=index)
         if len(found) != 1:
             raise InputError(f"{index!r} names {len(found)} indexes ({', '.join(found)}): name one")
@@ -146,7 +146,11 @@ def sparse_search(
             )
         word = "neural_sparse by analyzer" if analyzer else "neural_sparse by model"
         return Kind(
-            word, pipeline, lambda texts: [text_body(text, named, k, model_id, analyzer) for text in texts]
+            word,
+            pipeline,
+            lambda texts: [
+                text_body(text, named, k=k, model_id=model_id, analyzer=analyzer) for text in texts
+            ],
         )
     names = server_names(model.tokenizer)
     check_vocabulary(about.meta.get("vocabulary"), vocabulary_fingerprint(names))

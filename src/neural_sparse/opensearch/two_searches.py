@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from neural_sparse.errors import InputError
 from neural_sparse.evaluation.interleaving_server import Ask, Hits
-from neural_sparse.opensearch.connection import told
+from neural_sparse.opensearch.connection import readable_errors
 from neural_sparse.opensearch.refusals import cured, reason
 from neural_sparse.opensearch.searches import Kind
 
@@ -44,7 +44,7 @@ def two_searches(
                 {**body, **pipeline, "size": depth, "_source": list(fields) or False},
             ]
         try:
-            with told(f"{a.index}, {b.index}", timeout):
+            with readable_errors(f"{a.index}, {b.index}", timeout):
                 answers = client.msearch(body=lines, params={"request_timeout": timeout})["responses"]
         except InputError as error:
             return str(error), str(error)

@@ -15,7 +15,7 @@ import scipy.sparse as sp
 from neural_sparse.errors import InputError, refuse_one_string
 from neural_sparse.opensearch import versions
 from neural_sparse.opensearch.bulk import BulkReport, BulkSettings, Progress, send
-from neural_sparse.opensearch.connection import told, version_of
+from neural_sparse.opensearch.connection import readable_errors, version_of
 from neural_sparse.opensearch.features import (
     MAX_CLAUSES,
     escaped,
@@ -66,7 +66,7 @@ class VectorIndex:
         self.name = name
         self.vector_field = vector_field
         self.text_field = text_field
-        with told(f"index {name!r}"):
+        with readable_errors(f"index {name!r}"):
             (found,) = client.indices.get(index=name).values()
             server = version_of(client)
         self.uuid = str(found["settings"]["index"]["uuid"])
@@ -114,10 +114,17 @@ class VectorIndex:
             raise InputError(f"names are 'escaped' or 'plain', not {names!r}")
         if names == "escaped":
             escaped(tokens)
-        with told(f"index {name!r}"):
+        with readable_errors(f"index {name!r}"):
             if client.indices.exists(index=name):
                 raise InputError(f"index {name!r} exists; choose another name, or delete it")
-            body = index_body(tokens, names, shards, replicas, vector_field, text_field)
+            body = index_body(
+                tokens,
+                names,
+                shards=shards,
+                replicas=replicas,
+                vector_field=vector_field,
+                text_field=text_field,
+            )
             client.indices.create(index=name, body=body)
         return cls(client, name, tokens, vector_field=vector_field, text_field=text_field)
 
@@ -166,7 +173,13 @@ class VectorIndex:
         }
         progress = Progress(Path(resume) if resume is not None else None, about)
         report = send(
-            self.client, self.name, doc_ids, sources, progress, settings or BulkSettings(), show_progress
+            self.client,
+            self.name,
+            doc_ids=doc_ids,
+            sources=sources,
+            progress=progress,
+            settings=settings or BulkSettings(),
+            show_progress=show_progress,
         )
         self._refresh()
         if report.failed:
@@ -177,7 +190,7 @@ class VectorIndex:
         from opensearchpy import exceptions
 
         try:
-            with told(f"index {self.name!r}"):
+            with readable_errors(f"index {self.name!r}"):
                 self.client.indices.refresh(index=self.name)
         except InputError as error:
             if not isinstance(error.__cause__, exceptions.AuthorizationException):
@@ -186,7 +199,7 @@ class VectorIndex:
 
     def __len__(self) -> int:
         """Documents that searches can find."""
-        with told(f"index {self.name!r}"):
+        with readable_errors(f"index {self.name!r}"):
             return int(self.client.count(index=self.name)["count"])
 
     def search(
@@ -228,7 +241,7 @@ class VectorIndex:
             lines: list[dict[str, Any]] = []
             for body in bodies[start : start + _SEARCHES]:
                 lines += [{}, body]
-            with told(f"index {self.name!r}"):
+            with readable_errors(f"index {self.name!r}"):
                 answers = self.client.msearch(body=lines, index=self.name)["responses"]
             for place, answer in enumerate(answers, start=start):
                 if "error" in answer:

@@ -13,6 +13,7 @@ import scipy.sparse as sp
 
 from neural_sparse.corpora.corpus_file import corpus_file, read_corpus, read_queries
 from neural_sparse.errors import InputError
+from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.opensearch.guards import check_ids, check_query_side, server_names
 from neural_sparse.search.encoded import MANIFEST, EncodedCollection
 
@@ -88,7 +89,6 @@ def vector_source(
             raise InputError(
                 "this format holds documents: give --corpus, or a folder made by `neural-sparse encode` as the model"
             )
-        from neural_sparse.model.encoder import NeuralSparseEncoder
 
         doc_ids, texts = read_corpus(corpus_file(corpus))
         check_ids(doc_ids, longest_id)
@@ -98,7 +98,15 @@ def vector_source(
         documents = encoder.encode_documents(texts, show_progress=True)
     tokens = server_names(encoder.tokenizer)
     queries = encoder.encode_queries(query_texts)
-    return VectorSource(tokens, doc_ids, texts, documents, query_ids, query_texts, queries)
+    return VectorSource(
+        tokens,
+        doc_ids,
+        texts=texts,
+        documents=documents,
+        query_ids=query_ids,
+        query_texts=query_texts,
+        queries=queries,
+    )
 
 
 def _queries(folder: Path | None) -> tuple[list[str], list[str]]:

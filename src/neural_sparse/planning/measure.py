@@ -6,7 +6,7 @@ import itertools
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -259,7 +259,7 @@ def _training(recipe: Recipe, encoder: Any, documents: list[str], queries: list[
 
 
 def training_speed(
-    recipe: Recipe, encoder: Any, documents: list[str], queries: list[str], seconds: float
+    recipe: Recipe, encoder: Any, documents: list[str], queries: Sequence[str], seconds: float
 ) -> tuple[float, float, float]:
     """Of steps like the recipe's, with at most 64 documents, which a laptop holds; the encoder stays as it is.
 

@@ -64,7 +64,9 @@ def _from_train_qrels(folder: Path, collection: Collection, seed: int) -> Quicks
         for doc_id, grade in grades.items()
         if grade > 0 and query_id in texts and doc_id in row_of and query_id not in collection.queries
     ]
-    return _data(collection, collection.texts, pairs, seed, "the collection's own training queries")
+    return _data(
+        collection, collection.texts, pairs=pairs, seed=seed, origin="the collection's own training queries"
+    )
 
 
 def _from_documents(folder: Path, collection: Collection, seed: int) -> QuickstartData:
@@ -83,7 +85,7 @@ def _from_documents(folder: Path, collection: Collection, seed: int) -> Quicksta
         if use_titles
         else "first sentences, searching the rest of their texts"
     )
-    return _data(collection, documents, pairs, seed, origin)
+    return _data(collection, documents, pairs=pairs, seed=seed, origin=origin)
 
 
 def _data(

@@ -72,12 +72,19 @@ def estimate(
     """
     rng = np.random.default_rng(0)
     needs = needs_of(
-        ensemble.teachers, queries, training.documents, np.empty((0, 2), np.int64), ensemble.cache, seconds
+        ensemble.teachers,
+        queries,
+        documents=training.documents,
+        pairs=np.empty((0, 2), np.int64),
+        cache=ensemble.cache,
+        seconds=seconds,
     )
     sample = _sample(training.documents, rng)
     trained = 0.0
     if not done:
-        speed, *_ = training_speed(recipe, start, sample, list(training.queries[:SAMPLE]), seconds)
+        speed, *_ = training_speed(
+            recipe, start, documents=sample, queries=training.queries[:SAMPLE], seconds=seconds
+        )
         documents = recipe.batch_size * (1 + recipe.num_hard_negatives) * recipe.gradient_accumulation_steps
         trained = recipe.num_steps * documents * _tokens(sample, start, recipe.max_length) / speed
     evaluated = SEARCHES

@@ -144,7 +144,13 @@ def quickstart(
     with stages("Timing this machine on samples of what follows"):
         to_encode = {"student": work.collection.texts} | ({} if shared else {"start": work.collection.texts})
         expected = estimate(
-            recipe, start, ensemble, asked, work.training, to_encode, model_folder is not None
+            recipe,
+            start,
+            ensemble=ensemble,
+            queries=asked,
+            training=work.training,
+            encoded=to_encode,
+            done=model_folder is not None,
         )
     console.print(f"  {expected}", style="bold")
     with stages("Encoding every text with the teachers, once"):
@@ -177,7 +183,7 @@ def quickstart(
         stopwatch.measure()
         examples = example_searches(student, vectors, work.collection, EXAMPLES)
     result = QuickstartResult(output, model_folder, evaluations)
-    _report(result, work, examples, stages, expected, console)
+    _report(result, work, examples=examples, stages=stages, expected=expected, console=console)
     return result
 
 
@@ -304,10 +310,10 @@ def example_searches(
             explain_hit(
                 collection.doc_ids[row],
                 collection.texts[row],
-                query_weights,
-                dict(model.top_terms(vectors[int(row)])),
-                model.text_tokens(collection.texts[row]),
-                bool(relevant.get(collection.doc_ids[row])),
+                query_weights=query_weights,
+                doc_weights=dict(model.top_terms(vectors[int(row)])),
+                text_tokens=model.text_tokens(collection.texts[row]),
+                relevant=bool(relevant.get(collection.doc_ids[row])),
             )
             for row in rows
             if row >= 0

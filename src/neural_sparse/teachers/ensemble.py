@@ -46,8 +46,8 @@ class PreparedEnsemble:
         candidates = np.asarray(own, dtype=np.bool_)
         results = []
         for teacher in self.teachers:
-            scores, known = teacher.scores(*rows, candidates)
-            results.append((torch.from_numpy(scores), torch.from_numpy(known)))
+            scores, mask = teacher.scores(*rows, candidates)
+            results.append((torch.from_numpy(scores), torch.from_numpy(mask)))
         return results
 
     def scores(self, query_rows: ArrayLike, doc_rows: ArrayLike, own: ArrayLike) -> tuple[Tensor, Tensor]:
@@ -192,12 +192,12 @@ class EnsembleTeacher:
             own = total[None, :] // len(lists[0]) == np.arange(len(queries))[:, None]
         prepared = self.prepare(queries, flat, pairs=np.argwhere(own))
         raw = prepared.teacher_scores(np.arange(len(queries)), total, own)
-        listed = [(scores, known & torch.from_numpy(own)) for scores, known in raw]
+        listed = [(scores, mask & torch.from_numpy(own)) for scores, mask in raw]
         if own.sum(1).min() < 3 and not self._warned:
             self._warned = True
             logger.warning(_SHORT_LIST, own.sum(1).min())
-        target, known = Combination(listed).at(self.weights, self.scale)
-        target = target.masked_fill(~known, torch.nan)
+        target, mask = Combination(listed).at(self.weights, self.scale)
+        target = target.masked_fill(~mask, torch.nan)
         if not in_batch:
             target = target[torch.from_numpy(own)].reshape(len(queries), -1)
         return target.to(self.device or "cpu")

@@ -23,36 +23,36 @@ from torch import Tensor
 _NOTHING, _ALL = 1e-6, 1e-5
 
 
-def min_max(scores: Tensor, known: Tensor | None = None) -> Tensor:
+def min_max(scores: Tensor, mask: Tensor | None = None) -> Tensor:
     """Equation 8: each row of `scores` [B, M] mapped onto [0, 1] by its smallest and largest known entry.
 
-    A row whose known entries are all equal becomes zeros. Entries that are not `known` [B, M] neither count
+    A row whose known entries are all equal becomes zeros. Entries that are not `mask` [B, M] neither count
     nor matter (they may be NaN); they come back as 0.
 
     >>> min_max(torch.tensor([[2.0, 4.0, 3.0], [5.0, 5.0, 5.0]]))
     tensor([[0.0000, 1.0000, 0.5000],
             [0.0000, 0.0000, 0.0000]])
     """
-    return _min_max(scores, torch.ones_like(scores, dtype=torch.bool) if known is None else known)[0]
+    return _min_max(scores, torch.ones_like(scores, dtype=torch.bool) if mask is None else mask)[0]
 
 
-def _min_max(scores: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+def _min_max(scores: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Scores in [0, 1] [B, M], and how much each row says, in [0, 1] [B, 1]."""
-    low, high = _extremes(scores, known)
+    low, high = _extremes(scores, mask)
     span = high - low
     largest = torch.maximum(low.abs(), high.abs())
     # Not where a score is no number: that is to be seen in the result.
-    relative = (span / largest).masked_fill((largest == 0) | ~known.any(-1, keepdim=True), 0)
+    relative = (span / largest).masked_fill((largest == 0) | ~mask.any(-1, keepdim=True), 0)
     says = ((relative - _NOTHING) / (_ALL - _NOTHING)).clamp(0, 1)
     silent = says == 0
     normalised = (scores - low) / span.masked_fill(silent, 1)
-    return normalised.masked_fill(silent | ~known, 0), says
+    return normalised.masked_fill(silent | ~mask, 0), says
 
 
-def _extremes(scores: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+def _extremes(scores: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Smallest and largest known entry of each row [B, 1]; infinite where none is known."""
-    low = scores.masked_fill(~known, torch.inf).amin(-1, keepdim=True)
-    return low, scores.masked_fill(~known, -torch.inf).amax(-1, keepdim=True)
+    low = scores.masked_fill(~mask, torch.inf).amin(-1, keepdim=True)
+    return low, scores.masked_fill(~mask, -torch.inf).amax(-1, keepdim=True)
 
 
 class Combination:
@@ -63,8 +63,8 @@ class Combination:
     """
 
     def __init__(self, teachers: Sequence[tuple[Tensor, Tensor]]) -> None:
-        self._known = [known for _, known in teachers]
-        normalised = [_min_max(scores, known) for scores, known in teachers]
+        self._masks = [mask for _, mask in teachers]
+        normalised = [_min_max(scores, mask) for scores, mask in teachers]
         self._scores = [scores for scores, _ in normalised]
         self._says = [says for _, says in normalised]
         self._ranges: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
@@ -81,18 +81,18 @@ class Combination:
         """
         asked = [number for number, weight in enumerate(weights) if weight > 0]
         shares = {number: weights[number] * self._says[number] for number in asked}
-        informed = {number: self._known[number] & (shares[number] != 0) for number in asked}
-        shape = self._known[0].shape
+        informed = {number: self._masks[number] & (shares[number] != 0) for number in asked}
+        shape = self._masks[0].shape
         by_any = torch.zeros(shape, dtype=torch.bool)
-        for known in informed.values():
-            by_any = by_any | known
+        for mask in informed.values():
+            by_any = by_any | mask
         complete = {
-            number: shares[number] * (known | ~by_any).all(-1, keepdim=True)
-            for number, known in informed.items()
+            number: shares[number] * (mask | ~by_any).all(-1, keepdim=True)
+            for number, mask in informed.items()
         }
         total, sum_of_weights = torch.zeros(shape), torch.zeros(shape)
-        for number, known in informed.items():
-            share = shares[number] * known
+        for number, mask in informed.items():
+            share = shares[number] * mask
             total = total + share * self._placed(number, complete)
             sum_of_weights = sum_of_weights + share
         return scale * total / sum_of_weights.masked_fill(~by_any, 1), by_any
@@ -119,9 +119,9 @@ class Combination:
     def _range(self, number: int, other: int) -> tuple[Tensor, Tensor]:
         """What the normalised scores of teacher `other` span on the candidates that `number` knows [B, 1] each."""
         if (number, other) not in self._ranges:
-            known = self._known[number]
-            extremes = _extremes(self._scores[other], known)
-            nothing = ~known.any(-1, keepdim=True)
+            mask = self._masks[number]
+            extremes = _extremes(self._scores[other], mask)
+            nothing = ~mask.any(-1, keepdim=True)
             self._ranges[number, other] = (
                 extremes[0].masked_fill(nothing, 0),
                 extremes[1].masked_fill(nothing, 0),
@@ -139,11 +139,11 @@ def combine(teachers: Sequence[tuple[Tensor, Tensor, float]], scale: float) -> t
     Returns:
         As `Combination.at`.
 
-    >>> known = torch.tensor([[True, True, True]])
+    >>> mask = torch.tensor([[True, True, True]])
     >>> dense, sparse = torch.tensor([[0.8, 0.2, 0.4]]), torch.tensor([[12.0, 4.0, 12.0]])
-    >>> combine([(dense, known, 0.5), (sparse, known, 0.5)], scale=30.0)[0]
+    >>> combine([(dense, known, 0.5), (sparse, mask, 0.5)], scale=30.0)[0]
     tensor([[30.0000,  0.0000, 20.0000]])
     """
-    return Combination([(scores, known) for scores, known, _ in teachers]).at(
+    return Combination([(scores, mask) for scores, mask, _ in teachers]).at(
         [weight for _, _, weight in teachers], scale
     )

@@ -261,7 +261,15 @@ class TrialSteps:
                 model.mlm.compile(dynamic=True)
             teachers = _AnyScores() if recipe.teachers else None
             terms = _no_terms(model.vocab_size) if recipe.term_targets else None
-            trainer = build_trainer(recipe, model, self.idf, self._data(batch), teachers, None, terms)  # type: ignore[arg-type]
+            trainer = build_trainer(
+                recipe,
+                model,
+                idf=self.idf,
+                data=self._data(batch),
+                teachers=teachers,  # type: ignore[arg-type]
+                evaluator=None,
+                terms=terms,
+            )
             trainer.remove_callback(ProgressBar)
             trainer.args.save_strategy = "no"  # type: ignore[assignment]
             trainer.train()
@@ -273,9 +281,9 @@ class TrialSteps:
         return TrainingSet(
             [self.queries[row % len(self.queries)] for row in range(batch)],
             [self.documents[row % len(self.documents)] for row in range(batch * width)],
-            rows[:, 0],
-            list(rows[:, 1:]),
-            [frozenset([int(row)]) for row in rows[:, 0]],
+            positives=rows[:, 0],
+            negatives=list(rows[:, 1:]),
+            relevant=[frozenset([int(row)]) for row in rows[:, 0]],
         )
 
 

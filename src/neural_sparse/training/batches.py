@@ -161,8 +161,8 @@ class Collator:
                 share of them, while all else speaks of all, in the order of ranks;
             query_ids, query_mask [queries, tokens], and query_terms;
             positive [queries]: column of each query's relevant document;
-            also_relevant [queries, documents]: other documents known to be relevant to a query;
-            targets, known [queries, documents]: teachers' scores (absent without teachers);
+            other_relevant [queries, documents]: other documents known to be relevant to a query;
+            targets, mask [queries, documents]: teachers' scores (absent without teachers);
             terms: rows, columns and values of what this rank's documents should have (absent without `terms`);
             sample (absent without one).
         """
@@ -183,8 +183,8 @@ class Collator:
         mine = doc_rows[ranks.share(len(doc_rows))]
         doc_rows = doc_rows[order]
 
-        also_relevant = np.array([np.isin(doc_rows, list(self.data.relevant[row])) for row in query_rows])
-        also_relevant[np.arange(len(examples)), positive] = False
+        other_relevant = np.array([np.isin(doc_rows, list(self.data.relevant[row])) for row in query_rows])
+        other_relevant[np.arange(len(examples)), positive] = False
 
         documents = tokenize(
             [self.data.documents[row] for row in mine],
@@ -201,17 +201,17 @@ class Collator:
             "query_mask": query_mask,
             "query_terms": QueryTerms.of(query_ids, query_mask),
             "positive": torch.from_numpy(positive),
-            "also_relevant": torch.from_numpy(also_relevant),
+            "other_relevant": torch.from_numpy(other_relevant),
         }
         if sample is not None:
             batch["sample"] = sample
         if self.teachers is not None:
-            targets, known = self.teachers.scores(query_rows, doc_rows, own)
-            if not torch.isfinite(targets[known]).all():
+            targets, mask = self.teachers.scores(query_rows, doc_rows, own)
+            if not torch.isfinite(targets[mask]).all():
                 raise InputError(
                     "a teacher gave a score that is not a number; check it with `neural-sparse evaluate`"
                 )
-            batch["targets"], batch["known"] = targets, known
+            batch["targets"], batch["mask"] = targets, mask
         if self.terms is not None:
             wanted = self.terms(mine).tocoo()
             batch["terms"] = tuple(

@@ -37,9 +37,9 @@ def sample(collection: Collection, queries: int, documents: int, seed: int) -> C
     return Collection(
         collection.name,
         [collection.doc_ids[row] for row in rows],
-        [collection.texts[row] for row in rows],
-        {query_id: text for query_id, text in collection.queries.items() if query_id in chosen},
-        qrels,
+        texts=[collection.texts[row] for row in rows],
+        queries={query_id: text for query_id, text in collection.queries.items() if query_id in chosen},
+        qrels=qrels,
     )
 
 

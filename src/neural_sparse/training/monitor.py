@@ -91,17 +91,17 @@ def _top(counts: Tensor) -> Tensor:
     return counts.topk(min(MOST_FREQUENT, len(counts))).values
 
 
-def teacher_agreement(scores: Tensor, targets: Tensor, known: Tensor) -> Tensor:
+def teacher_agreement(scores: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
     """How often student and teachers put the same document first, a scalar.
 
     Args:
         scores, targets: of student and teachers [queries, documents].
-        known: bool, same shape: what the teachers scored. Queries with fewer than two such documents are left
+        mask: bool, same shape: what the teachers scored. Queries with fewer than two such documents are left
             out, for with them there is nothing to agree on; NaN if no other is left.
     """
-    comparable = known.sum(1) > 1
-    mine = scores.masked_fill(~known, -torch.inf).argmax(1)
-    theirs = targets.masked_fill(~known, -torch.inf).argmax(1)
+    comparable = mask.sum(1) > 1
+    mine = scores.masked_fill(~mask, -torch.inf).argmax(1)
+    theirs = targets.masked_fill(~mask, -torch.inf).argmax(1)
     return ((mine == theirs) & comparable).sum() / comparable.sum()
 
 

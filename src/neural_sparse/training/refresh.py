@@ -176,7 +176,7 @@ class RunNegatives:
             if self.model is None:
                 raise InputError("negatives that the student finds are mined when training starts")
             bf16 = wanted_bf16(recipe.bf16, self.model.device)
-            named.append(student_source(self.model, self.data, folder, self._digest, bf16))
+            named.append(student_source(self.model, self.data, folder=folder, digest=self._digest, bf16=bf16))
         margins = recipe.negatives_absolute_margin, recipe.negatives_relative_margin
         compares = any(margin is not None for margin in margins) and recipe.margin_teacher
         options = MiningOptions(

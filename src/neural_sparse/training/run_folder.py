@@ -138,10 +138,10 @@ def changes(recipe: Recipe) -> str:
     elif before["auto_batch"] and recipe.batch_size == before["batch_size"]:
         free.add("auto_batch")  # the batch it found, now by its number
     changed = sorted(key for key in now if key not in free and before[key] != _plain(now[key]))
-    told = [f"{key}: {before[key]!r} -> {_plain(now[key])!r}" for key in changed]
+    messages = [f"{key}: {before[key]!r} -> {_plain(now[key])!r}" for key in changed]
     if (Path(recipe.output) / INPUTS_FILE).is_file():
-        told += changed_inputs(read_json(Path(recipe.output) / INPUTS_FILE), input_sums(recipe))
-    return "; ".join(told)
+        messages += changed_inputs(read_json(Path(recipe.output) / INPUTS_FILE), input_sums(recipe))
+    return "; ".join(messages)
 
 
 def finish(

@@ -91,4 +91,6 @@ def read_training_run(folder: Path) -> TrainingRun:
         return TrainingRun(recipe, 0, False, (), idf=idf)
     state = read_json(saved[-1] / "trainer_state.json")
     log = state["log_history"]
-    return TrainingRun(recipe, state["global_step"], False, loss_history(log), dev_history(log), idf=idf)
+    return TrainingRun(
+        recipe, state["global_step"], finished=False, history=loss_history(log), dev=dev_history(log), idf=idf
+    )

@@ -137,10 +137,16 @@ def build_trainer(
     model.cache_tokens = recipe.cache_tokens
     per_step = recipe.batch_size * recipe.gradient_accumulation_steps
     schedule = Schedule(
-        data, recipe.num_steps * per_step, recipe.num_hard_negatives, recipe.seed, recipe.batch_size
+        data,
+        recipe.num_steps * per_step,
+        num_negatives=recipe.num_hard_negatives,
+        seed=recipe.seed,
+        batch_size=recipe.batch_size,
     )
     asked = teachers if loss.needs_teacher else None
-    collator = Collator(data, model.tokenizer, model.max_length, asked, terms, model.packed)
+    collator = Collator(
+        data, model.tokenizer, max_length=model.max_length, teachers=asked, terms=terms, pack=model.packed
+    )
     cost = None
     if recipe.target_flops is not None:
         share = query_share(data.queries, model)

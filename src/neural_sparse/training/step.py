@@ -56,18 +56,20 @@ def train_step(
         )
     texts = [text for group in groups for text in group]
     device = next(model.parameters()).device
-    ids, mask = (part.to(device) for part in pad(tokenize(texts, model.tokenizer, model.max_length, True)))
+    ids, token_mask = (
+        part.to(device) for part in pad(tokenize(texts, model.tokenizer, model.max_length, True))
+    )
     query_ids, query_mask = (part.to(device) for part in pad(tokenize(queries, model.tokenizer)))
-    targets = known = None
+    targets = mask = None
     if teacher is not None:
         targets = teacher.score(queries, texts).to(device)
-        known = ~targets.isnan()
+        mask = ~targets.isnan()
         targets = targets.nan_to_num()
     model.train()
     half = device.type == "cuda" and native_bf16(device)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
-        documents = model(ids, mask)
-    parts = loss_fn(query_ids, query_mask, documents, targets, known)
+        documents = model(ids, token_mask)
+    parts = loss_fn(query_ids, query_mask, documents, targets, mask)
     loss = parts["loss"]
     if not torch.isfinite(loss):
         raise InputError("the loss is not finite; try a smaller learning rate or a longer warm-up")

@@ -88,11 +88,11 @@ def train(
         resume_from = None if ranks.rank() else claim(output, recipe, overwrite, resume_anyway)
     resume_from = ranks.from_first_rank(resume_from)
     try:
-        return _run(recipe, output, resume_from, data, teachers, idf)
+        return _run(recipe, output, resume_from=resume_from, data=data, teachers=teachers, idf=idf)
     except BaseException as error:
         # Before training began: that it has ended, so that the recipe may be changed.
         if not (ranks.rank() or (output / METRICS_FILE).exists() or checkpoints(output)):
-            _record(recipe, TrainerState(), 0.0, 0.0, error)
+            _record(recipe, TrainerState(), seconds=0.0, cut=0.0, error=error)
         raise
 
 
@@ -148,19 +148,23 @@ def _run(
         terms = prepare_term_targets(
             recipe.term_targets,
             recipe.terms_kept,
-            data.documents,
-            model.tokenizer,
-            weights.vector,
-            model.max_length,
-            recipe.teachers,
-            teachers,
-            recipe.trust_remote_code,
+            documents=data.documents,
+            tokenizer=model.tokenizer,
+            idf=weights.vector,
+            max_length=model.max_length,
+            configs=recipe.teachers,
+            teachers=teachers,
+            trust_remote_code=recipe.trust_remote_code,
         )
     if recipe.auto_batch:
-        recipe = negatives.recipe = settle_batch(recipe, model, weights, data, resume_from is not None)
+        recipe = negatives.recipe = settle_batch(
+            recipe, model, idf=weights, data=data, resumed=resume_from is not None
+        )
     if recipe.compile:
         model.mlm.compile(dynamic=True)
-    trainer = build_trainer(recipe, model, weights, data, teachers, evaluator, terms)
+    trainer = build_trainer(
+        recipe, model, idf=weights, data=data, teachers=teachers, evaluator=evaluator, terms=terms
+    )
     if not ranks.rank():
         _tell_of_sample(recipe, model, trainer)
     if recipe.refresh_negatives_steps:
@@ -170,11 +174,11 @@ def _run(
         with _terminated_as_exception():
             trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
             if not ranks.rank():
-                finish(recipe, model, trainer.state, time.perf_counter() - started, cut)
+                finish(recipe, model, state=trainer.state, seconds=time.perf_counter() - started, cut=cut)
     except BaseException as error:
         said = InputError(_out_of_memory(recipe, error)) if _is_out_of_memory(error) else error
         if not ranks.rank():  # what was logged so far, for the doctor
-            _record(recipe, trainer.state, time.perf_counter() - started, cut, said)
+            _record(recipe, trainer.state, seconds=time.perf_counter() - started, cut=cut, error=said)
         if said is error:
             raise
         raise said from error
@@ -206,7 +210,7 @@ def _terminated_as_exception() -> Iterator[None]:
 
 def _record(recipe: Recipe, state: TrainerState, seconds: float, cut: float, error: BaseException) -> None:
     try:
-        record(recipe, state, seconds, cut, _reason(error))
+        record(recipe, state, seconds=seconds, cut=cut, stopped=_reason(error))
     except (InputError, OSError) as unwritten:  # such as a disk that is full, which has ended the run
         logger.warning("what was logged so far is lost: %s", unwritten)
 

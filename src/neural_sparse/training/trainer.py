@@ -53,15 +53,15 @@ class Objective(nn.Module):
         """Named components of the loss, and statistics of the batch."""
         features = self.model(batch["documents"])
         documents = features["sentence_embedding"]
-        targets, known, sample = batch.get("targets"), batch.get("known"), batch.get("sample")
+        targets, mask, sample = batch.get("targets"), batch.get("mask"), batch.get("sample")
         parts = self.loss(
             batch["query_ids"],
             batch["query_mask"],
             documents,
             targets,
-            known,
+            mask,
             batch["positive"],
-            batch["also_relevant"],
+            batch["other_relevant"],
             features.get("query_weights"),
             batch.get("terms"),
             batch["query_terms"],
@@ -76,8 +76,8 @@ class Objective(nn.Module):
         present = documents.detach() != 0
         terms = present.sum().float() if sample is None else (present.float() @ sample.weights).sum()
         parts["nonzero_terms"] = ranks.summed(terms) / scores.shape[1]
-        if targets is not None and known is not None:
-            parts["teacher_agreement"] = teacher_agreement(scores, targets, known)
+        if targets is not None and mask is not None:
+            parts["teacher_agreement"] = teacher_agreement(scores, targets, mask)
         return parts
 
     def _without_dropout(self, batch: dict[str, Any]) -> Tensor:

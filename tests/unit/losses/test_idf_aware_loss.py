@@ -62,15 +62,15 @@ def test_equation_7_by_hand() -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_is_its_parts(seed: int) -> None:
     given = batch(seed)
-    known = torch.rand(3, 6, generator=torch.Generator().manual_seed(seed)) < 0.7
+    mask = torch.rand(3, 6, generator=torch.Generator().manual_seed(seed)) < 0.7
     positive = torch.tensor([5, 0, 2])
     loss = IDFAwareLoss(IDF, 20, 0.3, ranking={"kl": 1.0, "info_nce": 0.1, "margin_mse": 0.05}, ramp_steps=10)
     loss.step = 5
-    parts = loss(**given, known=known, positive=positive)
+    parts = loss(**given, mask=mask, positive=positive)
     scores = idf_scores(given["query_ids"], given["query_mask"], IDF, given["documents"])
     torch.testing.assert_close(parts["scores"], scores.detach())
     ranking = sum(
-        weight * RANKING_LOSSES[name](scores, given["teacher_scores"], known, positive)
+        weight * RANKING_LOSSES[name](scores, given["teacher_scores"], mask, positive)
         for name, weight in [("kl", 1.0), ("info_nce", 0.1), ("margin_mse", 0.05)]
     )
     flops = flops_loss(given["documents"])
@@ -122,8 +122,8 @@ def test_temperature_divides_the_students_scores_alone(name: str) -> None:
     given = batch()
     parts = IDFAwareLoss(IDF, 20, 0.1, ranking=name, temperature=5.0)(**given)
     scores = idf_scores(given["query_ids"], given["query_mask"], IDF, given["documents"])
-    known = torch.ones_like(scores, dtype=torch.bool)
-    expected = RANKING_LOSSES[name](scores / 5, given["teacher_scores"], known, torch.tensor([0, 2, 4]))
+    mask = torch.ones_like(scores, dtype=torch.bool)
+    expected = RANKING_LOSSES[name](scores / 5, given["teacher_scores"], mask, torch.tensor([0, 2, 4]))
     torch.testing.assert_close(parts["ranking"], expected)
     torch.testing.assert_close(parts["scores"], scores.detach())
 
@@ -139,7 +139,7 @@ def test_other_relevant_documents_are_no_negatives() -> None:
     for query, positive in enumerate((0, 2, 4)):
         kept = [scores[query, column] for column in range(6) if not also[query, column]]
         expected += float(torch.stack(kept).logsumexp(0) - scores[query, positive]) / 3
-    assert loss(**given, also_relevant=also)["ranking"].item() == pytest.approx(expected, rel=1e-5)
+    assert loss(**given, other_relevant=also)["ranking"].item() == pytest.approx(expected, rel=1e-5)
     assert loss(**given)["ranking"].item() > expected
 
 

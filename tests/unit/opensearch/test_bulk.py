@@ -17,7 +17,7 @@ import pytest
 from neural_sparse import InputError
 from neural_sparse.io.files import read_json
 from neural_sparse.opensearch.bulk import BulkSettings, FailedDocument, Progress, send
-from neural_sparse.opensearch.connection import connect, told
+from neural_sparse.opensearch.connection import connect, readable_errors
 
 opensearchpy = pytest.importorskip("opensearchpy")
 IDS = [f"d{row}" for row in range(20)]
@@ -250,9 +250,9 @@ def test_servers_that_are_not_there_or_do_not_answer() -> None:
         connect(url)
     with pytest.raises(InputError, match=r"is no address; give one such as https://"):
         connect("search.example.org")
-    with pytest.raises(InputError, match=r"did not answer within 3 s.*timeout"), told("here", 3):
+    with pytest.raises(InputError, match=r"did not answer within 3 s.*timeout"), readable_errors("here", 3):
         raise opensearchpy.exceptions.ConnectionTimeout("TIMEOUT", "", Exception())
-    with pytest.raises(InputError, match="ca_certs"), told("here"):
+    with pytest.raises(InputError, match="ca_certs"), readable_errors("here"):
         raise opensearchpy.exceptions.SSLError("N/A", "", Exception())
 
 

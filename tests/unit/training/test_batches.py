@@ -144,8 +144,8 @@ class RowTeachers:
 
     def scores(self, query_rows: np.ndarray, doc_rows: np.ndarray, own: np.ndarray) -> tuple[Any, Any]:
         targets = torch.from_numpy(1000.0 * query_rows[:, None] + doc_rows).float()
-        known = torch.from_numpy(own)
-        return targets.masked_fill(~known, torch.nan), known
+        mask = torch.from_numpy(own)
+        return targets.masked_fill(~mask, torch.nan), mask
 
 
 class TestCollator:
@@ -166,22 +166,22 @@ class TestCollator:
             assert rows[batch["positive"][row]] == data.positives[example]
             query = bert_tokenizer(data.queries[example], add_special_tokens=False)["input_ids"]
             assert batch["query_ids"][row][batch["query_mask"][row]].tolist() == query
-            own = {rows[column] for column in batch["known"][row].nonzero()[:, 0].tolist()}
+            own = {rows[column] for column in batch["mask"][row].nonzero()[:, 0].tolist()}
             assert own == {data.positives[example], *negatives.tolist()}
             for column, doc in enumerate(rows):
-                if batch["known"][row, column]:
+                if batch["mask"][row, column]:
                     assert batch["targets"][row, column] == 1000 * example + doc
 
     def test_without_teachers(self, bert_tokenizer: Any) -> None:
         data = training_set()
         batch = Collator(data, bert_tokenizer, 8, None)([(0, np.array([], np.int64)), (1, np.array([2]))])
-        assert not {"targets", "known"} & set(batch)
+        assert not {"targets", "mask"} & set(batch)
 
     def test_a_teacher_that_gives_no_number(self, bert_tokenizer: Any) -> None:
         class Broken(RowTeachers):
             def scores(self, *args: Any) -> tuple[Any, Any]:
-                targets, known = super().scores(*args)
-                return targets * torch.inf, known
+                targets, mask = super().scores(*args)
+                return targets * torch.inf, mask
 
         with pytest.raises(InputError, match="a teacher gave a score that is not a number"):
             Collator(training_set(), bert_tokenizer, 8, Broken())([(0, np.array([1])), (1, np.array([2]))])

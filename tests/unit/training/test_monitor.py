@@ -39,9 +39,9 @@ def test_dimensions_are_those_of_the_documents_since_the_last_call() -> None:
 def test_agreement_counts_queries_with_something_to_compare() -> None:
     scores = torch.tensor([[1.0, 2, 9], [3, 2, 1], [0, 5, 1], [1, 0, 0]])
     targets = torch.tensor([[0.1, 0.9, 0], [0, 1, 0.5], [1, 0, 0], [1, 0, 0]])
-    known = torch.tensor([[1, 1, 0], [1, 1, 1], [1, 0, 0], [0, 0, 0]], dtype=torch.bool)
-    assert float(teacher_agreement(scores, targets, known)) == 0.5
-    assert teacher_agreement(scores[2:], targets[2:], known[2:]).isnan()
+    mask = torch.tensor([[1, 1, 0], [1, 1, 1], [1, 0, 0], [0, 0, 0]], dtype=torch.bool)
+    assert float(teacher_agreement(scores, targets, mask)) == 0.5
+    assert teacher_agreement(scores[2:], targets[2:], mask[2:]).isnan()
 
 
 PRESSED = (9.0, 1.0)  # lambda * FLOPS, and the rest of the loss

@@ -45,7 +45,13 @@ class Exported:
             raise InputError(f"{folder} holds no packages for OpenSearch: {advice}")
         try:
             packages = {Path(row["file"]).parts[0]: _package(folder, row) for row in manifest["packages"]}
-            return cls(folder, manifest["name"], manifest["version"], packages["encoder"], packages["query"])
+            return cls(
+                folder,
+                manifest["name"],
+                version=manifest["version"],
+                encoder=packages["encoder"],
+                queries=packages["query"],
+            )
         except (KeyError, TypeError, IndexError) as error:
             raise InputError(f"{folder / MANIFEST} is not whole ({error}): {advice}") from error
 
@@ -78,9 +84,9 @@ def _package(folder: Path, row: dict[str, Any]) -> Package:
     return Package(
         path,
         row["name"],
-        row["version"],
-        row["function_name"],
-        row["description"],
-        row["model_content_size_in_bytes"],
-        digest,
+        version=row["version"],
+        function_name=row["function_name"],
+        description=row["description"],
+        size=row["model_content_size_in_bytes"],
+        sha256=digest,
     )

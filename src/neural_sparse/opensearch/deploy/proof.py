@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from neural_sparse.errors import InputError
-from neural_sparse.opensearch.connection import told
+from neural_sparse.opensearch.connection import readable_errors
 from neural_sparse.opensearch.deploy.models import Models
 from neural_sparse.opensearch.deploy.plan import TEXT_FIELD, VECTOR_FIELD, Plan
 from neural_sparse.opensearch.deploy.server import Server
@@ -135,20 +135,22 @@ class Proof:
                 worst, where = difference, f"most: {name}"
             if self.plan.two_phase_pipeline is not None:
                 second = self.plan.query(text, weights)
-                with told(self.server.where):
+                with readable_errors(self.server.where):
                     again = client.search(
                         index=index, body=second, params={"search_pipeline": self.plan.two_phase_pipeline}
                     )["hits"]["hits"]
                 moved += [hit["_id"] for hit in again] != [hit["_id"] for hit in hits[:10]]
-        checks = [Check("scores of queries, relative", n_queries, worst, SCORE_LIMIT, where)]
+        checks = [
+            Check("scores of queries, relative", n_queries, difference=worst, limit=SCORE_LIMIT, note=where)
+        ]
         if self.plan.two_phase_pipeline is not None:
             checks.append(
                 Check(
                     "top tens that two-phase changes",
                     n_queries,
-                    float(moved),
-                    None,
-                    "heavy tokens are scored first",
+                    difference=float(moved),
+                    limit=None,
+                    note="heavy tokens are scored first",
                 )
             )
         return checks
@@ -185,7 +187,7 @@ def _compare(what: str, answers: Mapping[str, Vector], expected: Mapping[str, Ve
             difference = abs(ours.get(token, 0.0) - theirs.get(token, 0.0))
             if difference > worst:
                 worst, where = difference, f"most: {name}, {json.dumps(token, ensure_ascii=False)}"
-    return Check(what, len(expected), worst, VECTOR_LIMIT, where)
+    return Check(what, len(expected), difference=worst, limit=VECTOR_LIMIT, note=where)
 
 
 def _dot(query: Vector, document: Vector) -> float:

@@ -94,8 +94,17 @@ def deploy(
         _reindex(server, plan, before)
     remarks = list(_remarks(plan, version))
     documents = _count(server, plan.index)
-    alias_of = _switch(server, plan, before, documents, remarks)
-    return Deployed(plan, version, running, there, documents, alias_of, checks, remarks)
+    alias_of = _switch(server, plan, before=before, documents=documents, remarks=remarks)
+    return Deployed(
+        plan,
+        version,
+        models=running,
+        index_was_there=there,
+        documents=documents,
+        alias_of=alias_of,
+        checks=checks,
+        remarks=remarks,
+    )
 
 
 def remove(

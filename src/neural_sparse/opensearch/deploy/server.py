@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from neural_sparse.errors import InputError
-from neural_sparse.opensearch.connection import told
+from neural_sparse.opensearch.connection import readable_errors
 
 if TYPE_CHECKING:
     from opensearchpy import OpenSearch
@@ -80,18 +80,18 @@ class Server:
             try:
                 return call(*args, **kwargs)
             except exceptions.SSLError:
-                with told(self.where):
+                with readable_errors(self.where):
                     raise
             except exceptions.TransportError as error:
                 away = isinstance(error, exceptions.ConnectionError)
                 if not (away or _busy(error)) or self.patience.clock() + wait > end:
-                    with told(self.where):
+                    with readable_errors(self.where):
                         raise
                 self.outages += away
                 said = "away" if away else f"busy ({error.status_code})"
                 logger.info("%s is %s; again in %.1f s", self.where, said, wait)
             except exceptions.OpenSearchException:
-                with told(self.where):
+                with readable_errors(self.where):
                     raise
             self.patience.wait(wait)
             wait = min(2 * wait, self.patience.longest_wait)

@@ -144,7 +144,7 @@ def install(version: str, security: bool = False, cache: Path | None = None) -> 
                 _configure_security(folder, java, _new_password(secret))
             (folder / _READY).touch()
     password = secret.read_text().strip() if security else None
-    return Installation(version, home, libtorch, java, password)
+    return Installation(version, home, libtorch=libtorch, java=java, password=password)
 
 
 def _assemble(folder: Path, version: str, security: bool, archives: Path) -> None:
