@@ -401,3 +401,25 @@ def test_logins_that_lack_something(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     ):
         with pytest.raises(InputError, match=said):
             connect("https://localhost:1", **arguments)
+
+
+# --- the command -------------------------------------------------------------------------------------
+
+
+def test_the_command_refuses_before_it_asks_anyone(exported: Export, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from neural_sparse.cli.main import app
+
+    def refusal(*arguments: str) -> str:
+        result = CliRunner().invoke(app, ["deploy", *arguments, "--url", "http://localhost:1"])
+        assert isinstance(result.exception, InputError), result.output
+        return str(result.exception)
+
+    export = str(exported.folder)
+    assert "is no export" in refusal(str(tmp_path))
+    assert "--prune 'much': a share such as 0.1, or none" in refusal(export, "--prune", "much")
+    assert "--with-documents is for --remove" in refusal(export, "--with-documents")
+    assert "query is by model, analyzer, tokens" in refusal(export, "--query", "magic")
+    assert "time limits are seconds above 0" in refusal(export, "--time-limit", "0")
+    assert "cannot be reached" in refusal(export, "--auth", "none")
