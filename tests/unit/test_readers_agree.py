@@ -47,7 +47,8 @@ def stop(*_: object, **__: object) -> None:
 @pytest.fixture(autouse=True)
 def stop_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoding, "sha256_file", stop)
-    monkeypatch.setattr("neural_sparse.model.encoder.NeuralSparseEncoder", stop)
+    for module in ("model.encoder", "opensearch.vectors"):
+        monkeypatch.setattr(f"neural_sparse.{module}.NeuralSparseEncoder", stop)
 
 
 def until_work(call: Callable[[], object]) -> None:

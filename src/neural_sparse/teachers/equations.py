@@ -141,7 +141,7 @@ def combine(teachers: Sequence[tuple[Tensor, Tensor, float]], scale: float) -> t
 
     >>> mask = torch.tensor([[True, True, True]])
     >>> dense, sparse = torch.tensor([[0.8, 0.2, 0.4]]), torch.tensor([[12.0, 4.0, 12.0]])
-    >>> combine([(dense, known, 0.5), (sparse, mask, 0.5)], scale=30.0)[0]
+    >>> combine([(dense, mask, 0.5), (sparse, mask, 0.5)], scale=30.0)[0]
     tensor([[30.0000,  0.0000, 20.0000]])
     """
     return Combination([(scores, mask) for scores, mask, _ in teachers]).at(

@@ -49,8 +49,8 @@ def test_by_hand(tiny_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatc
     long = "list " * 30  # 16 tokens where it is encoded, 6 where it is trained on
     asked: list[Any] = []
     monkeypatch.setattr(module, "needs_of", lambda *given: asked.append(given) or [Need(7.0), Need(5.0)])
-    monkeypatch.setattr(module, "training_speed", lambda *given: (100.0, 6.0, 20.0))
-    monkeypatch.setattr(module, "encoding_speed", lambda *given: 32.0)
+    monkeypatch.setattr(module, "training_speed", lambda *given, **named: (100.0, 6.0, 20.0))
+    monkeypatch.setattr(module, "encoding_speed", lambda *given, **named: 32.0)
     recipe = recipe_of(model, gradient_accumulation_steps=2)
     ensemble = build_ensemble(recipe)
     training = data([long] * 40)

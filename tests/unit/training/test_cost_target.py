@@ -132,7 +132,7 @@ def test_state_survives_a_checkpoint(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"lambda_flops": 0}, "target_flops multiplies lambda_flops, which is 0"),
-        ({"target_flops": 0}, "above 0"),
+        ({"target_flops": 0}, "must be positive"),
         ({"l0_threshold": 150}, "target_flops and l0_threshold"),
         ({"early_stopping": 3, "dev": "folder"}, "early_stopping would end"),
         ({"flops_ramp_steps": 100}, "controlled after the ramp"),
