@@ -48,7 +48,12 @@ def test_by_hand(tiny_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatc
     start = NeuralSparseEncoder(model, 16)
     long = "list " * 30  # 16 tokens where it is encoded, 6 where it is trained on
     asked: list[Any] = []
-    monkeypatch.setattr(module, "needs_of", lambda *given: asked.append(given) or [Need(7.0), Need(5.0)])
+
+    def needs_of(*given: Any, documents: Any, **named: Any) -> list[Need]:
+        asked.append((*given, documents))
+        return [Need(7.0), Need(5.0)]
+
+    monkeypatch.setattr(module, "needs_of", needs_of)
     monkeypatch.setattr(module, "training_speed", lambda *given, **named: (100.0, 6.0, 20.0))
     monkeypatch.setattr(module, "encoding_speed", lambda *given, **named: 32.0)
     recipe = recipe_of(model, gradient_accumulation_steps=2)
