@@ -103,8 +103,17 @@ def deploy(
     if with_documents and not remove:
         raise InputError("--with-documents is for --remove")
     options = work.DeployOptions(
-        name, alias, ingest, query, _share(prune), two_phase, field, allow_settings, reindex, switch  # type: ignore[arg-type]
-    )  # fmt: skip
+        name,
+        alias,
+        ingest=ingest,
+        query=query,  # type: ignore[arg-type]
+        prune=_share(prune),
+        two_phase=two_phase,
+        field=field,  # type: ignore[arg-type]
+        allow_settings=allow_settings,
+        reindex=reindex,
+        switch=switch,
+    )
     patience = work.Patience(busy=busy_limit, task=time_limit)
     Exported.open(export)  # before the cluster is asked
     files = [str(file) if file is not None else None for file in (ca, cert, key)]
@@ -113,13 +122,15 @@ def deploy(
     )  # fmt: skip
     console = make_console(160)
     if remove:
-        removed = work.remove(client, export, options, patience, url, with_documents)
+        removed = work.remove(
+            client, export, options, patience=patience, where=url, with_documents=with_documents
+        )
         for one in removed:
             console.print(f"removed {one}")
         if not removed:
             console.print("nothing of it was there")
         return
-    _show(work.deploy(client, export, options, patience, url), url, console)
+    _show(work.deploy(client, export, options, patience=patience, where=url), url, console)
 
 
 def _share(prune: str) -> float | None:

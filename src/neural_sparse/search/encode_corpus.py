@@ -143,10 +143,12 @@ def encode_corpus(
         EncodedCollection.write(
             collection,
             encoder,
-            (_vectors(load_file(part), encoder.vocab_size) for part in files),
-            ids,
-            (PackedTexts(*(load_file(part)[name] for name in ("texts", "text_lengths"))) for part in files),
-            {"bf16": bf16, "pruning": asdict(pruning), "truncated": truncated},
+            shards=(_vectors(load_file(part), encoder.vocab_size) for part in files),
+            doc_ids=ids,
+            texts=(
+                PackedTexts(*(load_file(part)[name] for name in ("texts", "text_lengths"))) for part in files
+            ),
+            about={"bf16": bf16, "pruning": asdict(pruning), "truncated": truncated},
         )
         if isinstance(output, Url):
             upload_folder(collection, output, MANIFEST)

@@ -127,7 +127,7 @@ class DenseRetriever:
         step = max(1, _SUMMED // max(1, depth * queries.shape[1]))
         for first in range(0, len(queries), step):
             here = slice(first, first + step)
-            self._rank(queries[here], candidates[here], k, hits.docs[here], hits.scores[here])
+            self._rank(queries[here], candidates[here], k, docs=hits.docs[here], scores=hits.scores[here])
         return hits
 
     def _read(self, rows: Any) -> NDArray[np.float32]:

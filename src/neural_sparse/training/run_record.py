@@ -81,7 +81,7 @@ def read_training_run(folder: Path) -> TrainingRun:
         if stopped is not None or (folder / "final_model").is_dir():
             dev, cut = metrics.get("dev", ()), metrics.get("cut_documents")
             ended = metrics["steps"], stopped is None, metrics["history"]
-            return TrainingRun(recipe, *ended, dev, cut, idf, stopped)
+            return TrainingRun(recipe, *ended, dev=dev, cut=cut, idf=idf, stopped=stopped)
     # These bring torch.
     from neural_sparse.training.run_folder import dev_history, loss_history
     from neural_sparse.training.trainer import checkpoints

@@ -69,7 +69,7 @@ def train_step(
     half = device.type == "cuda" and native_bf16(device)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
         documents = model(ids, token_mask)
-    parts = loss_fn(query_ids, query_mask, documents, targets, mask)
+    parts = loss_fn(query_ids, query_mask, documents, targets, mask=mask)
     loss = parts["loss"]
     if not torch.isfinite(loss):
         raise InputError("the loss is not finite; try a smaller learning rate or a longer warm-up")

@@ -59,13 +59,13 @@ class Objective(nn.Module):
             batch["query_mask"],
             documents,
             targets,
-            mask,
-            batch["positive"],
-            batch["other_relevant"],
-            features.get("query_weights"),
-            batch.get("terms"),
-            batch["query_terms"],
-            sample,
+            mask=mask,
+            positive=batch["positive"],
+            other_relevant=batch["other_relevant"],
+            query_weights=features.get("query_weights"),
+            terms=batch.get("terms"),
+            query_terms=batch["query_terms"],
+            sample=sample,
         )
         scores = parts.pop("scores")
         self.dimensions.update(documents, sample)
@@ -262,7 +262,9 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
                 raise InputError(_diverged(step, self.args, parts))
             if self.collapse is not None:
                 terms = parts["nonzero_terms"]
-                self.collapse.check(step, terms, settings, pressure, total - pressure, learning_rate)
+                self.collapse.check(
+                    step, terms, settings, flops=pressure, rest=total - pressure, learning_rate=learning_rate
+                )
 
     def track_loss_components(self, loss: dict[str, Tensor]) -> None:
         # As the parent does, which asks the device whether each is finite.

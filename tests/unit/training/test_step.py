@@ -115,14 +115,14 @@ def test_losses_are_those_of_float32_whatever_surrounds_the_step(
     seen: dict[str, Any] = {}
     forward = IDFAwareLoss.forward
 
-    def noting(self: IDFAwareLoss, *args: Any) -> dict[str, torch.Tensor]:
-        seen["args"], seen["parts"] = args, forward(self, *args)
+    def noting(self: IDFAwareLoss, *args: Any, **named: Any) -> dict[str, torch.Tensor]:
+        seen["args"], seen["named"], seen["parts"] = args, named, forward(self, *args, **named)
         return seen["parts"]
 
     monkeypatch.setattr(IDFAwareLoss, "forward", noting)
     with torch.autocast("cpu", torch.bfloat16):
         train_step(BATCH, model, loss_fn, torch.optim.SGD(model.parameters(), 0.0), teacher=FixedTeacher())  # type: ignore[arg-type]
     loss_fn.step = 2
-    expected = forward(loss_fn, *seen["args"])
+    expected = forward(loss_fn, *seen["args"], **seen["named"])
     for name, part in expected.items():
         assert torch.equal(seen["parts"][name], part), name
