@@ -250,8 +250,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(
 ) -> None:
     healthy = IDFAwareLoss.forward
 
-    def broken(self: IDFAwareLoss, *args: torch.Tensor) -> dict[str, torch.Tensor]:
-        parts = healthy(self, *args)
+    def broken(self: IDFAwareLoss, *args: torch.Tensor, **named: object) -> dict[str, torch.Tensor]:
+        parts = healthy(self, *args, **named)  # type: ignore[arg-type]
         if self.step == 3:
             parts["ranking"] = parts["ranking"] * torch.nan
             parts["loss"] = parts["loss"] * torch.nan
@@ -275,8 +275,8 @@ def test_weights_that_are_not_finite_are_not_saved(
 ) -> None:
     healthy = IDFAwareLoss.forward
 
-    def broken(self: IDFAwareLoss, *args: torch.Tensor) -> dict[str, torch.Tensor]:
-        parts = healthy(self, *args)
+    def broken(self: IDFAwareLoss, *args: torch.Tensor, **named: object) -> dict[str, torch.Tensor]:
+        parts = healthy(self, *args, **named)  # type: ignore[arg-type]
         if self.step == 3:  # a finite loss whose gradient is not
             parts["loss"] = parts["loss"] + (args[2].sum() * 0).sqrt()
         return parts
@@ -293,9 +293,9 @@ def test_lambda_counts_optimiser_steps_not_micro_batches(
     seen = []
     healthy = IDFAwareLoss.forward
 
-    def noting(self: IDFAwareLoss, *args: torch.Tensor) -> dict[str, torch.Tensor]:
+    def noting(self: IDFAwareLoss, *args: torch.Tensor, **named: object) -> dict[str, torch.Tensor]:
         seen.append((self.step, self.current_lambda))
-        return healthy(self, *args)
+        return healthy(self, *args, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(IDFAwareLoss, "forward", noting)
     settings = replace(

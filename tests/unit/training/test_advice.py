@@ -117,7 +117,7 @@ def data() -> TrainingSet:
 def test_a_run_out_of_memory_at_its_first_step_goes_on_as_advised(
     run: Recipe, data: TrainingSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: Any) -> None:
+    def full(*_: Any, **__: Any) -> None:
         raise MEMORY
 
     with monkeypatch.context() as patch:
