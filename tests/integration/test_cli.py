@@ -57,7 +57,7 @@ def encoded(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-c", CLI, "encode", MODEL, "--corpus", corpus.parent, "--output", output]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"documents +│ 5 ", done.stdout)
+    assert re.search(r"documents +│ +5 │", done.stdout)
     assert "terms per document" in done.stdout
     assert "%" not in done.stderr  # no progress bar where nobody watches
     return output
