@@ -125,10 +125,10 @@ def test_a_run_that_stops_itself_leaves_what_it_logged(
     output = Path(recipe.output)
     healthy = CollapseGuard.check
 
-    def stop(self: CollapseGuard, step: int, *figures: Any) -> None:
+    def stop(self: CollapseGuard, step: int, *figures: Any, **named: Any) -> None:
         if step == 3:
             raise error
-        healthy(self, step, *figures)
+        healthy(self, step, *figures, **named)
 
     monkeypatch.setattr(CollapseGuard, "check", stop)
     with pytest.raises(InputError, match=message):
@@ -169,7 +169,7 @@ def test_whatever_ends_a_run_is_told_as_what_it_is(
 ) -> None:
     """It was told as an output that cannot be written; metrics.json says it too."""
 
-    def end(self: CollapseGuard, step: int, *figures: Any) -> None:
+    def end(self: CollapseGuard, step: int, *figures: Any, **named: Any) -> None:
         if step == 1:
             if isinstance(stop, BaseException):
                 raise stop
