@@ -48,3 +48,13 @@ def test_faces_are_light() -> None:
     code = f"import sys, {', '.join(lazy_packages())}; print('torch' in sys.modules, 'numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("evaluation.sources", "corpora.names"), ("evaluation.report", "report.comparison")]
+)
+def test_documented_paths_forward_for_one_release(old: str, new: str) -> None:
+    sys.modules.pop(f"neural_sparse.{old}", None)
+    with pytest.warns(DeprecationWarning, match=f"has moved to neural_sparse.{new}"):
+        found = importlib.import_module(f"neural_sparse.{old}")
+    assert found is importlib.import_module(f"neural_sparse.{new}")
