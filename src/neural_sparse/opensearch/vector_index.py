@@ -212,7 +212,7 @@ class VectorIndex:
     ) -> list[list[Hit]]:
         """The k best documents of each query, (id, score), best first.
 
-        Scores are those of weights cut to 9 significant bits (`lucene.stored`).
+        Scores are those of weights cut to 9 significant bits (`features.stored`).
 
         Args:
             queries: [queries, vocabulary], as `encode_queries` gives them.

@@ -193,7 +193,7 @@ def _top_on_gpu(
 
 
 def best_keys(scores: Tensor, base: int, k: int) -> Tensor:
-    """As `topk.top_of_rows` on the scores' device: keys int64 [queries, k] of the k best of each row, unsorted.
+    """As `exact.top_of_rows` on the scores' device: keys int64 [queries, k] of the k best of each row, unsorted.
 
     Args:
         scores: float32 [queries, documents], at least k; column i belongs to document base + i.
