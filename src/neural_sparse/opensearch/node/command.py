@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         type=Path,
         help="folder that keeps data, logs and configuration; deleted at the end if not given",
     )
-    parser.add_argument("--heap", default="1g", help="memory of Java (1g)")
+    parser.add_argument("--heap", default="1536m", help="memory of Java (1536m)")
     parser.add_argument(
         "--setting", action="append", default=[], metavar="NAME=VALUE", help="of opensearch.yml"
     )

@@ -49,7 +49,8 @@ class Node:
         models: with `MODEL_SETTINGS`.
         data: folder of data, logs and configuration, which stays; one of its own, deleted at the end, if None.
         port: of the HTTP interface; a free one if None.
-        heap: of Java, as -Xmx takes it.
+        heap: of Java, as -Xmx takes it. An uploaded model arrives in chunks of 10 MB (17 MB of request), for which
+            1g has been too little after some uploads: the breaker of all memory stood in the way (429).
         cache: folder of archives and unpacked nodes.
         patience: seconds to become ready.
 
@@ -66,7 +67,7 @@ class Node:
         models: bool = True,
         data: str | Path | None = None,
         port: int | None = None,
-        heap: str = "1g",
+        heap: str = "1536m",
         cache: str | Path | None = None,
         patience: float = 240.0,
     ) -> None:
