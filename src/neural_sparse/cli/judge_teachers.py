@@ -88,7 +88,7 @@ def judge_teachers(
         if not configs:
             raise InputError(f"{recipe}: names no teachers")
     else:
-        configs = [_parse_teacher(text) for text in teacher]
+        configs = [parse_teacher(text) for text in teacher]
     check_trusted(trust_remote_code, [config.name for config in configs])
     if max_length is not None:
         configs = [
@@ -112,7 +112,7 @@ def judge_teachers(
         console.print(f"written to {output}")
 
 
-def _parse_teacher(text: str) -> TeacherConfig:
+def parse_teacher(text: str) -> TeacherConfig:
     """A teacher of "KIND:NAME=WEIGHT"."""
     from neural_sparse.config import TeacherConfig
     from neural_sparse.errors import InputError

@@ -10,6 +10,7 @@ import warnings
 import typer
 
 from neural_sparse.cli.ab_test import app as ab_test
+from neural_sparse.cli.adapt import adapt
 from neural_sparse.cli.average import average
 from neural_sparse.cli.commands import TextCommand
 from neural_sparse.cli.compare import compare
@@ -43,6 +44,7 @@ app = typer.Typer(
 )
 COMMANDS = (
     quickstart,
+    adapt,
     mine,
     judge_teachers,
     recipes,
@@ -72,6 +74,7 @@ app.add_typer(ab_test, name="ab-test")
 TRAINING = (
     "train",
     "quickstart",
+    "adapt",
     "sweep",
 )  # commands whose steps take and free the same memory again and again
 

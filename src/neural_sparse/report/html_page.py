@@ -59,23 +59,23 @@ summary::before { content: "▸"; color: var(--soft); } details[open] > summary:
 
 def html_page(report: Report, title: str = "Comparison") -> str:
     """The report with its pictures; follows the reader's light or dark setting."""
-    parts = [f"<h1>{_text(title)}</h1>", *_headline(report)]
-    parts += ["<h2>Relevance</h2>", _table(*relevance(report), best=len(report.measures))]
+    parts = [f"<h1>{html_text(title)}</h1>", *_headline(report)]
+    parts += ["<h2>Relevance</h2>", html_table(*relevance(report), best=len(report.measures))]
     if len(report.systems) > 1 or len(report.collections) > 1:
         parts.append(pictures.bars(report))
     if len(report.collections) > 1:
-        parts.append(_table(*by_collection(report)))
+        parts.append(html_table(*by_collection(report)))
     if report.pairs:
-        parts.append(f'<p class="small soft">{_text(legend(report))}</p>')
+        parts.append(f'<p class="small soft">{html_text(legend(report))}</p>')
     heading, rows = cost(report)
     if rows:
-        parts += ["<h2>Cost</h2>", _table(heading, rows)]
+        parts += ["<h2>Cost</h2>", html_table(heading, rows)]
         if note := timing_note(report):
-            parts.append(f'<p class="small soft">{_text(note)}</p>')
+            parts.append(f'<p class="small soft">{html_text(note)}</p>')
     heading, rows = cost_ratios(report)
     if rows:
-        baseline = _text(report.systems[0].name)
-        parts += [f'<p class="soft">As a multiple of {baseline}:</p>', _table(heading, rows)]
+        baseline = html_text(report.systems[0].name)
+        parts += [f'<p class="soft">As a multiple of {baseline}:</p>', html_table(heading, rows)]
     if len(report.systems) > 1 and any("FLOPS" in report.macro(system) for system in report.systems):
         parts.append(pictures.relevance_against_cost(report))
     for a, b in report.gains:
@@ -83,21 +83,26 @@ def html_page(report: Report, title: str = "Comparison") -> str:
             pair for pair in report.pairs if (pair.a, pair.b) == (a, b) and pair.measure != report.measure
         ]
         parts += [
-            f"<h2>{_text(b)} against {_text(a)}</h2>",
-            _table(*comparisons([report.pair(a, b)])),
+            f"<h2>{html_text(b)} against {html_text(a)}</h2>",
+            html_table(*comparisons([report.pair(a, b)])),
             pictures.intervals(report.pair(a, b)),
             pictures.query_differences(report, a, b),
         ]
         if others:
             names = ", ".join(pair.measure for pair in others)
-            table = _table(*comparisons(others))
-            parts.append(f"<details><summary>By {_text(names)}</summary>{table}</details>")
+            table = html_table(*comparisons(others))
+            parts.append(f"<details><summary>By {html_text(names)}</summary>{table}</details>")
         parts += _changes(f"Where {b} gains most", report.gains[a, b], a, b)
         parts += _changes(f"Where {b} loses most", report.losses[a, b], a, b)
+    return html_document(title, parts)
+
+
+def html_document(title: str, parts: Sequence[str]) -> str:
+    """A page of these parts (HTML) in the style of all reports; needs no other file and no network."""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_text(title)}</title><style>{_STYLE}</style></head><body><main>\n"
+        f"<title>{html_text(title)}</title><style>{_STYLE}</style></head><body><main>\n"
         + "\n".join(parts)
         + "\n</main></body></html>\n"
     )
@@ -118,7 +123,7 @@ def _headline(report: Report) -> list[str]:
         len(report.systems[0].evaluations[name].per_query[report.measure]) for name in report.collections
     )
     where = report.collections[0] if count == 1 else f"{count} collections"
-    lines = [f'<p class="soft">{_text(where)}, {queries:,} judged queries</p>']
+    lines = [f'<p class="soft">{html_text(where)}, {queries:,} judged queries</p>']
     for system in report.systems[1:]:
         pair = report.pair(report.systems[0].name, system.name)
         verdict, one = pair.macro_verdict(), pair.macro
@@ -126,7 +131,7 @@ def _headline(report: Report) -> list[str]:
         what = {1: "significantly better", -1: "significantly worse", 0: "no significant difference"}[verdict]
         style = {1: "better", -1: "worse", 0: "soft"}[verdict]
         lines.append(
-            f"<p><b>{_text(system.name)}</b> reaches {_text(report.measure)} {means} of {_text(pair.a)}: "
+            f"<p><b>{html_text(system.name)}</b> reaches {html_text(report.measure)} {means} of {html_text(pair.a)}: "
             f'<span class="{style}">{MARKS[verdict]} {what}</span> '
             f'<span class="soft">({one.difference:+.4f}, 95% interval {one.low:+.4f} to '
             f"{one.high:+.4f})</span></p>"
@@ -137,14 +142,14 @@ def _headline(report: Report) -> list[str]:
 def _changes(title: str, found: Sequence[Difference], a: str, b: str) -> list[str]:
     if not found:
         return []
-    parts = [f"<h3>{_text(title)}</h3>"]
+    parts = [f"<h3>{html_text(title)}</h3>"]
     for one in found:
         change = one.b - one.a
         parts.append(
             "<details><summary>"
             f'<span class="number {"better" if change > 0 else "worse"}">{change:+.3f}</span>'
-            f'<span class="text">{_text(one.query or one.query_id)}</span>'
-            f'<span class="small soft">{_text(one.collection)} · {_text(one.query_id)}</span></summary>'
+            f'<span class="text">{html_text(one.query or one.query_id)}</span>'
+            f'<span class="small soft">{html_text(one.collection)} · {html_text(one.query_id)}</span></summary>'
             f'<div class="sides">{_side(a, one.a, one.documents_a)}'
             f"{_side(b, one.b, one.documents_b)}</div></details>"
         )
@@ -159,34 +164,35 @@ def _side(system: str, score: float, documents: Sequence[dict[str, Any]]) -> str
         kind = "relevant" if grade else "not judged" if grade is None else "not relevant"
         style = "better" if grade else "worse"
         terms = "".join(
-            f'<span class="tag"><b>{_text(str(term))}</b> {value:.2f}</span>'
+            f'<span class="tag"><b>{html_text(str(term))}</b> {value:.2f}</span>'
             for term, value in document["terms"]
         )
         shown.append(
             f'<div class="doc"><span class="{style}">{kind}</span>, {rank} '
-            f'<span class="soft">· {_text(str(document["doc"]))}</span><br>{_text(document["text"])}'
+            f'<span class="soft">· {html_text(str(document["doc"]))}</span><br>{html_text(document["text"])}'
             f"<br>{terms}</div>"
         )
-    return f"<div><h4>{_text(system)}: {score:.3f}</h4>{''.join(shown)}</div>"
+    return f"<div><h4>{html_text(system)}: {score:.3f}</h4>{''.join(shown)}</div>"
 
 
-def _table(heading: Sequence[str], rows: Rows, best: int = 0) -> str:
+def html_table(heading: Sequence[str], rows: Rows, best: int = 0) -> str:
     """An HTML table; in the first `best` columns after the name the largest value is bold."""
     largest = {
         column: max(range(len(rows)), key=lambda row: float(rows[row][column]))
         for column in range(1, best + 1)
         if len(rows) > 1
     }
-    lines = ["<tr>" + "".join(f"<th>{_text(cell)}</th>" for cell in heading) + "</tr>"]
+    lines = ["<tr>" + "".join(f"<th>{html_text(cell)}</th>" for cell in heading) + "</tr>"]
     for number, row in enumerate(rows):
         cells = []
         for column, cell in enumerate(row):
             style = "better" if MARKS[1] in cell else "worse" if MARKS[-1] in cell else ""
-            inner = f"<b>{_text(cell)}</b>" if largest.get(column) == number else _text(cell)
+            inner = f"<b>{html_text(cell)}</b>" if largest.get(column) == number else html_text(cell)
             cells.append(f'<td class="{style}">{inner}</td>' if style else f"<td>{inner}</td>")
         lines.append("<tr>" + "".join(cells) + "</tr>")
     return f'<div class="scroll"><table>{"".join(lines)}</table></div>'
 
 
-def _text(value: str) -> str:
+def html_text(value: str) -> str:
+    """A text as HTML shows it."""
     return html.escape(value, quote=True)

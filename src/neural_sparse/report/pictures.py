@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from neural_sparse.evaluation.compare import Pair, Report
+from neural_sparse.evaluation.significance import Comparison
 from neural_sparse.report.comparison import MARKS
 from neural_sparse.report.plots import place_labels
 
@@ -120,6 +122,16 @@ def intervals(pair: Pair) -> str:
     entries = [(name, one, pair.verdict(name)) for name, one in pair.collections.items()]
     if len(entries) > 1:
         entries.append(("mean", pair.macro, pair.macro_verdict()))
+    described = f"Difference in {pair.measure} between {pair.b} and {pair.a} with 95% intervals"
+    return interval_lines(entries, pair.measure, described)
+
+
+def interval_lines(entries: Sequence[tuple[str, Comparison, int]], measure: str, described: str) -> str:
+    """Differences with their 95% intervals, one line each.
+
+    Args:
+        entries: label, comparison, and 1 where it is significantly better, -1 where worse, else 0.
+    """
     figure, axes = _axes(7.2, 0.9 + 0.34 * len(entries))
     for row, (_, one, verdict) in enumerate(entries):
         colour = {1: BETTER, -1: WORSE, 0: COLOURS[6]}[verdict]
@@ -132,8 +144,8 @@ def intervals(pair: Pair) -> str:
     axes.set_ylim(len(entries) - 0.4, -0.6)
     axes.grid(False, axis="y")
     axes.grid(True, axis="x", color=_GRID, linewidth=0.7)
-    axes.set_xlabel(f"difference in {pair.measure}, with its 95% interval")
-    return _svg(figure, f"Difference in {pair.measure} between {pair.b} and {pair.a} with 95% intervals")
+    axes.set_xlabel(f"difference in {measure}, with its 95% interval")
+    return _svg(figure, described)
 
 
 def query_differences(report: Report, a: str, b: str) -> str:

@@ -200,16 +200,16 @@ def test_bad_input(tmp_path: Path) -> None:
 
 
 def test_teachers_of_the_command_line() -> None:
-    from neural_sparse.cli.judge_teachers import _parse_teacher
+    from neural_sparse.cli.judge_teachers import parse_teacher
 
-    config = _parse_teacher("dense:BAAI/bge=0.7")
+    config = parse_teacher("dense:BAAI/bge=0.7")
     assert (config.kind, config.name, config.weight) == ("dense", "BAAI/bge", 0.7)
-    config = _parse_teacher("precomputed:scores=a.jsonl")
+    config = parse_teacher("precomputed:scores=a.jsonl")
     assert (config.kind, config.name, config.weight) == ("precomputed", "scores=a.jsonl", 1.0)
-    assert _parse_teacher("bm25=2").weight == 2
+    assert parse_teacher("bm25=2").weight == 2
     for bad in ("bm26", "dense", "dense:a=-1"):
         with pytest.raises(InputError):
-            _parse_teacher(bad)
+            parse_teacher(bad)
 
 
 @pytest.mark.parametrize("sparse", [False, True])

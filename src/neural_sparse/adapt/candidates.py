@@ -1,0 +1,315 @@
+"""Candidates and what they reach: BM25 of two kinds, what needs no training, the trained model, teachers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from neural_sparse.adapt.passages import PassageRetriever
+from neural_sparse.config import TeacherConfig
+from neural_sparse.corpora.collection import Collection
+from neural_sparse.evaluation.cost import Stopwatch, flops_metric, measure_cost
+from neural_sparse.evaluation.evaluate import evaluate_retriever
+from neural_sparse.evaluation.evaluation import Evaluation
+from neural_sparse.evaluation.systems import evaluate_bm25, evaluate_encoder
+from neural_sparse.io.files import replacing_folder
+from neural_sparse.model.encoder import NeuralSparseEncoder
+from neural_sparse.model.pruning import Pruning
+from neural_sparse.search import BM25Index, DenseRetriever, SparseIndex, SparseRetriever
+from neural_sparse.teachers.bi_encoder import PreparedVectors
+from neural_sparse.text.ragged import Indices
+from neural_sparse.text.tokens import encode_queries, tokenize
+
+MEASURES = ("nDCG@10", "RR@10", "R@100")
+DEPTH = 100
+STRENGTHS = (1.0, 2.0, 4.0)  # of own words
+RATIOS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)  # of a document's heaviest term
+STOPWORD_BM25, PIECE_BM25 = "BM25", "BM25 over word pieces"
+SAMPLES = 400  # times of each candidate
+TIMED = 15.0  # seconds of timing all candidates in turn
+
+
+@dataclass
+class Candidate:
+    """A system that is judged.
+
+    Attributes:
+        kind: as of `verdict.Standing`.
+        settings: what it is made of, for the page and the export: own_words, max_ratio, passages.
+    """
+
+    name: str
+    kind: str
+    evaluation: Evaluation
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+class PieceBM25(BM25Index):
+    """BM25 over the word pieces of a model's tokenizer: no stemmer, no stop words, any language it reads."""
+
+    tokenizer: Any
+
+    @classmethod
+    def over(cls, texts: Sequence[str], doc_ids: Sequence[str], tokenizer: Any) -> PieceBM25:
+        made = cls.build(_pieces(texts, tokenizer), doc_ids, stemmer=None, stopwords=None, pattern=r"\S+")
+        made.tokenizer = tokenizer
+        return made  # type: ignore[return-value]
+
+    def encode_queries(self, texts: Sequence[str]) -> sp.csr_matrix:
+        return super().encode_queries(_pieces(texts, self.tokenizer))
+
+
+def _pieces(texts: Sequence[str], tokenizer: Any) -> list[str]:
+    tokens = tokenize(texts, tokenizer)
+    names = tokens.ids.astype(str)
+    return [
+        " ".join(names[start:end]) for start, end in zip(tokens.offsets, tokens.offsets[1:], strict=False)
+    ]
+
+
+@dataclass(frozen=True)
+class QuerySide:
+    """Queries by a tokenizer and a table of weights: what evaluation needs of a model whose documents are encoded."""
+
+    tokenizer: Any
+    vocab_size: int
+    weights: np.ndarray
+    count_repeats: bool = False
+
+    @classmethod
+    def of(cls, model: NeuralSparseEncoder) -> QuerySide:
+        weights = model.query_weights.detach().float().cpu().numpy().copy()
+        return cls(model.tokenizer, model.vocab_size, weights, model.count_repeats)
+
+    def encode_queries(self, texts: Sequence[str]) -> sp.csr_matrix:
+        return encode_queries(texts, self.tokenizer, self.weights, self.count_repeats)
+
+    def encode_documents(self, texts: Sequence[str], *, show_progress: bool = False) -> sp.csr_matrix:
+        raise NotImplementedError("only queries are encoded here")
+
+
+def own_word_vectors(model: NeuralSparseEncoder, texts: Sequence[str]) -> sp.csr_matrix:
+    """What the model's own words add to each document, csr float32 [documents, vocabulary]; no network is run."""
+    words = model.own_words
+    assert words is not None
+    tokens = tokenize(texts, model.tokenizer, model.max_length, special_tokens=True)
+    counts = words.counts(tokens.ids, tokens.offsets)
+    value = (
+        words.strength.cpu()[counts.tokens] * words.cpu().saturated(counts.count, counts.length)
+    ).detach()
+    places = (counts.documents.numpy(), counts.tokens.numpy())
+    found = sp.csr_matrix((value.numpy(), places), shape=(len(texts), model.vocab_size), dtype=np.float32)
+    found.eliminate_zeros()
+    found.sort_indices()
+    return found
+
+
+@dataclass
+class Judge:
+    """Evaluates candidates on one collection, each once: what is in the folder is not judged again.
+
+    Attributes:
+        collection: with the queries that choose and those that judge.
+        chosen_by: ids of the former.
+        folder: where evaluations are kept.
+    """
+
+    collection: Collection
+    chosen_by: frozenset[str]
+    folder: Path
+    stopwatch: Stopwatch = field(default_factory=lambda: Stopwatch(samples=SAMPLES, seconds=TIMED))
+    found: list[Candidate] = field(default_factory=list)
+
+    def bm25(self, tokenizer: Any) -> None:
+        """Lucene's English analysis (33 stop words, stemmer), and BM25 over word pieces."""
+        texts, ids = self.collection.texts, self.collection.doc_ids
+        for name, build in (
+            (STOPWORD_BM25, lambda: BM25Index.build(texts, ids, stopwords="english")),
+            (PIECE_BM25, lambda: PieceBM25.over(texts, ids, tokenizer)),
+        ):
+            index = build()
+
+            def judged(name: str = name, index: BM25Index = index) -> Evaluation:
+                return evaluate_bm25(
+                    self.collection, DEPTH, MEASURES, index=index, name=name, latency_queries=0
+                )
+
+            self._add(name, "bm25", judged, index)
+
+    def vectors(
+        self,
+        name: str,
+        kind: str,
+        queries: QuerySide,
+        documents: sp.csr_matrix,
+        **settings: Any,
+    ) -> Candidate:
+        """A model whose documents' vectors are known."""
+        index = SparseIndex.build(documents, self.collection.doc_ids)
+
+        def judged() -> Evaluation:
+            return evaluate_encoder(
+                queries,
+                self.collection,
+                DEPTH,
+                MEASURES,
+                name=name,
+                doc_vectors=documents,
+                latency_queries=0,
+            )
+
+        return self._add(
+            name, kind, judged, SparseRetriever(index, queries.encode_queries), settings=settings
+        )
+
+    def passages(
+        self,
+        name: str,
+        kind: str,
+        queries: QuerySide,
+        passages: tuple[sp.csr_matrix, Indices],
+        **settings: Any,
+    ) -> Candidate:
+        """A model whose documents are found by their passages; FLOPS are those of all passages of a document."""
+        vectors, owners = passages
+        index = SparseIndex.build(vectors, [str(row) for row in range(vectors.shape[0])])
+        retriever = PassageRetriever(
+            SparseRetriever(index, queries.encode_queries), owners, self.collection.doc_ids
+        )
+
+        def judged() -> Evaluation:
+            asked = queries.encode_queries(list(self.collection.queries.values()))
+            cost = measure_cost(asked, vectors, None, index.nbytes)
+            each = vectors.shape[0] / max(1, len(self.collection.doc_ids))
+            cost = replace(
+                cost,
+                flops=each * cost.flops,
+                doc_l1=each * cost.doc_l1,
+                doc_terms=each * cost.doc_terms,
+                documents=len(self.collection.doc_ids),
+            )
+            return evaluate_retriever(
+                retriever, self.collection, DEPTH, MEASURES, name=name, cost=cost, latency_queries=0
+            )
+
+        return self._add(name, kind, judged, retriever, settings={"passages": True, **settings})
+
+    def teacher(self, config: TeacherConfig, prepared: PreparedVectors) -> None:
+        """An encoding teacher as a retriever; not timed, for its queries go through a model."""
+        name = f"{config.kind} teacher"
+
+        def judged() -> Evaluation:
+            asked, dense = prepared.query_vectors(), prepared.dense_documents()
+            texts = list(self.collection.queries.values())
+            row_of = {text: row for row, text in enumerate(texts)}
+
+            def known(wanted: Sequence[str]) -> Any:
+                return asked[[row_of[text] for text in wanted]]
+
+            ids = self.collection.doc_ids
+            if dense is not None:
+                retriever: Any = DenseRetriever(
+                    dense, ids, lambda texts: np.asarray(known(texts), np.float32)
+                )
+                cost = None
+            else:
+                documents = prepared.document_vectors()
+                index = SparseIndex.build(documents, ids)  # type: ignore[arg-type]
+                retriever = SparseRetriever(index, known)
+                cost = measure_cost(asked, documents, None, index.nbytes)  # type: ignore[arg-type]
+            return evaluate_retriever(
+                retriever, self.collection, DEPTH, MEASURES, name=name, cost=cost, latency_queries=0
+            )
+
+        self._add(name, "teacher", judged)
+
+    def _add(
+        self,
+        name: str,
+        kind: str,
+        judged: Callable[[], Evaluation],
+        retriever: Any = None,
+        settings: dict[str, Any] | None = None,
+    ) -> Candidate:
+        folder = self.folder / name.replace(" ", "-").replace(",", "")
+        if (folder / "metrics.json").is_file():
+            evaluation = Evaluation.load(folder)
+        else:
+            evaluation = judged()
+            with replacing_folder(folder) as work:
+                evaluation.save(work)
+        candidate = Candidate(name, kind, evaluation, settings or {})
+        self.found.append(candidate)
+        if retriever is not None:
+            texts = [
+                self.collection.queries[key]
+                for key in self.collection.queries
+                if key in self.collection.qrels
+            ]
+
+            def timed(latency: Any) -> None:
+                evaluation.latency = latency
+
+            self.stopwatch.add(retriever, texts, min(10, len(self.collection.doc_ids)), timed)
+        return candidate
+
+    def chosen_value(self, evaluation: Evaluation) -> float:
+        """nDCG@10 on the queries that choose."""
+        return mean_of(evaluation.per_query[MEASURES[0]], self.chosen_by)
+
+    def quick(self, queries: QuerySide, documents: sp.csr_matrix) -> float:
+        """nDCG@10 on the queries that choose, of vectors that are tried out."""
+        chosen = {key: text for key, text in self.collection.queries.items() if key in self.chosen_by}
+        if not chosen:
+            return 0.0
+        part = Collection(
+            self.collection.name,
+            self.collection.doc_ids,
+            texts=self.collection.texts,
+            queries=chosen,
+            qrels={key: self.collection.qrels[key] for key in chosen},
+        )
+        index = SparseIndex.build(documents, part.doc_ids)
+        found = evaluate_retriever(
+            SparseRetriever(index, queries.encode_queries), part, 10, MEASURES[:1], latency_queries=0
+        )
+        return found.means[MEASURES[0]]
+
+
+def mean_of(values: dict[str, float], keys: frozenset[str]) -> float:
+    found = [value for key, value in values.items() if key in keys]
+    return float(np.mean(found)) if found else 0.0
+
+
+def best_strength(
+    judge: Judge, queries: QuerySide, base: sp.csr_matrix, words: sp.csr_matrix
+) -> tuple[float, dict[str, float]]:
+    """How much own words count, by the queries that choose; 2 where these cannot tell.
+
+    Args:
+        words: own words at strength 1.
+    """
+    tried = {strength: judge.quick(queries, base + strength * words) for strength in STRENGTHS}
+    top = max(tried.values())
+    best = 2.0 if tried[2.0] == top else max(tried, key=lambda strength: tried[strength])
+    return best, {f"{strength:g}": value for strength, value in tried.items()}
+
+
+def pruning_within(
+    most_flops: float, queries: QuerySide, asked: Sequence[str], documents: sp.csr_matrix
+) -> float:
+    """The smallest share of a document's heaviest term at which FLOPS are within a limit; 0: nothing is to be pruned.
+
+    Args:
+        asked: queries of the training part, so that none that judges is looked at.
+    """
+    vectors = queries.encode_queries(list(asked))
+    for ratio in (0.0, *RATIOS):
+        if flops_metric(vectors, Pruning(ratio)(documents)) <= most_flops:
+            return ratio
+    return RATIOS[-1]

@@ -1,0 +1,71 @@
+"""Queries made of documents, each of one part of its document, which then lacks it; and what kind each query is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from neural_sparse.adapt.corpus import Text, number_of
+from neural_sparse.data.from_documents import MIN_SENTENCE_WORDS, first_sentence
+from neural_sparse.text.shingles import words
+
+Generator = Callable[[str, str], Iterable[str]]
+LEAST_LEFT = 8  # words of a document without its query
+MOST_WORDS = 40  # of a query
+SENTENCES = 3  # one in so many documents that have a title gives a sentence
+LENGTHS = ((3, "1 to 3 words"), (7, "4 to 7 words"), (10**9, "8 words and more"))
+_HEADING = re.compile(r"^#{1,6}\s+(.*?)\s*#*\s*$", re.M)
+
+
+class Made(NamedTuple):
+    """A query made of a document.
+
+    Attributes:
+        query: its text; "" where none could be made.
+        kind: "title", "heading", "sentence" or "generated".
+        text: the document without what became the query (title, a space, body).
+    """
+
+    query: str
+    kind: str
+    text: str
+
+
+def query_of(document: Text, seed: int) -> Made:
+    """One query of a document: its title, a heading or its first sentence, by what it has and by its id."""
+    made = _choices(document)
+    if not made:
+        return Made("", "", document.whole)
+    drawn = number_of(seed, "query", document.doc_id)
+    sentences = [one for one in made if one.kind == "sentence"]
+    others = [one for one in made if one.kind != "sentence"]
+    chosen = sentences if sentences and (not others or drawn % SENTENCES == 0) else others
+    return chosen[drawn // SENTENCES % len(chosen)]
+
+
+def generated_query(document: Text, generator: Generator) -> Made:
+    """The first query that the user's function gives for a document, which stays whole."""
+    query = next((text for text in generator(document.text, document.title) if text.strip()), "")
+    return Made(query.strip(), "generated" if query else "", document.whole)
+
+
+def _choices(document: Text) -> list[Made]:
+    title, text = document.title.strip(), document.text.strip()
+    found = []
+    if len(words(title)) > 1:
+        found.append(Made(title, "title", text))
+    elif match := _HEADING.search(text):
+        found.append(Made(match[1], "heading", (text[: match.start()] + text[match.end() :]).strip()))
+    sentence, rest = first_sentence(text, MIN_SENTENCE_WORDS)
+    if len(words(sentence)) >= MIN_SENTENCE_WORDS and not sentence.lstrip().startswith("#"):
+        found.append(Made(sentence, "sentence", f"{title} {rest}".strip()))
+    return [
+        one for one in found if 1 < len(words(one.query)) <= MOST_WORDS and len(words(one.text)) >= LEAST_LEFT
+    ]
+
+
+def length_of(query: str) -> str:
+    """The class of lengths that a query is reported in."""
+    count = len(words(query))
+    return next(name for most, name in LENGTHS if count <= most)

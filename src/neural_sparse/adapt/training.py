@@ -1,0 +1,149 @@
+"""The trained candidate: teachers judged on the training part, weights by measurement, steps by the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from neural_sparse.adapt.settings import AdaptSettings
+from neural_sparse.config import Recipe, TeacherConfig
+from neural_sparse.corpora.collection import Collection
+from neural_sparse.data.training_set import TrainingSet
+from neural_sparse.evaluation.cost import flops_metric
+from neural_sparse.idf import IdfWeights
+from neural_sparse.mining.filters import hard_negatives
+from neural_sparse.quickstart.run import quickstart_recipe
+from neural_sparse.search import BM25Index
+from neural_sparse.teachers.bi_encoder import PreparedVectors
+from neural_sparse.teachers.builder import TeacherBuilder, build_ensemble
+from neural_sparse.teachers.cache import TeacherCache
+from neural_sparse.teachers.ensemble import PreparedEnsemble
+from neural_sparse.teachers.quality import TeacherQuality, best_documents, judge_teachers
+from neural_sparse.training.run_folder import finished_model
+from neural_sparse.training.train import train
+
+JUDGING_QUERIES = 300  # of the training part, that teachers are judged by
+LEAST_WEIGHT = 0.05
+SPARE = 0.8  # of the most FLOPS that the model is trained for: other queries cost more
+SAMPLE = 2000
+
+
+def recipe_for(
+    settings: AdaptSettings,
+    output: Path,
+    teachers: Sequence[TeacherConfig],
+    steps: int,
+    own_words: float = 2.0,
+    target_flops: float | None = None,
+) -> Recipe:
+    """The quickstart's recipe with what was measured here."""
+    base = quickstart_recipe(output / "training", steps, output / "data" / "documents.jsonl")
+    return replace(
+        base,
+        init=settings.init,
+        teachers=tuple(teachers),
+        teacher_cache=str(output / "work" / "teachers"),
+        own_words=own_words,
+        target_flops=target_flops,
+        max_length=min(base.max_length, settings.max_length),
+        encode_max_length=settings.max_length,
+        warmup_steps=steps // 10,
+        save_steps=max(1, steps // 10),
+        save_total_limit=1,
+        seed=settings.seed,
+    )
+
+
+def judged_teachers(
+    settings: AdaptSettings, training: TrainingSet, pairs: int, cache: Path
+) -> tuple[list[TeacherConfig], TeacherQuality | None]:
+    """Teachers with the weights that order the training part's candidates best, if they hold on the other half of the
+    queries; those that get none are left out.
+
+    Args:
+        pairs: so many of the first examples are the corpus's own.
+    """
+    if len(settings.teachers) == 1:
+        return list(settings.teachers), None
+    rows = np.random.default_rng(settings.seed).permutation(pairs)[:JUDGING_QUERIES].tolist()
+    collection = Collection(
+        "training part",
+        [str(row) for row in range(len(training.documents))],
+        texts=list(training.documents),
+        queries={f"q{row}": training.queries[row] for row in rows},
+        qrels={f"q{row}": {str(document): 1 for document in training.relevant[row]} for row in rows},
+    )
+    builder = TeacherBuilder(settings.teachers)
+    quality = judge_teachers(
+        [builder.teacher(one) for one in settings.teachers],
+        [one.weight for one in settings.teachers],
+        collection=collection,
+        cache=TeacherCache(cache),
+    )
+    weights = [one.weight for one in settings.teachers]
+    if quality.best.held_back > quality.ensemble.held_back:
+        weights = list(quality.best_weights)
+    chosen = [
+        replace(one, weight=weight)
+        for one, weight in zip(settings.teachers, weights, strict=True)
+        if weight >= LEAST_WEIGHT * sum(weights)
+    ]
+    return chosen, quality
+
+
+def bm25_flops(training: TrainingSet) -> float:
+    """Evaluation FLOPS of BM25 (33 stop words) on the training part: a sample of its queries."""
+    documents = list(training.documents)
+    index = BM25Index.build(documents, [str(row) for row in range(len(documents))], stopwords="english")
+    rows = np.random.default_rng(0).permutation(len(training))[:SAMPLE].tolist()
+    return flops_metric(
+        index.encode_queries([training.queries[row] for row in rows]), index.document_weights()
+    )
+
+
+def trained_model(recipe: Recipe, training: TrainingSet, idf: IdfWeights) -> Path:
+    """Train, or go on, or give the model that is there."""
+    if (model := finished_model(recipe)) is not None:
+        return model
+    prepared = build_ensemble(recipe).prepare(training.queries, training.documents)
+    training.negatives = _negatives(training, prepared, recipe.negatives_pool)
+    return train(recipe, data=training, teachers=prepared, idf=idf)
+
+
+def _negatives(training: TrainingSet, prepared: PreparedEnsemble, pool: int) -> list[np.ndarray]:
+    depth = min(pool + max(map(len, training.relevant)), len(training.documents))
+    rankings = [
+        best_documents(teacher, depth, len(training))
+        for teacher in prepared.teachers
+        if isinstance(teacher, PreparedVectors)
+    ]
+    return hard_negatives(rankings, training.relevant, pool)
+
+
+def teachers_told(chosen: Sequence[TeacherConfig], quality: TeacherQuality | None) -> list[str]:
+    """What was measured of the teachers, in words."""
+    names = ", ".join(f"{one.name or one.kind} {one.weight:.2f}" for one in chosen)
+    if quality is None:
+        return [f"One teacher: {names}."]
+    alone = ", ".join(f"{one.name} {one.all_queries:.3f}" for one in quality.teachers)
+    return [
+        f"nDCG@10 of re-ranking BM25's candidates for {quality.queries} training queries: BM25's order "
+        f"{quality.first_stage.all_queries:.3f}, {alone}, ensemble as given {quality.ensemble.all_queries:.3f}; at the "
+        f"weights chosen on one half, {quality.best.held_back:.3f} on the other, where those given reach "
+        f"{quality.ensemble.held_back:.3f}. Taught by: {names}.",
+        *quality.warnings,
+    ]
+
+
+def config_values(config: TeacherConfig) -> dict[str, Any]:
+    """As JSON values; `TeacherConfig(**values)` gives it back."""
+    return {
+        "kind": config.kind,
+        "name": config.name,
+        "weight": config.weight,
+        "max_length": config.max_length,
+    }

@@ -1,0 +1,81 @@
+"""`neural-sparse adapt`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+
+def adapt(
+    corpus: Path = typer.Argument(
+        help="A folder in BEIR layout, a corpus.jsonl or other file of rows, a .txt with a document per line, or a "
+        "folder of .txt and .md files."
+    ),
+    output: Path = typer.Option(..., "--output", "-o", help="Folder for the page, the model and its export."),
+    queries: Path | None = typer.Option(
+        None, help="Real queries ({_id, text} per line), judged by --qrels; they override made ones."
+    ),
+    qrels: Path | None = typer.Option(None, help="Which documents answer them (query-id, corpus-id, score)."),
+    queries_from: str = typer.Option(
+        "documents",
+        help="What queries are made of: documents (titles, headings, sentences), or your function module:function, "
+        "called with text and title.",
+    ),
+    general: Path | None = typer.Option(
+        None, help="Pairs of other texts ({query, pos} per line) to mix in, so that the model forgets less."
+    ),
+    general_share: float = typer.Option(0.25, help="Share of the training batches that is of --general."),
+    budget: str = typer.Option("30m", help="Time for everything: 90s, 30m, 2h."),
+    target_flops: float | None = typer.Option(
+        None,
+        help="Multiplications per query and document that the model should have.",
+        show_default="1.5 times BM25's at most",
+    ),
+    steps: int | None = typer.Option(
+        None, min=1, help="Training steps.", show_default="as many as the budget allows"
+    ),
+    init: str = typer.Option("cognition/model", help="Model to start from."),
+    teacher: list[str] = typer.Option(
+        [],
+        "--teacher",
+        "-t",
+        help="bm25, dense:NAME or sparse:NAME, with =WEIGHT behind it to begin with. Repeatable.",
+        show_default="the quickstart's",
+    ),
+    max_length: int = typer.Option(256, min=8, help="Tokens of a document that the model reads."),
+    seed: int = typer.Option(42, help="Of everything random."),
+) -> None:
+    """From documents to a verdict: ship a model of their own, keep BM25, or not enough evidence.
+
+    Cleans, makes queries where there are none, tries what costs nothing, trains within the budget, judges everything
+    against BM25 on queries that nothing was chosen by, and writes one page: OUTPUT/report.html. Stopped at any moment,
+    the same command goes on.
+
+    Examples:
+
+      neural-sparse adapt my-documents/ --budget 15m --output outputs/mine
+
+      neural-sparse adapt corpus.jsonl --queries queries.jsonl --qrels qrels.tsv --budget 1h -o outputs/mine
+    """
+    from neural_sparse.adapt import AdaptSettings
+    from neural_sparse.adapt import adapt as run
+    from neural_sparse.adapt.settings import TEACHERS, parse_budget
+    from neural_sparse.cli.judge_teachers import parse_teacher
+
+    settings = AdaptSettings(
+        corpus,
+        queries=queries,
+        qrels=qrels,
+        queries_from=queries_from,
+        general=general,
+        general_share=general_share,
+        budget=parse_budget(budget),
+        target_flops=target_flops,
+        steps=steps,
+        init=init,
+        teachers=tuple(map(parse_teacher, teacher)) or TEACHERS,
+        max_length=max_length,
+        seed=seed,
+    )
+    run(settings, output)

@@ -1,0 +1,85 @@
+"""What fits into a budget, the settings, and stages that are whole or absent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from neural_sparse.adapt.budget import LEAST_DOCUMENTS, LEAST_STEPS, plan, steps_within, too_small
+from neural_sparse.adapt.settings import AdaptSettings, parse_budget
+from neural_sparse.adapt.stages import Stages
+from neural_sparse.config import TeacherConfig
+from neural_sparse.errors import InputError
+from neural_sparse.quickstart.estimate import Estimate
+
+MEASURED = Estimate(teachers=100.0, training=10.0, evaluating=60.0)  # of 8,000 documents and 10 steps
+
+
+def test_steps_fill_the_time_that_is_left() -> None:
+    found = plan(900, 30, MEASURED, steps=10, documents=8000)
+    assert (found.documents, found.train, found.seconds_per_step) == (8000, True, 1.0)
+    steps = steps_within(900 - 150, found, pairs=5000, batch_size=32)
+    assert 500 < steps < 600
+    assert steps + found.evaluating < 750
+    assert steps_within(900 - 150, found, pairs=200, batch_size=32) == 63  # ten times through the pairs
+    assert steps_within(60, found, pairs=5000, batch_size=32) == 0
+
+
+def test_a_large_corpus_is_sampled_and_a_small_budget_trains_nothing() -> None:
+    million = plan(900, 100, Estimate(12_500.0, 10.0, 7_500.0), steps=10, documents=1_000_000)
+    assert million.train
+    assert LEAST_DOCUMENTS < million.documents < 30_000
+    short = plan(180, 30, MEASURED, steps=10, documents=8000)
+    assert 1000 <= short.documents < 8000
+    none = plan(100, 40, Estimate(100.0, 100.0, 60.0), steps=10, documents=8000)
+    assert not none.train
+    assert f"{LEAST_STEPS} steps" in none.reason
+    tiny = too_small(30, 5)
+    assert tiny is not None
+    assert not tiny.train
+    assert too_small(900, 5) is None
+
+
+def test_settings_are_checked_before_the_work(tmp_path: Path) -> None:
+    assert [parse_budget(text) for text in ("90s", "30m", "1.5h", "20")] == [90, 1800, 5400, 1200]
+    for bad in ("soon", "0m", "-3m"):
+        with pytest.raises(InputError, match="write a time such as"):
+            parse_budget(bad)
+    there = tmp_path / "corpus.jsonl"
+    there.write_text("{}")
+    with pytest.raises(InputError, match="no such file"):
+        AdaptSettings(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="--qrels is missing"):
+        AdaptSettings(there, queries=there)
+    with pytest.raises(InputError, match="not cross-encoder"):
+        AdaptSettings(there, teachers=(TeacherConfig("cross-encoder", "a/b"),))
+    with pytest.raises(InputError, match="above 0"):
+        AdaptSettings(there, target_flops=0.0)
+    before = AdaptSettings(there).describe()
+    there.write_text("{ }")
+    assert AdaptSettings(there).describe() != before
+
+
+def test_a_finished_stage_is_not_made_again(tmp_path: Path) -> None:
+    console = Console(quiet=True)
+    stages = Stages(tmp_path / "out", {"seed": 1}, console)
+    assert stages("one", "First", lambda: {"found": 1}) == {"found": 1}
+    with pytest.raises(RuntimeError):
+        stages("two", "Second", _fail)
+    again = Stages(tmp_path / "out", {"seed": 1}, console)
+    assert again("one", "First", _fail) == {"found": 1}
+    assert again.spent == stages.spent
+    assert again("two", "Second", lambda: 2) == 2
+    with pytest.raises(InputError, match="seed: 1 -> 2"):
+        Stages(tmp_path / "out", {"seed": 2}, console)
+    (tmp_path / "other").mkdir()
+    np.save(tmp_path / "other" / "something.npy", np.zeros(1))
+    with pytest.raises(InputError, match="something else"):
+        Stages(tmp_path / "other", {}, console)
+
+
+def _fail() -> None:
+    raise RuntimeError
