@@ -57,8 +57,9 @@ class PieceBM25(BM25Index):
     @classmethod
     def over(cls, texts: Sequence[str], doc_ids: Sequence[str], tokenizer: Any) -> PieceBM25:
         made = cls.build(_pieces(texts, tokenizer), doc_ids, stemmer=None, stopwords=None, pattern=r"\S+")
+        assert isinstance(made, cls)
         made.tokenizer = tokenizer
-        return made  # type: ignore[return-value]
+        return made
 
     def encode_queries(self, texts: Sequence[str]) -> sp.csr_matrix:
         return super().encode_queries(_pieces(texts, self.tokenizer))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -85,13 +85,16 @@ class AdaptData:
                     document["judged"] = judged
                 out.write(json.dumps(document, ensure_ascii=False) + "\n")
         with replacing(folder / "queries.jsonl") as file, file.open("w", encoding="utf-8") as out:
-            for part, found in (("select", self.split.select), ("test", self.split.test)):
-                for query_id, text in found.queries.items():
-                    row = {"_id": query_id, "text": text, "part": part, "kind": found.kinds[query_id]}
-                    out.write(json.dumps(row | {"grades": found.qrels[query_id]}, ensure_ascii=False) + "\n")
-            for text, place, kind in self.split.train:
-                row = {"text": text, "part": "train", "kind": kind, "document": place}  # type: ignore[dict-item]
-                out.write(json.dumps(row, ensure_ascii=False) + "\n")
+            for query in self._query_rows():
+                out.write(json.dumps(query, ensure_ascii=False) + "\n")
+
+    def _query_rows(self) -> Iterator[dict[str, Any]]:
+        for part, found in (("select", self.split.select), ("test", self.split.test)):
+            for query_id, text in found.queries.items():
+                kind, grades = found.kinds[query_id], found.qrels[query_id]
+                yield {"_id": query_id, "text": text, "part": part, "kind": kind, "grades": grades}
+        for text, row, kind in self.split.train:
+            yield {"text": text, "part": "train", "kind": kind, "document": row}
 
     @classmethod
     def load(cls, folder: Path, real: bool) -> AdaptData:
@@ -108,7 +111,10 @@ class AdaptData:
             [one["text"] for one in documents],
             judged_texts=[one.get("judged", one["text"]) for one in documents],
             split=Split(
-                **parts, train=train, trainable=np.array([one["trained_on"] for one in documents], bool)
+                parts["select"],
+                parts["test"],
+                train=train,
+                trainable=np.array([one["trained_on"] for one in documents], bool),
             ),
             real=real,
         )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from neural_sparse.adapt.candidates import Candidate
 from neural_sparse.adapt.queries import LENGTHS, length_of
 from neural_sparse.adapt.verdict import KEEP, MEASURE, SHIP, Verdict
+from neural_sparse.data.cleaning import language_of
 from neural_sparse.evaluation.compare import Report, System
 from neural_sparse.evaluation.evaluation import Evaluation
 from neural_sparse.evaluation.significance import Comparison, compare_scores
@@ -38,7 +39,7 @@ class Story:
         name: of the corpus. verdict, candidates: measured; of each the whole evaluation.
         test: ids of the judging queries. groups: by type and length.
         notes: sentences on data, plan and caveats, by heading.
-        next_steps: commands.
+        corpus: documents that there are. next_steps: commands.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Story:
     select: frozenset[str]
     groups: list[Group]
     notes: Mapping[str, Sequence[str]]
+    corpus: int
     next_steps: Sequence[str]
 
 
@@ -56,11 +58,19 @@ def groups_of(
     values: Mapping[str, Mapping[str, float]],
     texts: Mapping[str, str],
     kinds: Mapping[str, str],
+    languages: bool = False,
 ) -> list[Group]:
-    """The chosen candidate against BM25, by the type of the queries and by their length; small groups are left out."""
+    """The chosen candidate against BM25, by the type of the queries, their length and perhaps their language; small
+    groups are left out."""
     ours, theirs = values[verdict.chosen], values[verdict.baseline]
     found = []
-    for by, label in (("type", kinds.__getitem__), ("length", lambda key: length_of(texts[key]))):
+    labels: dict[str, Callable[[str], str]] = {
+        "type": kinds.__getitem__,
+        "length": lambda key: length_of(texts[key]),
+    }
+    if languages:
+        labels["language"] = lambda key: language_of(texts[key])
+    for by, label in labels.items():
         names = dict.fromkeys(map(label, ours))
         ordered = [name for _, name in LENGTHS if name in names] if by == "length" else sorted(names)
         for name in ordered:
@@ -97,7 +107,7 @@ def table(story: Story, whole: bool = True) -> tuple[list[str], list[list[str]]]
             found = test.comparison
             interval = f"[{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
             lead = f"{100 * found.difference:+.1f} {interval} {MARKS[test.mark]}".strip()
-            p = f"{test.p:.3f}" if test.p >= 0.001 else "< .001"
+            p = _p(test.p)
         cost, latency = one.evaluation.cost, one.evaluation.latency
         rows.append(
             [
@@ -117,6 +127,10 @@ def table(story: Story, whole: bool = True) -> tuple[list[str], list[list[str]]]
         kept = [place for place, name in enumerate(heading) if name in _SHORT or place in (0, 2)]
         return [heading[place] for place in kept], [[row[place] for place in kept] for row in rows]
     return heading, rows
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else "< .001"
 
 
 def _mean(evaluation: Evaluation, measure: str, keys: frozenset[str]) -> str:
@@ -144,6 +158,7 @@ def adapt_page(story: Story) -> str:
     }.get(verdict.decision, "Not enough evidence")
     provisional = " (provisional: queries made from the documents)" if verdict.made_queries else ""
     parts = [
+        "<style>th { overflow-wrap: normal; }</style>",
         f"<h1>{html_text(story.name)}</h1>",
         f'<p style="font-size:1.35rem"><b class="{style}">{html_text(headline)}</b>'
         f'<span class="soft">{html_text(provisional)}</span></p>',
@@ -171,7 +186,7 @@ def adapt_page(story: Story) -> str:
                     f"{one.b} against {one.a}",
                     f"{100 * one.comparison.difference:+.1f}",
                     f"{100 * one.comparison.low:+.1f} to {100 * one.comparison.high:+.1f}",
-                    f"{one.p:.3f} {MARKS[one.mark]}".strip(),
+                    f"{_p(one.p)} {MARKS[one.mark]}".strip(),
                 ]
                 for one in rest
             ]
@@ -225,6 +240,12 @@ def _price(story: Story) -> list[str]:
             f"; the index of {shown.cost.documents:,} documents has {shown.cost.index_bytes / 1e6:.1f} MB and "
             f"{bm25.cost.index_bytes / 1e6:.1f} MB"
         )
+        if story.corpus > 1.05 * shown.cost.documents:
+            times = story.corpus / shown.cost.documents
+            said += (
+                f", that of all {story.corpus:,} about {times * shown.cost.index_bytes / 1e6:,.0f} MB and "
+                f"{times * bm25.cost.index_bytes / 1e6:,.0f} MB"
+            )
     return [f'<p class="soft">{html_text(said)}. Queries need no model either way.</p>']
 
 

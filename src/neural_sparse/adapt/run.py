@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -103,22 +103,24 @@ class _Adaptation:
 
     def __init__(self, settings: AdaptSettings, output: Path, console: Console) -> None:
         self.settings, self.output, self.console = settings, output, console
-        self.stages = Stages(output, settings.describe(), console)
+        self.stages = Stages(output, settings.describe(), console, settings.budget)
         self.work = output / "work"
 
     def run(self) -> AdaptResult:
         stages, output = self.stages, self.output
         corpus = stages("corpus", "Reading and cleaning the documents", self._clean)
+        self.languages = corpus["languages"]
         self._say(_corpus_told(corpus))
         stages("idf", "Counting how rare each token is", self._count)
         data = stages("data", "Making queries, parting documents", lambda: self._make_data(corpus))
         self._say(_data_told(data))
+        self.corpus_size = corpus["documents"]
         made = stages("plan", "Timing this machine on samples of what follows", self._plan)
         self.plan = Plan(**made)
         self._say([self.plan.reason])
         free = stages("free", "What costs nothing: own IDF, own words, pruning, passages", self._free)
         self._say(_free_told(free))
-        taught = {"teachers": [], "told": []}
+        taught: dict[str, Any] = {"teachers": [], "told": []}
         steps = 0
         if self.plan.train and self.training is not None:
             taught = stages("teachers", "Judging teachers on the training part", self._teach)
@@ -246,6 +248,9 @@ class _Adaptation:
             training=training,
             encoded={"start": self.data.judged_texts, "student": self.data.judged_texts},
         )
+        # Teachers are judged as retrievers, too: on documents that training does not see.
+        texts = {*training.documents, *self.data.judged_texts}
+        measured = replace(measured, teachers=measured.teachers * len(texts) / len(training.documents))
         return asdict(plan(settings.budget, self.stages.spent, measured, TRIED_STEPS, documents=documents))
 
     def _free(self) -> dict[str, Any]:
@@ -260,7 +265,7 @@ class _Adaptation:
         asked = [query for query, _, _ in self.data.split.train] or list(
             self.data.split.select.queries.values()
         )
-        found = {
+        found: dict[str, Any] = {
             "strength": strength,
             "strengths": tried,
             "mean_length": mean,
@@ -411,7 +416,8 @@ class _Adaptation:
             for one in judge.found
         }
         verdict = decide(choice, standings, values, not self.data.real)
-        groups = groups_of(verdict, values, split.test.queries, split.test.kinds)
+        languages = len(self.languages) > 1
+        groups = groups_of(verdict, values, split.test.queries, kinds=split.test.kinds, languages=languages)
         notes = {**self.notes, "Cost": self._cost_told(free, choice.over_cost)}
         story = Story(
             self.name,
@@ -421,6 +427,7 @@ class _Adaptation:
             select=select,
             groups=groups,
             notes=notes,
+            corpus=self.corpus_size,
             next_steps=self._next(verdict, judge),
         )
         write_text(self.output / "report.html", adapt_page(story))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,13 +11,14 @@ from neural_sparse.adapt.corpus import number_of
 from neural_sparse.corpora.overlap import TestTexts
 from neural_sparse.corpora.qrels_file import Qrels
 from neural_sparse.text.ragged import Indices
-from neural_sparse.text.shingles import DOCUMENT_SHINGLE, clusters, minhash_bands, words
+from neural_sparse.text.shingles import BANDS, DOCUMENT_SHINGLE, clusters, minhash_bands, words
 
 SIMILAR = 0.6  # of the three-word shingles of two documents, from which on they are near-duplicates
 MOST_TEST, MOST_SELECT = 500, 250
 TEST_SHARE, SELECT_SHARE = 0.25, 0.125
 REAL_TO_CHOOSE = 60  # of fewer real queries all judge, and made ones choose
 MOST_REAL_TEST, MOST_REAL_SELECT = 1000, 300
+_TOGETHER = 4096
 COVERED = 0.5  # of the documents may be kept from training for the sake of real queries
 
 
@@ -56,11 +57,20 @@ class Split:
 
 def near_duplicates(texts: Sequence[str]) -> Indices:
     """For each text the first one of its cluster, int64 [texts]."""
-    split = [words(text) for text in texts]
-    bands = minhash_bands(split, DOCUMENT_SHINGLE)
+    bands = np.concatenate(
+        [
+            np.empty((0, BANDS), np.uint32),
+            *(minhash_bands([words(text) for text in part], DOCUMENT_SHINGLE) for part in _parts(texts)),
+        ]
+    )
     return clusters(
         bands, lambda rows: [texts[row] for row in rows.tolist()], size=DOCUMENT_SHINGLE, threshold=SIMILAR
     )
+
+
+def _parts(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """A few at a time, for the words of all of them take many times as much memory."""
+    return (texts[start : start + _TOGETHER] for start in range(0, len(texts), _TOGETHER))
 
 
 def _order(keys: Sequence[str], seed: int, what: str) -> list[int]:
@@ -198,7 +208,10 @@ def _without_judged(split: Split, texts: Sequence[str], judged: set[int]) -> Spl
     asked = TestTexts.of(queries, queries=True)
     answers = TestTexts.of([texts[row] for row in sorted(judged)], queries=False)
     rows = np.flatnonzero(split.trainable)
-    near = answers.match([words(texts[row]) for row in rows.tolist()])
+    found = [texts[row] for row in rows.tolist()]
+    near = np.concatenate(
+        [np.zeros(0, bool), *(answers.match([words(text) for text in part]) for part in _parts(found))]
+    )
     trainable = split.trainable.copy()
     trainable[rows[near]] = False
     near_query = asked.match([words(query) for query, _, _ in split.train])

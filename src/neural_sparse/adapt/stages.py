@@ -11,6 +11,7 @@ from rich.console import Console
 
 from neural_sparse.errors import InputError
 from neural_sparse.io.files import read_json, write_json
+from neural_sparse.planning.table import duration
 
 SETTINGS = "adapt.json"
 
@@ -22,13 +23,14 @@ class Stages:
         folder: of the whole job; its stages are in `folder`/stages.
         settings: all that the result depends on (JSON values).
         console: where the story is told.
+        budget: seconds; what is left of them is said.
 
     Raises:
         InputError: the folder holds the work of other settings (the message names them), or something else.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], console: Console) -> None:
-        self.folder, self.console = folder, console
+    def __init__(self, folder: Path, settings: Mapping[str, Any], console: Console, budget: float) -> None:
+        self.folder, self.console, self.budget = folder, console, budget
         self.seconds: dict[str, float] = {}
         file = folder / SETTINGS
         if file.is_file():
@@ -63,5 +65,8 @@ class Stages:
         value = work()
         self.seconds[name] = time.perf_counter() - started
         write_json(file, {"seconds": self.seconds[name], "value": value})
-        self.console.print(f"  {self.seconds[name]:.0f} s", style="dim")
+        left = max(0.0, self.budget - self.spent)
+        self.console.print(
+            f"  {duration(self.seconds[name])}; {duration(left)} of {duration(self.budget)} left", style="dim"
+        )
         return value

@@ -65,20 +65,20 @@ def test_settings_are_checked_before_the_work(tmp_path: Path) -> None:
 
 def test_a_finished_stage_is_not_made_again(tmp_path: Path) -> None:
     console = Console(quiet=True)
-    stages = Stages(tmp_path / "out", {"seed": 1}, console)
+    stages = Stages(tmp_path / "out", {"seed": 1}, console, 60.0)
     assert stages("one", "First", lambda: {"found": 1}) == {"found": 1}
     with pytest.raises(RuntimeError):
         stages("two", "Second", _fail)
-    again = Stages(tmp_path / "out", {"seed": 1}, console)
+    again = Stages(tmp_path / "out", {"seed": 1}, console, 60.0)
     assert again("one", "First", _fail) == {"found": 1}
     assert again.spent == stages.spent
     assert again("two", "Second", lambda: 2) == 2
     with pytest.raises(InputError, match="seed: 1 -> 2"):
-        Stages(tmp_path / "out", {"seed": 2}, console)
+        Stages(tmp_path / "out", {"seed": 2}, console, 60.0)
     (tmp_path / "other").mkdir()
     np.save(tmp_path / "other" / "something.npy", np.zeros(1))
     with pytest.raises(InputError, match="something else"):
-        Stages(tmp_path / "other", {}, console)
+        Stages(tmp_path / "other", {}, console, 60.0)
 
 
 def _fail() -> None:
