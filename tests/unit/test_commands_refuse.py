@@ -59,10 +59,18 @@ COMMANDS: dict[str, Commands] = {
     "corpus.jsonl": lambda at, work, model: {
         **_collection(at, work, model),
         **_judged(at, work, model),
+        "adapt": ["adapt", at, "--init", model, "-t", "bm25", "--output", work / "adapt"],
         "encode": ["encode", model, "--corpus", at, "--output", work / "index"],
         "export of vectors": ["export", model, "-f", "rank_features", "--corpus", at, "-o", work / "bulk"],
     },
-    "queries.jsonl": lambda at, work, model: _collection(at, work, model) | _judged(at, work, model),
+    "queries.jsonl": lambda at, work, model: {
+        **_collection(at, work, model),
+        **_judged(at, work, model),
+        "adapt": [
+            *("adapt", at / "corpus.jsonl", "--init", model, "-t", "bm25", "--output", work / "adapt"),
+            *("--queries", at / "queries.jsonl", "--qrels", at / "qrels" / "test.tsv"),
+        ],
+    },
     "qrels/train.tsv": _collection,
     "pairs.jsonl": _pairs("pairs.jsonl"),
     "scores.jsonl": lambda at, work, model: {

@@ -41,14 +41,16 @@ from neural_sparse.adapt.training import (
 from neural_sparse.adapt.verdict import MEASURE, Standing, Verdict, choose, decide
 from neural_sparse.config import TeacherConfig
 from neural_sparse.corpora.collection import Collection
-from neural_sparse.corpora.corpus_file import corpus_texts
+from neural_sparse.corpora.corpus_file import corpus_texts, read_queries
+from neural_sparse.corpora.qrels_file import read_qrels, whole_grades
 from neural_sparse.data.from_documents import load_generator
-from neural_sparse.data.training_set import TrainingSet
+from neural_sparse.data.training_set import TrainingSet, load_training_set
 from neural_sparse.errors import InputError
 from neural_sparse.idf import IdfWeights, compute_idf_weights, idf_weights, save_idf_weights
 from neural_sparse.io.files import check_output, replacing, replacing_folder, write_json, write_text
 from neural_sparse.io.parts import alone
 from neural_sparse.model.encoder import NeuralSparseEncoder
+from neural_sparse.model.location import model_folder
 from neural_sparse.model.own_words import mean_word_count
 from neural_sparse.model.precision import wanted_bf16
 from neural_sparse.model.pruning import Pruning
@@ -198,7 +200,23 @@ class _Adaptation:
     # --- stages ------------------------------------------------------------------------------------
 
     def _clean(self) -> dict[str, Any]:
+        self._check_inputs()
         return clean_corpus(self.settings.corpus, self.output / "corpus" / "corpus.jsonl")
+
+    def _check_inputs(self) -> None:
+        """What would be refused later, before an hour is spent."""
+        settings = self.settings
+        if settings.queries is not None and settings.qrels is not None:
+            read_queries(settings.queries)
+            whole_grades(read_qrels(settings.qrels), str(settings.qrels))
+        if settings.general is not None:
+            load_training_set([settings.general])
+        if settings.queries_from != "documents":
+            load_generator(settings.queries_from)
+        for teacher in settings.teachers:
+            if teacher.name is not None:
+                model_folder(teacher.name)
+        _ = self.start
 
     def _count(self) -> None:
         texts = corpus_texts(self.output / "corpus" / "corpus.jsonl")
