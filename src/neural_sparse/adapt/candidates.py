@@ -27,7 +27,7 @@ from neural_sparse.text.tokens import encode_queries, tokenize
 
 MEASURES = ("nDCG@10", "RR@10", "R@100")
 DEPTH = 100
-STRENGTHS = (1.0, 2.0, 4.0)  # of own words
+STRENGTHS = (1.0, 2.0, 4.0, 8.0)  # of own words
 RATIOS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)  # of a document's heaviest term
 STOPWORD_BM25, PIECE_BM25 = "BM25", "BM25 over word pieces"
 SAMPLES = 400  # times of each candidate
@@ -75,17 +75,21 @@ def _pieces(texts: Sequence[str], tokenizer: Any) -> list[str]:
 
 @dataclass(frozen=True)
 class QuerySide:
-    """Queries by a tokenizer and a table of weights: what evaluation needs of a model whose documents are encoded."""
+    """Queries by a tokenizer and a table of weights: what evaluation needs of a model whose documents are encoded.
+
+    Attributes:
+        count_repeats: a token weighs as often as it is there, as in BM25; the client then sends `query_tokens`.
+    """
 
     tokenizer: Any
     vocab_size: int
     weights: np.ndarray
-    count_repeats: bool = False
+    count_repeats: bool = True
 
     @classmethod
     def of(cls, model: NeuralSparseEncoder) -> QuerySide:
         weights = model.query_weights.detach().float().cpu().numpy().copy()
-        return cls(model.tokenizer, model.vocab_size, weights, model.count_repeats)
+        return cls(model.tokenizer, model.vocab_size, weights)
 
     def encode_queries(self, texts: Sequence[str]) -> sp.csr_matrix:
         return encode_queries(texts, self.tokenizer, self.weights, self.count_repeats)
@@ -125,6 +129,7 @@ class Judge:
     folder: Path
     stopwatch: Stopwatch = field(default_factory=lambda: Stopwatch(samples=SAMPLES, seconds=TIMED))
     found: list[Candidate] = field(default_factory=list)
+    sides: dict[str, tuple[QuerySide, sp.csr_matrix]] = field(default_factory=dict)
 
     def bm25(self, tokenizer: Any) -> None:
         """Lucene's English analysis (33 stop words, stemmer), and BM25 over word pieces."""
@@ -151,6 +156,7 @@ class Judge:
         **settings: Any,
     ) -> Candidate:
         """A model whose documents' vectors are known."""
+        self.sides[name] = queries, documents
         index = SparseIndex.build(documents, self.collection.doc_ids)
 
         def judged() -> Evaluation:
@@ -265,7 +271,25 @@ class Judge:
 
     def quick(self, queries: QuerySide, documents: sp.csr_matrix) -> float:
         """nDCG@10 on the queries that choose, of vectors that are tried out."""
-        chosen = {key: text for key, text in self.collection.queries.items() if key in self.chosen_by}
+        return self._value(queries, documents, self.chosen_by)
+
+    def counted_once(self, name: str) -> tuple[float, float] | None:
+        """nDCG@10 of a candidate on the judging queries: as judged, and with a repeated token of a query counting once.
+
+        None where no query repeats a token, or for what is no pair of vectors.
+        """
+        if name not in self.sides:
+            return None
+        queries, documents = self.sides[name]
+        keys = frozenset(self.collection.queries) - self.chosen_by
+        texts = [self.collection.queries[key] for key in keys]
+        once = replace(queries, count_repeats=False)
+        if not texts or not (once.encode_queries(texts) != queries.encode_queries(texts)).nnz:
+            return None
+        return self._value(queries, documents, keys), self._value(once, documents, keys)
+
+    def _value(self, queries: QuerySide, documents: sp.csr_matrix, keys: frozenset[str]) -> float:
+        chosen = {key: text for key, text in self.collection.queries.items() if key in keys}
         if not chosen:
             return 0.0
         part = Collection(

@@ -436,7 +436,8 @@ class _Adaptation:
         verdict = decide(choice, standings, values, not self.data.real)
         languages = len(self.languages) > 1
         groups = groups_of(verdict, values, split.test.queries, kinds=split.test.kinds, languages=languages)
-        notes = {**self.notes, "Cost": self._cost_told(free, choice.over_cost)}
+        repeats = _repeats_told(verdict.chosen, judge)
+        notes = {**self.notes, "Repeated words": repeats, "Cost": self._cost_told(free, choice.over_cost)}
         story = Story(
             self.name,
             verdict,
@@ -529,7 +530,7 @@ class _Adaptation:
         prune = f" --max-ratio {settings['max_ratio']}" if "max_ratio" in settings else ""
         steps = [
             f"neural-sparse encode {output}/model --corpus {output}/corpus{prune} --output {output}/index",
-            f'neural-sparse search {output}/index "a query"',
+            f'neural-sparse search {output}/index --count-repeats "a query"',
             f"neural-sparse deploy {output}/export --url https://search.example.org:9200",
         ]
         if settings.get("passages"):
@@ -551,6 +552,19 @@ class _Adaptation:
         for sentence in found["verdict"]["sentences"]:
             console.print(sentence)
         console.print(f"\n{duration(self.stages.spent)} in all. The page: {self.output / 'report.html'}")
+
+
+def _repeats_told(chosen: str, judge: Judge) -> list[str]:
+    said = [
+        "A word that a query repeats counts as often as it is there, in all systems alike. So does an engine that is "
+        "sent the query's tokens with their weights (query_tokens); one that tokenizes queries itself counts it once, "
+        "which matters for long queries."
+    ]
+    if (found := judge.counted_once(chosen)) is not None:
+        said.append(
+            f"{chosen}, counting once: {MEASURE} {found[1]:.3f} on the judging queries, in place of {found[0]:.3f}."
+        )
+    return said
 
 
 def _corpus_told(corpus: dict[str, Any]) -> list[str]:

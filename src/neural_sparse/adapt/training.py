@@ -28,7 +28,7 @@ from neural_sparse.training.train import train
 
 JUDGING_QUERIES = 300  # of the training part, that teachers are judged by
 LEAST_WEIGHT = 0.05
-SPARE = 0.8  # of the most FLOPS that the model is trained for: other queries cost more
+SPARE = 0.9  # of the most FLOPS that the model is trained for: other queries cost more
 SAMPLE = 2000
 
 
