@@ -54,7 +54,8 @@ def judged(collections: Path, folder: Path, name: str, work: Path) -> dict[str, 
     def encoded(model: NeuralSparseEncoder, texts: list[str]) -> Any:
         return model.encode_documents(texts, show_progress=True, bf16=wanted_bf16(None, model.device))
 
-    start = NeuralSparseEncoder(read_json(folder / "adapt.json")["init"], 256)
+    length = read_json(folder / "stages" / "data.json")["value"]["max_length"]
+    start = NeuralSparseEncoder(read_json(folder / "adapt.json")["init"], length)
     start.set_query_weights(folder / "idf.json")
     judge.bm25(start.tokenizer)
     judge.vectors("start, own IDF", "start", QuerySide.of(start), encoded(start, collection.texts))

@@ -284,7 +284,7 @@ class Judge:
         keys = frozenset(self.collection.queries) - self.chosen_by
         texts = [self.collection.queries[key] for key in keys]
         once = replace(queries, count_repeats=False)
-        if not texts or not (once.encode_queries(texts) != queries.encode_queries(texts)).nnz:
+        if not texts or not (once.encode_queries(texts) - queries.encode_queries(texts)).count_nonzero():
             return None
         return self._value(queries, documents, keys), self._value(once, documents, keys)
 

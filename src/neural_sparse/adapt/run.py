@@ -27,7 +27,7 @@ from neural_sparse.adapt.corpus import clean_corpus
 from neural_sparse.adapt.data import AdaptData, describe, make_data, with_general
 from neural_sparse.adapt.page import Story, adapt_page, groups_of, legend, summary
 from neural_sparse.adapt.passages import LONG_SHARE, long_share, passages_of
-from neural_sparse.adapt.settings import AdaptSettings
+from neural_sparse.adapt.settings import MOST_LENGTH, USUAL_LENGTH, AdaptSettings
 from neural_sparse.adapt.stages import Stages
 from neural_sparse.adapt.training import (
     SPARE,
@@ -116,6 +116,9 @@ class _Adaptation:
         stages("idf", "Counting how rare each token is", self._count)
         data = stages("data", "Making queries, parting documents", lambda: self._make_data(corpus))
         self._say(_data_told(data))
+        self.settings = replace(self.settings, max_length=data["max_length"])
+        if "start" in vars(self):  # loaded to count tokens
+            self.start.set_max_length(data["max_length"])
         self.corpus_size = corpus["documents"]
         made = stages("plan", "Timing this machine on samples of what follows", self._plan)
         self.plan = Plan(**made)
@@ -152,7 +155,7 @@ class _Adaptation:
 
     @cached_property
     def start(self) -> NeuralSparseEncoder:
-        return NeuralSparseEncoder(self.settings.init, self.settings.max_length)
+        return NeuralSparseEncoder(self.settings.init, self.settings.max_length or MOST_LENGTH)
 
     @cached_property
     def idf(self) -> IdfWeights:
@@ -242,7 +245,14 @@ class _Adaptation:
                 "--queries and --qrels"
             )
         data.save(self.output / "data")
-        return describe(data, corpus["documents"])
+        return describe(data, corpus["documents"]) | {"max_length": self._length(data.judged_texts)}
+
+    def _length(self, texts: list[str]) -> int:
+        """Tokens of a document that the model reads: more than usual where a tenth of the documents are longer."""
+        if self.settings.max_length is not None:
+            return self.settings.max_length
+        longer = long_share(texts, self.start.tokenizer, USUAL_LENGTH) >= LONG_SHARE
+        return min(MOST_LENGTH if longer else USUAL_LENGTH, self.start.max_length)
 
     def _plan(self) -> dict[str, Any]:
         settings, documents = self.settings, len(self.data.doc_ids)
@@ -464,7 +474,7 @@ class _Adaptation:
         if kinds[exported] == "trained":
             model = NeuralSparseEncoder(self.output / trained["model"])
         else:
-            model = NeuralSparseEncoder(self.settings.init, self.settings.max_length)
+            model = NeuralSparseEncoder(self.settings.init, self.start.max_length)
             if exported != "start, its own query weights":
                 model.set_query_weights(self.idf)
             if kinds[exported] == "free":
@@ -589,6 +599,7 @@ def _data_told(data: dict[str, Any]) -> list[str]:
         f"{data['kept_from_training']:,} documents are kept from training, for they answer a query of the latter two "
         f"or are nearly such a document; {data['left_out']:,} training texts were too near to what is judged.",
     ]
+    said.append(f"The model reads {data['max_length']} tokens of a document.")
     if data["documents"] < data["corpus"]:
         said.append(
             f"A sample of {data['documents']:,} of {data['corpus']:,} documents is worked on; token counts are of all."

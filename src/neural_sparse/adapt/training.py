@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from neural_sparse.adapt.settings import AdaptSettings
+from neural_sparse.adapt.settings import USUAL_LENGTH, AdaptSettings
 from neural_sparse.config import Recipe, TeacherConfig
 from neural_sparse.corpora.collection import Collection
 from neural_sparse.data.training_set import TrainingSet
@@ -41,6 +41,7 @@ def recipe_for(
     target_flops: float | None = None,
 ) -> Recipe:
     """The quickstart's recipe with what was measured here."""
+    length = settings.max_length or USUAL_LENGTH
     base = quickstart_recipe(output / "training", steps, output / "data" / "documents.jsonl")
     return replace(
         base,
@@ -49,8 +50,8 @@ def recipe_for(
         teacher_cache=str(output / "work" / "teachers"),
         own_words=own_words,
         target_flops=target_flops,
-        max_length=min(base.max_length, settings.max_length),
-        encode_max_length=settings.max_length,
+        max_length=min(base.max_length, length),
+        encode_max_length=length,
         warmup_steps=steps // 10,
         save_steps=max(1, steps // 10),
         save_total_limit=1,

@@ -43,7 +43,12 @@ def adapt(
         help="bm25, dense:NAME or sparse:NAME, with =WEIGHT behind it to begin with. Repeatable.",
         show_default="the quickstart's",
     ),
-    max_length: int = typer.Option(256, min=8, help="Tokens of a document that the model reads."),
+    max_length: int | None = typer.Option(
+        None,
+        min=8,
+        help="Tokens of a document that the model reads.",
+        show_default="256, or 512 where a tenth of the documents are longer",
+    ),
     seed: int = typer.Option(42, help="Of everything random."),
 ) -> None:
     """From documents to a verdict: ship a model of their own, keep BM25, or not enough evidence.
