@@ -8,7 +8,7 @@ from typing import Any
 
 from neural_sparse.adapt.candidates import Candidate
 from neural_sparse.adapt.queries import LENGTHS, length_of
-from neural_sparse.adapt.verdict import KEEP, MEASURE, SHIP, Verdict
+from neural_sparse.adapt.verdict import KEEP, MEASURE, SHIP, Verdict, p_text
 from neural_sparse.data.cleaning import language_of
 from neural_sparse.evaluation.compare import Report, System
 from neural_sparse.evaluation.evaluation import Evaluation
@@ -130,7 +130,7 @@ def table(story: Story, whole: bool = True) -> tuple[list[str], list[list[str]]]
 
 
 def _p(value: float) -> str:
-    return f"{value:.3f}" if value >= 0.001 else "< .001"
+    return p_text(value).removeprefix("= ")
 
 
 def _mean(evaluation: Evaluation, measure: str, keys: frozenset[str]) -> str:

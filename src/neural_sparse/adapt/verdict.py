@@ -186,6 +186,11 @@ def decide(
     return Verdict(**{**vars(verdict), "sentences": _sentences(verdict, of_chosen, ahead, kinds)})
 
 
+def p_text(value: float) -> str:
+    """As it is read: "= .012", or "< .001"."""
+    return f"= {value:.3f}" if value >= 0.001 else "< .001"
+
+
 def _needed(found: Comparison, a: Values, b: Values) -> int | None:
     """Judged queries that find the difference seen, or one point if it is smaller, with a power of 80%."""
     spread = float(np.std([b[key] - a[key] for key in a if key in b], ddof=1))
@@ -204,7 +209,7 @@ def _sentences(
     seen = (
         f"{verdict.chosen} is {100 * abs(one.difference):.1f} points of {MEASURE} "
         f"{'above' if one.difference >= 0 else 'below'} {verdict.baseline} on {verdict.queries:,} queries that nothing "
-        f"was chosen by (95% interval {100 * one.low:+.1f} to {100 * one.high:+.1f}, p = {test.p:.3f} after Holm)."
+        f"was chosen by (95% interval {100 * one.low:+.1f} to {100 * one.high:+.1f}, p {p_text(test.p)} after Holm)."
     )
     said = [seen]
     if verdict.decision == SHIP:
