@@ -25,7 +25,8 @@ def export(
         "--format",
         "-f",
         help="opensearch: packages for ML Commons. rank_features: documents for _bulk of any OpenSearch or "
-        "Elasticsearch. anserini, ciff: whole-number impacts. sentence-transformers: the model with its card.",
+        "Elasticsearch. anserini, ciff: whole-number impacts. query: the query side alone, for services without torch. "
+        "sentence-transformers: the model with its card.",
     ),
     idf: Path | None = typer.Option(None, help="Query weights to use instead of the model's (idf.json)."),
     max_length: int | None = typer.Option(
@@ -106,6 +107,16 @@ def export(
         make_console().print(
             f"{about['documents']:,} documents and {about['queries']:,} queries written to {output} ({kind})"
         )
+    elif kind == "query":
+        from neural_sparse.model.encoder import NeuralSparseEncoder
+        from neural_sparse.opensearch.query_package import write_query_package
+
+        check_output_folder(output)
+        about = write_query_package(NeuralSparseEncoder(model, max_length, idf=idf, device="cpu"), output)
+        make_console().print(
+            f"query side of {model} ({about['tokens']:,} tokens) written to {output}; "
+            "tokenizers and numpy are all it needs"
+        )
     elif kind == "sentence-transformers":
         _push(
             model,
@@ -116,7 +127,7 @@ def export(
             uniform_query_weights=uniform_query_weights,
         )
     else:
-        known = ", ".join(("opensearch", *VECTOR_FORMATS, "sentence-transformers"))
+        known = ", ".join(("opensearch", *VECTOR_FORMATS, "query", "sentence-transformers"))
         raise InputError(f"unknown --format {kind!r}: choose from {known}")
 
 
