@@ -21,6 +21,8 @@ import scipy.sparse as sp
 from python_processes import CLI, Done, python
 
 from neural_sparse import Collection, InputError, NeuralSparseEncoder
+from neural_sparse.cli.evaluate_cluster import evaluate_index
+from neural_sparse.io.files import read_json
 from neural_sparse.model.location import resolve_model
 from neural_sparse.opensearch import VectorIndex, connect, export_model, server_names, stored
 from neural_sparse.opensearch.bulk_files import write_rank_features
@@ -28,9 +30,11 @@ from neural_sparse.opensearch.deploy import DeployOptions, Patience, deploy, rem
 from neural_sparse.opensearch.deploy.exported import Exported
 from neural_sparse.opensearch.deploy.models import Models
 from neural_sparse.opensearch.deploy.server import ONLY_ML_NODES, UPLOAD, Server
+from neural_sparse.opensearch.evaluation import ClusterRetriever, ways
 from neural_sparse.opensearch.export import ExportOptions
 from neural_sparse.opensearch.node import Node
 from neural_sparse.opensearch.node.assembly import install
+from neural_sparse.opensearch.searches import About
 from neural_sparse.opensearch.vectors import VectorSource
 
 pytestmark = pytest.mark.integration
@@ -535,6 +539,76 @@ def test_every_query_ranks_as_the_exact_index_does(
         assert [score for _, score in ranking] == pytest.approx([scores[doc] for doc, _ in ranking], rel=1e-6)
     assert len({doc for ranking in index.search(queries[:1], 10) for doc, _ in ranking}) == 10
     cluster.client.indices.delete(index="ranked")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_an_index_is_judged_as_a_model_is(
+    cluster: Cluster,
+    model: NeuralSparseEncoder,
+    deployed: Any,
+    shared_data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    whole = Collection.load(shared_data / "collections" / "scifact")
+    part = set(whole.doc_ids[:800])
+    qrels = {
+        query: kept
+        for query, docs in whole.qrels.items()
+        if (kept := {d: g for d, g in docs.items() if d in part})
+    }
+    collection = replace(
+        whole,
+        doc_ids=whole.doc_ids[:800],
+        texts=whole.texts[:800],
+        queries={query: whole.queries[query] for query in qrels},
+        qrels=qrels,
+    )
+    index = VectorIndex.create(cluster.client, "judged", server_names(model.tokenizer))
+    index.add(model.encode_documents(collection.texts), collection.doc_ids, collection.texts)
+    common = {"measures": ["nDCG@10"], "ignore_identical_ids": None, "k": 100, "bm25": True}
+    how = {"model_id": None, "analyzer": None, "pipelines": [], "field": None, "text_field": "text"}
+    evaluate_index(
+        cluster.client, "judged", collection, model=model, output=tmp_path / "judged", how=how, **common
+    )  # fmt: skip
+    shown = capsys.readouterr().out
+    assert "rank_feature" in shown
+    assert "Drift from local" in shown
+    far = read_json(tmp_path / "judged" / "drift.json")["exact (judged)"]
+    assert (far["queries"], far["same_top"]) == (len(qrels), 1.0)
+    assert far["score"] < 1e-5
+    scores = {
+        name: read_json(tmp_path / "judged" / name / "metrics.json")["means"]["nDCG@10"]
+        for name in ("BM25", "exact", "local")
+    }
+    assert scores["exact"] == pytest.approx(scores["local"], abs=1e-3)
+    assert scores["BM25"] > 0.3
+    # One that is not there is told before the model is asked, and so is a wrong pipeline.
+    with pytest.raises(InputError, match="no search pipeline 'missing'"):
+        evaluate_index(
+            cluster.client, "live", collection, model=None, output=None, how={**how, "pipelines": ["missing"]}, **common
+        )  # fmt: skip
+    # Weights made by the cluster, with its pipeline and without, and by a model of the same table here.
+    fill(cluster.client, "live")
+    small = Collection("small", list(TEXTS), list(TEXTS.values()), {"q": "sort a list"}, {"q": {"sorted": 1}})
+    for one, names in ((None, {"exact", "shipped"}), (model, {"exact", "shipped"})):
+        found = ways(cluster.client, About.of(cluster.client, "live"), model=one, text_field="text")
+        assert set(found) == names | {"BM25"}
+        runs = {}
+        for name, way in found.items():
+            retriever = ClusterRetriever(
+                cluster.client, About.of(cluster.client, "live"), small.doc_ids, way.make
+            )
+            hits = retriever.search_texts(["sort a list", "open ... a file"], 5)
+            runs[name] = [
+                {small.doc_ids[doc]: score for doc, score in zip(docs, scores, strict=True) if doc >= 0}
+                for docs, scores in zip(hits.docs.tolist(), hits.scores.tolist(), strict=True)
+            ]
+        pairs = zip(runs["exact"], runs["shipped"], strict=True)
+        assert all(exact == pytest.approx(shipped, rel=1e-4) for exact, shipped in pairs)
+        assert runs["shipped"][0]
+        assert runs["shipped"] != runs["BM25"]
+    cluster.client.indices.delete(index="judged")
 
 
 def test_a_default_search_pipeline_changes_nothing(cluster: Cluster, model: NeuralSparseEncoder) -> None:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 def evaluate(
     model: str | None = typer.Argument(
         None,
-        help='What to evaluate: a model (folder, hub id, folder inside a package) or "bm25".',
+        help='What to evaluate: a model (folder, hub id, folder inside a package), "bm25", or opensearch:INDEX with '
+        "--url.",
         show_default=False,
     ),
     collection: list[str] = typer.Option(
@@ -64,6 +65,30 @@ def evaluate(
         help="Leave out a document that has its query's id, as BEIR always does.",
         show_default="only where queries are documents, as in ArguAna",
     ),
+    url: str | None = typer.Option(
+        None, envvar="OPENSEARCH_URL", help="opensearch: address of the cluster.", show_default=False
+    ),
+    weights: str | None = typer.Option(
+        None,
+        "--model",
+        help="opensearch: the model of the index. Its query weights are sent, and its own ranking stands beside.",
+        show_default="the cluster makes query weights",
+    ),
+    pipeline: list[str] = typer.Option(
+        [], help="opensearch: a search pipeline to judge too, such as NAME-two-phase. Repeatable."
+    ),
+    model_id: str | None = typer.Option(None, help="opensearch: query model on the cluster."),
+    analyzer: str | None = typer.Option(None, help="opensearch: analyzer of query weights."),
+    field: str | None = typer.Option(None, help="opensearch: field of vectors.", show_default="the only one"),
+    text_field: str = typer.Option("text", help="opensearch: field for BM25."),
+    auth: str | None = typer.Option(None, help="opensearch: basic, sigv4, cert or none."),
+    user: str | None = typer.Option(
+        None, envvar="OPENSEARCH_USER", help="Its password is OPENSEARCH_PASSWORD, or asked for."
+    ),
+    ca: Path | None = typer.Option(None, envvar="OPENSEARCH_CA", help="Authority of the certificate."),
+    cert: Path | None = typer.Option(None, help="The client's own certificate (PEM)."),
+    key: Path | None = typer.Option(None, help="Its key (PEM)."),
+    region: str | None = typer.Option(None, help="sigv4: the region."),
 ) -> None:
     """Measure how well a system retrieves and what it costs, with BM25 beside it.
 
@@ -77,7 +102,10 @@ def evaluate(
       neural-sparse evaluate bm25 -c beir-13 -o results/bm25
 
       neural-sparse evaluate --run theirs.trec -c my-collection/
+
+      neural-sparse evaluate opensearch:docs --url https://search.example.org:9200 -c my-collection/
     """
+    from neural_sparse.cli.evaluate_cluster import PREFIX, evaluate_index
     from neural_sparse.corpora.names import expand_names, load_collection
     from neural_sparse.errors import InputError
     from neural_sparse.evaluation import evaluate_bm25, evaluate_external_run, read_run
@@ -98,6 +126,44 @@ def evaluate(
     if output is not None:
         check_output(output, folder=True)
     parse_measures(measure)  # before hours of encoding
+    if model is not None and model.startswith(PREFIX):
+        from neural_sparse.opensearch.connection import connect
+
+        if url is None:
+            raise InputError(f"{model}: say where the cluster is: --url https://...")
+        if len(names) > 1:
+            raise InputError("an index belongs to one collection; give one --collection")
+        loaded = load_collection(names[0], split)
+        if output is not None:
+            check_ids(loaded.queries, loaded.doc_ids)
+        files = [str(file) if file is not None else None for file in (ca, cert, key)]
+        client = connect(
+            url, auth=auth, user=user, ca_certs=files[0], client_cert=files[1], client_key=files[2], region=region  # type: ignore[arg-type]
+        )  # fmt: skip
+        encoder = None
+        if weights is not None:
+            encoder = _load(
+                weights, idf, max_length=max_length, encode_queries=False, count_repeats=count_repeats
+            )
+        evaluate_index(
+            client,
+            model.removeprefix(PREFIX),
+            collection=loaded,
+            model=encoder,  # type: ignore[arg-type]
+            bm25=bm25,
+            k=k,
+            measures=measure,
+            output=output,
+            ignore_identical_ids=ignore_identical_ids,
+            how={
+                "model_id": model_id,
+                "analyzer": analyzer,
+                "pipelines": pipeline,
+                "field": field,
+                "text_field": text_field,
+            },
+        )
+        return
     console = make_console(160)
     is_bm25 = model is not None and model.lower() == "bm25"
     system = None
