@@ -62,7 +62,10 @@ def plan(budget: float, spent: float, measured: Estimate, steps: int, documents:
             f"{duration(LEAST_STEPS * per_step)} on this machine; {duration(max(0.0, budget - spent))} of the "
             "budget are left: only what costs nothing is tried"
         )
-        return Plan(max(min(documents, LEAST_DOCUMENTS), int(worked_on)), False, reason)
+        # Then documents are encoded once, by the start, and by no teacher.
+        once = measured.evaluating / 2
+        fit = documents if once <= 0 else int(documents * max(0.0, left) / once)
+        return Plan(min(documents, max(LEAST_DOCUMENTS, fit)), False, reason)
     evaluating = measured.evaluating * worked_on / max(1, documents)
     reason = f"a step takes {per_step:.2f} s here, teachers and evaluation {duration(fixed)}"
     return Plan(worked_on, True, reason, seconds_per_step=per_step, evaluating=evaluating)

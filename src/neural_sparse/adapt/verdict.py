@@ -14,6 +14,7 @@ from neural_sparse.evaluation.significance import Comparison, compare_scores, ho
 
 MEASURE = "nDCG@10"
 LEVEL = 0.05
+EASY = 0.8  # BM25's nDCG@10 on made queries, from which on they share too many words with their documents
 WORTH = 0.01  # of nDCG@10: the least gain that is worth a change
 SHIP, KEEP, UNSURE = "ship", "keep BM25", "not enough evidence"
 Values = Mapping[str, float]
@@ -168,6 +169,9 @@ def decide(
         decision, recommended = SHIP, choice.chosen
     elif kinds[choice.chosen] == "trained" and better(choice.untrained):
         decision, recommended = SHIP, choice.untrained
+    elif made_queries and too_easy(values[baseline]):
+        decision, recommended = UNSURE, baseline
+        needed = _needed(of_chosen.comparison, values[baseline], values[choice.chosen])
     elif of_chosen.mark < 0 or of_chosen.comparison.high < WORTH:
         decision, recommended = KEEP, baseline
     else:
@@ -184,6 +188,11 @@ def decide(
         tests=tests,
     )
     return Verdict(**{**vars(verdict), "sentences": _sentences(verdict, of_chosen, ahead, kinds)})
+
+
+def too_easy(values: Values) -> bool:
+    """Whether BM25 nearly always answers them: such made queries say nothing of those that people would ask."""
+    return sum(values.values()) / len(values) >= EASY
 
 
 def p_text(value: float) -> str:
@@ -229,7 +238,12 @@ def _sentences(
         )
         said.append(f"Keep BM25: {why}.")
     else:
-        said.append("That may be chance: keep BM25 until there is more evidence.")
+        said.append(
+            f"BM25 reaches {one.mean_a:.3f} on these made queries, which share too many words with their documents to "
+            "say what people's queries would: keep BM25 until there are real ones."
+            if verdict.made_queries and one.mean_a >= EASY
+            else "That may be chance: keep BM25 until there is more evidence."
+        )
         if verdict.queries_needed is not None:
             said.append(
                 f"About {verdict.queries_needed:,} judged queries would settle a difference of "

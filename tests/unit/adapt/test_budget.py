@@ -34,8 +34,9 @@ def test_a_large_corpus_is_sampled_and_a_small_budget_trains_nothing() -> None:
     assert LEAST_DOCUMENTS < million.documents < 30_000
     short = plan(180, 30, MEASURED, steps=10, documents=8000)
     assert 1000 <= short.documents < 8000
-    none = plan(100, 40, Estimate(100.0, 100.0, 60.0), steps=10, documents=8000)
+    none = plan(120, 40, Estimate(100.0, 100.0, 60.0), steps=10, documents=8000)
     assert not none.train
+    assert none.documents == 8000  # encoded once, they fit
     assert f"{LEAST_STEPS} steps" in none.reason
     tiny = too_small(30, 5)
     assert tiny is not None

@@ -69,6 +69,15 @@ def test_bm25_is_kept_where_no_gain_is_left_in_the_interval() -> None:
     assert verdict("own words", own=0.0).decision == KEEP  # the interval ends below a point
 
 
+def test_made_queries_that_bm25_answers_anyway_say_nothing_against_a_model() -> None:
+    standings = [Standing(name, kind, select=0.9) for name, kind in KINDS.items()]
+    values = {name: dict.fromkeys(BM25, 0.9 - 0.03 * (kind != "bm25")) for name, kind in KINDS.items()}
+    made, real = (decide(Choice("trained", "own words"), standings, values, one) for one in (True, False))
+    assert (made.decision, made.recommended) == (UNSURE, "BM25")
+    assert "share too many words" in " ".join(made.sentences)
+    assert real.decision == KEEP
+
+
 def test_evidence_that_is_lacking_is_counted_in_queries() -> None:
     found = verdict("trained", trained=0.02, spread=0.4)
     assert (found.decision, found.recommended) == (UNSURE, "BM25")
