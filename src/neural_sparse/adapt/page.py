@@ -17,6 +17,17 @@ from neural_sparse.report import pictures
 from neural_sparse.report.html_page import html_document, html_table, html_text
 from neural_sparse.report.tables import ABSENT
 
+SYSTEMS = {
+    "BM25": "what search engines do unless told otherwise: English stemmer, 33 stop words",
+    "BM25 over word pieces": "the same over the pieces that the model cuts words into, in any language",
+    "start": "the model as it was, untrained on these documents",
+    "own words": "the start, with the words of each document counted as BM25 counts them; nothing was trained",
+    "trained": "the start, trained on these documents",
+    "pruned": "without the lightest terms of each document, for a cheaper index and cheaper queries",
+    "passages": "long documents as passages, each document found by its best one",
+    "dense teacher": "a model that has to read each query, too; what the trained one learns from",
+    "sparse teacher": "the same, in the form of terms with weights",
+}
 LEAST_IN_GROUP = 10  # queries
 _SHORT = (MEASURE, "p (Holm)", "FLOPS", "ms / query", "index MB")
 MARKS = {1: "▲", 0: "", -1: "▼"}
@@ -213,6 +224,11 @@ def adapt_page(story: Story) -> str:
             '<p class="small soft">Intervals are of each group alone and not corrected for their number: a hint '
             "where to look, no verdict.</p>",
         ]
+    shown = [
+        (name, said) for name, said in SYSTEMS.items() if any(name in one.name for one in story.candidates)
+    ]
+    parts.append("<h2>What the systems are</h2>")
+    parts += [f"<p><b>{html_text(name)}</b>: {html_text(said)}.</p>" for name, said in shown]
     for heading_text, sentences in story.notes.items():
         if sentences:
             parts.append(f"<h2>{html_text(heading_text)}</h2>")
