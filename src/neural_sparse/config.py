@@ -6,8 +6,10 @@ import collections.abc
 import dataclasses
 import difflib
 import math
+import re
 import types
 import typing
+import urllib.parse
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,15 +19,30 @@ import yaml
 
 from neural_sparse.errors import InputError, check_seed, refuse_one_string
 
-TeacherKind = Literal["dense", "sparse", "cross-encoder", "bm25", "precomputed"]
+TeacherKind = Literal[
+    "dense", "sparse", "cross-encoder", "bm25", "precomputed", "endpoint", "rerank-endpoint"
+]
+RerankForm = Literal["cohere", "tei"]
 Precision = Literal["float32", "bfloat16"]
 # Named here too, for a recipe is checked without importing torch.
 RANKING_LOSSES = ("kl", "margin_mse", "info_nce")
 REPORTS = ("tensorboard", "wandb")
 # Kinds of teachers: those that do not score the whole batch, that take no name, that have no model.
-OWN_CANDIDATES = ("cross-encoder", "precomputed")
+OWN_CANDIDATES = ("cross-encoder", "precomputed", "rerank-endpoint")
 NAMELESS = ("bm25",)
-MODEL_LESS = ("bm25", "precomputed")
+ENDPOINTS = ("endpoint", "rerank-endpoint")  # their models are elsewhere
+HOW_TEACHERS_ARE_ASKED = (  # keys of a teacher that change no score
+    "batch_size",
+    "url",
+    "api_key_env",
+    "concurrency",
+    "requests_per_minute",
+    "tokens_per_minute",
+    "timeout",
+    "retries",
+    "price_per_million_tokens",
+)
+MODEL_LESS = ("bm25", "precomputed", *ENDPOINTS)
 ACTIVATIONS = ("log1p", "double_log1p")
 TERM_SOURCES = ("bm25", "sparse", "neighbors")
 RECIPES = Path(__file__).parent / "recipes"
@@ -54,21 +71,95 @@ class Bound:
 AT_LEAST_1, NOT_NEGATIVE, ABOVE_0 = Bound(1), Bound(0), Bound(0, included=False)
 
 
-@dataclass(frozen=True)
-class TeacherConfig:
-    """One teacher of the ensemble.
+@dataclass(frozen=True, kw_only=True)
+class EndpointSettings:
+    """How a model behind an HTTP endpoint is asked.
 
     Attributes:
-        kind: "dense", "sparse", "cross-encoder", "bm25" or "precomputed".
+        url: base of the API, such as http://localhost:8080/v1; without a key in it.
+        model: what the endpoint calls the model; the teacher's name if None.
+        api_key_env: environment variable that holds the key; no key is sent if None. The key itself is in no recipe,
+            log or file.
+        dimensions: of the vectors, asked of the endpoint and checked; those it gives if None.
+        query_input_type, document_input_type: sent as "input_type", which some endpoints tell queries and documents
+            apart by.
+        form: of a reranker's requests: "cohere" (Cohere, Jina, vLLM) or "tei" (Text Embeddings Inference).
+        max_characters: longer texts are cut to so many; None: sent whole, and a refusal by the endpoint ends the work.
+        concurrency: requests under way at once.
+        requests_per_minute, tokens_per_minute: at most; tokens are estimated. No limit of ours if None.
+        timeout: seconds that one answer may take.
+        retries: of a request that failed in passing (429, 5xx, no answer), after waits that double from 1 second.
+        price_per_million_tokens: to say what the work will cost before it begins.
+    """
+
+    url: str | None = None
+    model: str | None = None
+    api_key_env: str | None = None
+    dimensions: int | None = None
+    query_input_type: str | None = None
+    document_input_type: str | None = None
+    form: RerankForm | None = None
+    max_characters: int | None = None
+    concurrency: int | None = None
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    timeout: float | None = None
+    retries: int | None = None
+    price_per_million_tokens: float | None = None
+
+    def given(self) -> dict[str, Any]:
+        """The settings that were made."""
+        names = (field.name for field in dataclasses.fields(EndpointSettings))
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    def check_endpoint(self, who: str) -> None:
+        """
+        Raises:
+            InputError: no address, one that is none or has a key in it; a number that cannot be.
+        """
+        parts = urllib.parse.urlsplit(self.url or "")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise InputError(
+                f"{who}: url must be the base of an API, such as http://localhost:8080/v1, not {self.url!r}; on the "
+                "command line it stands behind the model's name: endpoint:MODEL@URL"
+            )
+        if parts.username or parts.password or parts.query:
+            raise InputError(
+                f"{who}: the url has a user, password or query in it, which would be written to files; put the key "
+                "into an environment variable, and name that: api_key_env"
+            )
+        if self.api_key_env is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.api_key_env):
+            raise InputError(f"{who}: api_key_env is the name of an environment variable, not a key")
+        for key in ("dimensions", "max_characters", "concurrency"):
+            if (value := getattr(self, key)) is not None and value < 1:
+                raise InputError(f"{who}: {key} must be at least 1, not {value}")
+        for key in ("requests_per_minute", "tokens_per_minute", "timeout"):
+            if (value := getattr(self, key)) is not None and not value > 0:
+                raise InputError(f"{who}: {key} must be above 0, not {value}")
+        for key in ("retries", "price_per_million_tokens"):
+            if (value := getattr(self, key)) is not None and not value >= 0:
+                raise InputError(f"{who}: {key} must not be negative, but is {value}")
+        if self.form not in (None, *typing.get_args(RerankForm)):
+            raise InputError(f"{who}: form is {' or '.join(typing.get_args(RerankForm))}, not {self.form!r}")
+
+
+@dataclass(frozen=True)
+class TeacherConfig(EndpointSettings):
+    """One teacher of the ensemble; one behind an endpoint takes the keys of `EndpointSettings` as well.
+
+    Attributes:
+        kind: "dense", "sparse", "cross-encoder", "bm25", "precomputed", "endpoint" (embeddings over HTTP) or
+            "rerank-endpoint".
         name: hub id, folder, folder inside an installed package; the JSONL file or
-            prepared folder of a precomputed one; nothing for BM25.
+            prepared folder of a precomputed one; nothing for BM25; of a model behind an endpoint its name there, or
+            MODEL@URL.
         weight: its share in the ensemble; only ratios matter.
         max_length: tokens it reads of a text; its own limit, or 512, if None.
         batch_size: texts (or pairs) of the full length that it takes at once, and more of shorter ones: as many
             padded tokens. As many tokens as suit the device if None.
         precision: of its computation, "float32" or "bfloat16"; that of the run (`bf16`) if None.
         query_prompt, document_prompt: put before each text; what the model's own files say if None, nothing if "".
-            Of dense and sparse teachers.
+            Of dense and sparse teachers and of endpoints.
     """
 
     kind: TeacherKind
@@ -88,7 +179,16 @@ class TeacherConfig:
             raise InputError(f"teachers: kind {self.kind!r} {'takes no' if self.name else 'needs a'} name")
         if self.weight < 0:
             raise InputError(f"teachers: the weight of {self.name or self.kind} is negative")
+        name, at, url = (self.name or "").partition("@http")
+        if self.kind in ENDPOINTS and at and self.url is None:
+            object.__setattr__(self, "url", f"http{url}")
+            object.__setattr__(self, "name", name)
         self._check_settings()
+
+    @property
+    def endpoint(self) -> EndpointSettings:
+        """The settings of the endpoint alone."""
+        return EndpointSettings(**EndpointSettings.given(self))
 
     @property
     def has_model(self) -> bool:
@@ -98,7 +198,11 @@ class TeacherConfig:
         settings = ("max_length", "batch_size", "precision", "query_prompt", "document_prompt")
         given = {key: value for key in settings if (value := getattr(self, key)) is not None}
         prompts = [key for key in given if key.endswith("prompt")]
-        if given and not self.has_model:
+        if self.kind in ENDPOINTS:
+            self._check_endpoint(given, prompts)
+        elif stray := EndpointSettings.given(self):
+            raise InputError(f"teachers: {self.kind} is behind no endpoint, and takes no {', '.join(stray)}")
+        elif given and not self.has_model:
             raise InputError(f"teachers: {self.kind} has no model, and takes no {', '.join(given)}")
         if self.kind == "cross-encoder" and prompts:
             raise InputError(f"teachers: the cross-encoder {self.name} takes no {', '.join(prompts)}")
@@ -110,6 +214,21 @@ class TeacherConfig:
                 f"teachers: unknown precision {self.precision!r}; choose from "
                 f"{', '.join(typing.get_args(Precision))}"
             )
+
+    def _check_endpoint(self, given: Mapping[str, Any], prompts: list[str]) -> None:
+        who = f"teachers: {self.kind} {self.name}"
+        if wrong := [key for key in ("max_length", "precision") if key in given]:
+            raise InputError(
+                f"{who} counts no tokens here, and takes no {', '.join(wrong)}; max_characters cuts texts"
+            )
+        if self.kind == "rerank-endpoint":
+            wrong = [*prompts, *(key for key in EndpointSettings.given(self) if "input_type" in key)]
+            wrong += ["dimensions"] if self.dimensions else []
+            if wrong:
+                raise InputError(f"{who} scores pairs, and takes no {', '.join(wrong)}")
+        elif self.form is not None:
+            raise InputError(f"{who} takes no form; that is a rerank-endpoint's")
+        self.check_endpoint(who)
 
 
 @dataclass(frozen=True)
@@ -343,9 +462,11 @@ class Recipe:
     def _check_negatives(self) -> None:
         for source in self.negatives:
             kind, _, name = source.partition(":")
-            named = kind in ("dense", "sparse") and name
+            named = kind in ("dense", "sparse", "endpoint") and name
             if source not in ("bm25", "student") and not named:
-                raise InputError(f"negatives: {source!r}; write bm25, student, dense:NAME or sparse:NAME")
+                raise InputError(
+                    f"negatives: {source!r}; write bm25, student, dense:NAME, sparse:NAME or endpoint:NAME"
+                )
         if not self.negatives:
             raise InputError("negatives: name at least one source, for example bm25")
         margins = ("negatives_absolute_margin", "negatives_relative_margin")
@@ -395,7 +516,7 @@ class Recipe:
         named += [
             f"{teacher.kind}:{teacher.name}"
             for teacher in self.teachers
-            if teacher.kind in ("dense", "sparse")
+            if teacher.kind in ("dense", "sparse", "endpoint")
         ]
         return named[0] if named else None
 

@@ -121,5 +121,7 @@ def test_which_teachers_score_a_querys_own_candidates_alone(kind: str) -> None:
         "cross-encoder": teachers.CrossEncoderTeacher,
         "bm25": teachers.BM25Teacher,
         "precomputed": teachers.PrecomputedTeacher,
+        "endpoint": teachers.EndpointTeacher,
+        "rerank-endpoint": teachers.RerankTeacher,
     }
     assert classes[kind].in_batch == (kind not in OWN_CANDIDATES)

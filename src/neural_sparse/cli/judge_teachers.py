@@ -26,8 +26,8 @@ def judge_teachers(
         [],
         "--teacher",
         "-t",
-        help="Instead of a recipe: bm25, dense:NAME, sparse:NAME, cross-encoder:NAME or precomputed:FILE, with "
-        "=WEIGHT behind it if not all weigh the same. Repeatable.",
+        help="Instead of a recipe: bm25, dense:NAME, sparse:NAME, cross-encoder:NAME, precomputed:FILE or "
+        "endpoint:MODEL@URL (rerank-endpoint too), with =WEIGHT behind it if not all weigh the same. Repeatable.",
     ),
     depth: int = typer.Option(100, min=10, help="Candidates per query and retriever."),
     union: bool = typer.Option(

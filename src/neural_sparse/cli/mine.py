@@ -34,8 +34,8 @@ def mine(
         ["bm25"],
         "--source",
         "-s",
-        help="Where candidates come from: bm25, dense:NAME, sparse:NAME or student:FOLDER. Repeat for a union "
-        "by rank.",
+        help="Where candidates come from: bm25, dense:NAME, sparse:NAME, student:FOLDER or "
+        "endpoint:MODEL@URL. Repeat for a union by rank.",
     ),
     negatives: int = typer.Option(30, "--negatives", "-n", min=1, help="Negatives per query."),
     ranks: str = typer.Option(
@@ -44,7 +44,7 @@ def mine(
     top: bool = typer.Option(False, "--top", help="Take the best of the ranks instead of drawing from them."),
     teacher: str | None = typer.Option(
         None,
-        help="What the margins compare: a source, or cross-encoder:NAME.",
+        help="What the margins compare: a source, cross-encoder:NAME or rerank-endpoint:MODEL@URL.",
         show_default="the first dense or sparse source, else BM25",
     ),
     absolute_margin: float | None = typer.Option(
@@ -115,7 +115,7 @@ def mine(
     from neural_sparse.io.urls import location
     from neural_sparse.mining.miner import Miner, MiningOptions
     from neural_sparse.mining.run import mine_to_file
-    from neural_sparse.mining.sources import SOURCE_KINDS, Sources, parse_source
+    from neural_sparse.mining.sources import PAIR_SCORERS, SOURCE_KINDS, Sources, parse_source
     from neural_sparse.teachers.builder import TeacherBuilder
     from neural_sparse.teachers.cache import TeacherCache
 
@@ -139,7 +139,7 @@ def mine(
     for text in source:
         parse_source(text)
     if teacher is not None:
-        parse_source(teacher, (*SOURCE_KINDS, "cross-encoder"))
+        parse_source(teacher, (*SOURCE_KINDS, *PAIR_SCORERS))
     elif options.needs_teacher:
         teacher = next((text for text in source if text != "bm25"), source[0])
     if cross_encoder is None and max_cross_encoder_score is not None:

@@ -62,6 +62,9 @@ def _fill(prepared: tuple[Any, Any, Any, Any], block: int, plan: bool, engine: A
         ensemble.teachers, examples.queries, documents=examples.documents, pairs=pairs, cache=cache
     )
     console.print(_plan_table(needs))
+    for need in needs:
+        if need.cost:
+            console.print(need.cost, highlight=False)
     needed = check_disk(cache.folder, needs)
     seconds = sum(need.seconds for need in needs)
     missing = sum(need.missing for need in needs)
@@ -104,7 +107,11 @@ def export(
     chosen = [
         one
         for one in ensemble.teachers
-        if (one.name == teacher if teacher else getattr(one, "kind", None) == "cross-encoder")
+        if (
+            one.name == teacher
+            if teacher
+            else getattr(one, "kind", None) in ("cross-encoder", "rerank-endpoint")
+        )
     ]
     if not chosen:
         names = ", ".join(one.name for one in ensemble.teachers)
@@ -186,8 +193,8 @@ def _plan_table(needs: list[Any]) -> Any:
             need.kind,
             f"{need.items:,}",
             f"{need.missing:,}",
-            f"{need.rate:,.0f}" if need.missing else "-",
-            _duration(need.seconds) if need.missing else "-",
+            f"{need.rate:,.0f}" if need.seconds else "-",
+            _duration(need.seconds) if need.seconds else "-",
             readable(need.bytes) if need.missing else "-",
             "-" if need.truncated is None else f"{need.truncated:.0%}",
         ]

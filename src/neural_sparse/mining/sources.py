@@ -31,6 +31,7 @@ from neural_sparse.teachers.bi_encoder import BiEncoderTeacher
 from neural_sparse.teachers.builder import TeacherBuilder
 from neural_sparse.teachers.cache import TeacherCache
 from neural_sparse.teachers.cross_encoder import CrossEncoderTeacher
+from neural_sparse.teachers.endpoint import EndpointTeacher, RerankTeacher
 from neural_sparse.text.ragged import Indices
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ class CrossEncoderScorer:
 
     def __init__(
         self,
-        teacher: CrossEncoderTeacher,
+        teacher: CrossEncoderTeacher | RerankTeacher,
         queries: Sequence[str],
         documents: Sequence[str],
         cache: TeacherCache,
@@ -300,7 +301,8 @@ def _load(path: Path, width: int) -> sp.csr_matrix:
     return sp.csr_matrix((part["data"], part["indices"], part["indptr"]), shape=shape)
 
 
-SOURCE_KINDS = ("bm25", "dense", "sparse", "student")
+SOURCE_KINDS = ("bm25", "dense", "sparse", "student", "endpoint")
+PAIR_SCORERS = ("cross-encoder", "rerank-endpoint")
 
 
 def parse_source(text: str, kinds: Sequence[str] = SOURCE_KINDS) -> tuple[str, str | None]:
@@ -318,6 +320,8 @@ def parse_source(text: str, kinds: Sequence[str] = SOURCE_KINDS) -> tuple[str, s
 
 
 def _example(kind: str) -> str:
+    if kind.endswith("endpoint"):
+        return f"{kind}:MODEL@URL"
     return kind if kind == "bm25" else f"{kind}:{'FOLDER' if kind == 'student' else 'NAME'}"
 
 
@@ -354,18 +358,22 @@ class Sources:
         return self._made[key]
 
     def scorer(self, text: str) -> Scorer:
-        """A source, or "cross-encoder:NAME"."""
-        kind, name = parse_source(text, (*SOURCE_KINDS, "cross-encoder"))
-        if kind != "cross-encoder" or name is None:
+        """A source, "cross-encoder:NAME" or "rerank-endpoint:NAME"."""
+        kind, name = parse_source(text, (*SOURCE_KINDS, *PAIR_SCORERS))
+        if kind not in PAIR_SCORERS or name is None:
             return self.source(text)
-        teacher = cast(CrossEncoderTeacher, self.teachers.named("cross-encoder", name))
+        teacher = cast(
+            "CrossEncoderTeacher | RerankTeacher",
+            self.teachers.named(kind, name),  # type: ignore[arg-type]
+        )
         return CrossEncoderScorer(teacher, self.data.queries, self.data.documents, self.cache)
 
     def _bm25(self) -> Source:
         return bm25_source(self.data.queries, self.data.documents)
 
     def _bi_encoder(self, kind: str, name: str) -> Source:
-        teacher = cast(BiEncoderTeacher, self.teachers.named("dense" if kind == "dense" else "sparse", name))
+        made = self.teachers.named("sparse" if kind == "student" else kind, name)  # type: ignore[arg-type]
+        teacher = cast("BiEncoderTeacher | EndpointTeacher", made)
         prepared = teacher.prepare(self.data.queries, self.data.documents, None, self.cache)
         identity = {"query": teacher.identity("query"), "document": teacher.identity("document")}
         if (dense := prepared.dense_documents()) is not None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from neural_sparse.config import Recipe, TeacherConfig
+from neural_sparse.config import ENDPOINTS, Recipe, TeacherConfig
 from neural_sparse.planning import sizes
 from neural_sparse.planning.estimate import Basis, Estimate, Figure, assumed, weakest
 from neural_sparse.planning.hardware import Hardware
@@ -17,6 +17,8 @@ from neural_sparse.search.retrievers import BLOCK
 
 ARITHMETIC, TOKENIZING, ONE_PROCESS = "arithmetic", "tokenizing", "one process"
 BATCHES = "batch overhead"
+REQUESTS = "limits of requests"
+ENDPOINT_BATCH, LIKELY_DIMENSIONS = 32, 1024  # where a recipe does not say
 BACKWARD = 2  # times the forward pass of the transformer
 QUERY_TOKENS = 8  # of a query, that others of the step do not hold; few beside any sample
 HEAD_BACKWARD = 0.2  # times the forward pass of the fused head: docs/performance.md, 64 to 141 of 610 ms
@@ -91,13 +93,17 @@ class Planner:
         )
 
     def teaching(self) -> Estimate:
-        parts = {ARITHMETIC: 0.0, TOKENIZING: 0.0, BATCHES: 0.0, ONE_PROCESS: 0.0}
+        parts = {ARITHMETIC: 0.0, TOKENIZING: 0.0, BATCHES: 0.0, ONE_PROCESS: 0.0, REQUESTS: 0.0}
         disk = device_memory = 0.0
         basis = self.rests_on(self.work.documents, self.work.document_tokens)
         for teacher in self.recipe.teachers:
             if teacher.kind == "bm25":
                 tokens = self.work.documents.value * self.work.document_tokens.value
                 parts[ONE_PROCESS] += self.alone(tokens, self.rates.bm25_indexing)
+            if teacher.kind in ENDPOINTS:
+                requests, size = self._endpoint(teacher)
+                parts[REQUESTS] += requests
+                disk += size
             if not teacher.has_model:
                 continue
             shape = shape_of(str(teacher.name))
@@ -121,6 +127,23 @@ class Planner:
             disk=disk,
             basis=basis,
         )
+
+    def _endpoint(self, teacher: TeacherConfig) -> tuple[float, float]:
+        """Seconds, as far as the recipe's own limits say them (what a service takes is not known), and bytes."""
+        work = self.work
+        documents, queries = work.documents.value, work.queries.value
+        tokens = documents * work.document_tokens.value + queries * work.query_tokens.value
+        texts = documents + queries
+        size = sizes.dense_cache(texts, teacher.dimensions or LIKELY_DIMENSIONS)
+        if teacher.kind == "rerank-endpoint":
+            texts = queries * (1 + work.negatives.value)
+            tokens = texts * (work.document_tokens.value + work.query_tokens.value)
+            size = sizes.pair_cache(texts)
+        limits = (
+            (tokens, teacher.tokens_per_minute),
+            (texts / (teacher.batch_size or ENDPOINT_BATCH), teacher.requests_per_minute),
+        )
+        return max((60.0 * amount / limit for amount, limit in limits if limit), default=0.0), size
 
     def _teacher(self, teacher: TeacherConfig, shape: ModelShape) -> tuple[float, float, float, float]:
         """Texts, tokens, FLOP and bytes in the cache."""
@@ -154,8 +177,8 @@ class Planner:
                 seconds += queries * documents * rates.mining_bm25.value
                 alone += self.alone(documents * work.document_tokens.value, rates.bm25_indexing)
                 memory += sizes.POSTING * documents * work.words.value
-            elif kind == "dense":
-                width = shape_of(name).hidden
+            elif kind in ("dense", "endpoint"):
+                width = shape_of(name).hidden if kind == "dense" else LIKELY_DIMENSIONS
                 seconds += queries * documents * width * rates.mining_dense.value
                 memory += 8 * min(documents, BLOCK) * width  # as stored, widened, and its copies in between
             else:  # sparse or student: an index, and the rows it was made of

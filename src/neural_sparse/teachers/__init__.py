@@ -4,6 +4,7 @@ from neural_sparse.teachers.bm25 import BM25Teacher
 from neural_sparse.teachers.cache import TeacherCache
 from neural_sparse.teachers.cross_encoder import CrossEncoderTeacher
 from neural_sparse.teachers.dense import DenseTeacher
+from neural_sparse.teachers.endpoint import EndpointTeacher, RerankTeacher
 from neural_sparse.teachers.ensemble import EnsembleTeacher, PreparedEnsemble
 from neural_sparse.teachers.equations import combine, min_max
 from neural_sparse.teachers.precomputed import PrecomputedTeacher
@@ -13,9 +14,11 @@ __all__ = [
     "BM25Teacher",
     "CrossEncoderTeacher",
     "DenseTeacher",
+    "EndpointTeacher",
     "EnsembleTeacher",
     "PrecomputedTeacher",
     "PreparedEnsemble",
+    "RerankTeacher",
     "SparseTeacher",
     "TeacherCache",
     "combine",

@@ -7,11 +7,12 @@ from functools import cached_property
 
 from sentence_transformers.util import get_device_name
 
-from neural_sparse.config import Recipe, TeacherConfig, TeacherKind
+from neural_sparse.config import ENDPOINTS, Recipe, TeacherConfig, TeacherKind
 from neural_sparse.model.precision import wanted_bf16
 from neural_sparse.teachers.bm25 import BM25Teacher
 from neural_sparse.teachers.cross_encoder import CrossEncoderTeacher
 from neural_sparse.teachers.dense import DenseTeacher
+from neural_sparse.teachers.endpoint import EndpointTeacher, RerankTeacher
 from neural_sparse.teachers.ensemble import EnsembleTeacher
 from neural_sparse.teachers.precomputed import PrecomputedTeacher
 from neural_sparse.teachers.sparse import SparseTeacher
@@ -49,6 +50,8 @@ class TeacherBuilder:
     def named(self, kind: TeacherKind, name: str) -> Teacher:
         """The teacher of this kind and name; nothing is loaded yet."""
         known = (config for config in self.configs if (config.kind, config.name) == (kind, name))
+        if kind in ENDPOINTS and "@http" in name:
+            return self.teacher(TeacherConfig(kind, name))
         return self.teacher(next(known, None) or TeacherConfig(kind, name))
 
     def teacher(self, config: TeacherConfig) -> Teacher:
@@ -58,6 +61,16 @@ class TeacherBuilder:
         assert config.name is not None  # TeacherConfig sees to it
         if config.kind == "precomputed":
             return PrecomputedTeacher(config.name)
+        if config.kind == "endpoint":
+            return EndpointTeacher(
+                config.name,
+                config.endpoint,
+                query_prompt=config.query_prompt,
+                document_prompt=config.document_prompt,
+                batch_size=config.batch_size,
+            )
+        if config.kind == "rerank-endpoint":
+            return RerankTeacher(config.name, config.endpoint, batch_size=config.batch_size)
         max_length = config.max_length or self.max_length or MAX_LENGTH
         precision = config.precision or self._precision
         trusted = config.name in self.trust_remote_code

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -42,6 +42,8 @@ class EncodingJob(Generic[Item]):
         batch_size: items that are encoded at once.
         batches: how a block of items is split instead.
         at_start: called before anything is encoded, and not where all is there already.
+        before: called then, too, with the folder of the vectors (None in memory) and the items that are missing.
+        engine: does the batches, each written as soon as those before it are; in place of the cache's devices.
     """
 
     name: str
@@ -51,6 +53,8 @@ class EncodingJob(Generic[Item]):
     batch_size: int
     at_start: Callable[[], object] = lambda: None
     batches: Split | None = None
+    before: Callable[[Path | None, Iterable[Item]], object] = lambda folder, missing: None
+    engine: Engine | None = None
 
     @property
     def split(self) -> Split:
@@ -150,10 +154,12 @@ class TeacherCache:
 
     def _fill(self, job: EncodingJob[Item], shards: Shards, keys: Keys) -> None:
         missing = _missing(shards, keys)
+        job.before(shards.folder, (_clean(job.items[row]) for row in missing.tolist()))
+        size = job.batch_size if job.engine else self.block
         blocks: deque[NDArray[np.int64]] = deque()
 
         def texts_of_blocks() -> Iterator[list[Item]]:
-            for block in batches(len(missing), self.block):
+            for block in batches(len(missing), size):
                 rows = missing[block]
                 items = [_clean(job.items[row]) for row in rows.tolist()]
                 # Longest first: padding is small, and too little memory shows at once.
@@ -161,7 +167,7 @@ class TeacherCache:
                 blocks.append(rows[order])
                 yield [items[place] for place in order.tolist()]
 
-        several = len(missing) > self.block
+        several = len(missing) > self.block and job.engine is None
         with progress(len(missing), f"encode {job.name}", "texts") as advance:
             left = len(missing)
             for items, matrix in encode_blocks(
@@ -170,7 +176,7 @@ class TeacherCache:
                 job.encode,
                 job.split,
                 devices=self.devices if several else (),
-                engine=self.engine if several else None,
+                engine=job.engine or (self.engine if several else None),
                 weights=job.identity.get("weights"),
                 advance=advance,
             ):

@@ -16,6 +16,7 @@ from neural_sparse.teachers.bi_encoder import BiEncoderTeacher
 from neural_sparse.teachers.cache import OTHER_PLACE, EncodingJob, TeacherCache, item_length
 from neural_sparse.teachers.cross_encoder import CrossEncoderTeacher
 from neural_sparse.teachers.devices import encode_block
+from neural_sparse.teachers.endpoint import EndpointTeacher, RerankTeacher
 from neural_sparse.teachers.rows import pack
 from neural_sparse.teachers.shards import KEY_BYTES, LARGEST_MERGE
 from neural_sparse.teachers.teacher import Teacher
@@ -27,6 +28,7 @@ SAMPLE_CHARACTERS = (
     32_000  # encoded at once: of queries as many as make several batches, as they will be encoded
 )
 SAMPLE_SECONDS = 3.0
+LIKELY_DIMENSIONS = 1024  # of an endpoint's vectors, where nobody says
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,11 @@ class Need:
         kind: "queries", "documents" or "pairs".
         items: asked for, equal ones counted each time.
         missing: distinct ones to be encoded.
-        rate: items per second on a sample, all devices together; NaN where nothing is missing.
+        rate: items per second on a sample, all devices together; NaN where nothing is missing, and of endpoints, for
+            a sample would have to be paid for.
         bytes: on disk, of what is missing.
         truncated: share of the documents that the teacher's tokenizer cuts; None if it was not looked at.
+        cost: of an endpoint: what is to be asked, tokens and price, as a line.
     """
 
     job: EncodingJob[Any]
@@ -49,11 +53,12 @@ class Need:
     rate: float
     bytes: int
     truncated: float | None = None
+    cost: str = ""
 
     @property
     def seconds(self) -> float:
-        """Estimated."""
-        return self.missing / self.rate if self.missing else 0.0
+        """Estimated; 0 of endpoints."""
+        return self.missing / self.rate if self.missing and not np.isnan(self.rate) else 0.0
 
 
 def needs_of(
@@ -71,6 +76,9 @@ def needs_of(
     """
     found: list[Need] = []
     for teacher in teachers:
+        if isinstance(teacher, EndpointTeacher | RerankTeacher):
+            found += _of_endpoint(teacher, teacher.jobs(queries, documents, pairs), cache)
+            continue
         if not isinstance(teacher, BiEncoderTeacher | CrossEncoderTeacher):
             continue
         kinds = ("queries", "documents") if isinstance(teacher, BiEncoderTeacher) else ("pairs",)
@@ -90,6 +98,25 @@ def needs_of(
                     truncated=cut,
                 )
             )
+    return found
+
+
+def _of_endpoint(
+    teacher: EndpointTeacher | RerankTeacher, jobs: Sequence[EncodingJob[Any]], cache: TeacherCache
+) -> list[Need]:
+    """What an endpoint is to be asked; nothing is encoded for an estimate, as it would have to be paid for."""
+    kinds = ("queries", "documents") if teacher.in_batch else ("pairs",)
+    found = []
+    for kind, job in zip(kinds, jobs, strict=True):
+        missing = cache.missing(job)
+        row = (
+            4
+            if isinstance(teacher, RerankTeacher)
+            else 2 * (teacher.settings.dimensions or LIKELY_DIMENSIONS)
+        )
+        cost = teacher.cost(job.items[place] for place in missing.tolist()) if len(missing) else ""
+        size = (row + KEY_BYTES) * len(missing)
+        found.append(Need(job, kind, len(job.items), len(missing), rate=float("nan"), bytes=size, cost=cost))
     return found
 
 

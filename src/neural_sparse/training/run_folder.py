@@ -13,7 +13,7 @@ from typing import Any
 
 from transformers import TrainerState
 
-from neural_sparse.config import Recipe, TeacherConfig, recipe_to_dict
+from neural_sparse.config import HOW_TEACHERS_ARE_ASKED, Recipe, TeacherConfig, recipe_to_dict
 from neural_sparse.corpora.corpus_file import corpus_file
 from neural_sparse.data.prepared import MANIFEST, is_prepared
 from neural_sparse.errors import InputError
@@ -109,9 +109,9 @@ def _plain(value: Any) -> Any:
 
 
 def _deciding(teachers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Teachers with all their keys, but for the one that changes no score."""
+    """Teachers with all their keys, but for those that change no score."""
     defaults = {field.name: field.default for field in dataclasses.fields(TeacherConfig)}
-    return [defaults | teacher | {"batch_size": None} for teacher in teachers]
+    return [defaults | teacher | dict.fromkeys(HOW_TEACHERS_ARE_ASKED) for teacher in teachers]
 
 
 def finished_model(recipe: Recipe) -> Path | None:

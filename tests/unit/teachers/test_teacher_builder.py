@@ -16,6 +16,7 @@ from tiny_models import TEXTS, save_with_own_code
 
 from neural_sparse.cli import main as command_line
 from neural_sparse.config import (
+    ENDPOINTS,
     NAMELESS,
     OWN_CANDIDATES,
     Recipe,
@@ -214,7 +215,8 @@ def test_names_of_caches_stay(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", get_args(TeacherKind))
 def test_what_a_recipe_says_of_a_kind_holds_of_its_teacher(kind: TeacherKind) -> None:
     """config.py tells kinds apart without importing torch; here its facts meet the classes."""
-    config = TeacherConfig(kind, None if kind in NAMELESS else "any/name")
+    name = "any/name@http://localhost/v1" if kind in ENDPOINTS else "any/name"
+    config = TeacherConfig(kind, None if kind in NAMELESS else name)
     teacher = TeacherBuilder(bf16=False).teacher(config)
     assert teacher.in_batch == (kind not in OWN_CANDIDATES)
     assert hasattr(teacher, "precision") == config.has_model
