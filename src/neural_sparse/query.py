@@ -71,7 +71,7 @@ class QueryEncoder:
         """{token: weight}, as engines that store names of tokens are asked."""
         ids, weights = self.vector(text)
         return {
-            self.tokenizer.id_to_token(token): weight
+            str(self.tokenizer.id_to_token(token)): weight
             for token, weight in zip(ids.tolist(), weights.tolist(), strict=True)
         }
 

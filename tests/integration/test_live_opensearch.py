@@ -26,7 +26,7 @@ from neural_sparse.io.files import read_json
 from neural_sparse.model.location import resolve_model
 from neural_sparse.opensearch import VectorIndex, connect, export_model, server_names, stored
 from neural_sparse.opensearch.bulk_files import write_rank_features
-from neural_sparse.opensearch.deploy import DeployOptions, Patience, deploy, remove
+from neural_sparse.opensearch.deploy import DeployOptions, Documents, Patience, deploy, remove
 from neural_sparse.opensearch.deploy.exported import Exported
 from neural_sparse.opensearch.deploy.models import Models
 from neural_sparse.opensearch.deploy.server import ONLY_ML_NODES, UPLOAD, Server
@@ -398,6 +398,46 @@ def test_without_any_model_on_the_cluster(cluster: Cluster, export: Path, model:
     remove(client, export, options, with_documents=True)
 
 
+@pytest.mark.parametrize("ingest", [True, False])
+def test_documents_are_brought_along_and_not_twice(
+    cluster: Cluster, export: Path, model: NeuralSparseEncoder, deployed: Any, shared_data: Path, ingest: bool
+) -> None:
+    whole = Collection.load(shared_data / "collections" / "scifact")
+    doc_ids, texts = whole.doc_ids[:60], [*whole.texts[:58], "half \ud83d. ... and more", ""]
+    options = DeployOptions(name=f"filled-{ingest}".lower(), ingest=ingest, query="tokens", prune=None)
+    encoder = None if ingest else model
+    if not ingest:
+        other = make_model(64, lambda index: 1.0)
+        for wrong, words in ((None, "give --model"), (other, "not the model of this export")):
+            with pytest.raises(InputError, match=words):
+                deploy(cluster.client, export, options, documents=Documents(doc_ids, texts, wrong))
+
+    def fill(doc_ids: list[str], texts: list[str]) -> tuple[int, int, int]:
+        done = deploy(cluster.client, export, options, documents=Documents(doc_ids, texts, encoder))
+        assert done.loaded is not None
+        return done.loaded.indexed, done.loaded.resumed, done.documents
+
+    assert fill(doc_ids[:40], texts[:40]) == (40, 0, 40)  # as a run that was stopped leaves it
+    assert fill(doc_ids, texts) == (20, 40, 60)
+    assert fill(doc_ids, texts) == (0, 60, 60)
+    assert fill(doc_ids, ["another text", *texts[1:]]) == (1, 59, 60)
+    fill(doc_ids, texts)
+    # Every query's ranking is the exact one over weights of 9 bits, up to ties.
+    collection = Collection("part", doc_ids, texts, whole.queries, {})
+    how = {"model": model, "text_field": None}
+    (way,) = ways(cluster.client, About.of(cluster.client, options.name or ""), **how).values()
+    retriever = ClusterRetriever(
+        cluster.client, About.of(cluster.client, options.name or ""), doc_ids, way.make
+    )
+    asked = list(whole.queries.values())[:50]
+    hits = retriever.search_texts(asked, 10)
+    exact = (model.encode_queries(asked) @ stored(model.encode_documents(collection.texts)).T).toarray()
+    for row, (docs, scores) in enumerate(zip(hits.docs.tolist(), hits.scores.tolist(), strict=True)):
+        assert scores == pytest.approx([exact[row, doc] for doc in docs], abs=1e-4), asked[row]
+        assert scores == pytest.approx(sorted(exact[row], reverse=True)[:10], abs=1e-4), asked[row]
+    remove(cluster.client, export, options, with_documents=True)
+
+
 def test_the_commands(cluster: Cluster, export: Path, deployed: Any) -> None:
     def run(*arguments: str | Path, **changes: str) -> Done:
         return python("-c", CLI, *arguments, environment={**cluster.environment(), **changes})
@@ -609,6 +649,59 @@ def test_an_index_is_judged_as_a_model_is(
         assert runs["shipped"][0]
         assert runs["shipped"] != runs["BM25"]
     cluster.client.indices.delete(index="judged")
+
+
+def test_filters_deletes_aliases_and_bm25_beside(cluster: Cluster, model: NeuralSparseEncoder) -> None:
+    tokens = server_names(model.tokenizer)
+    texts = [f"Return item {number} of a sorted list." for number in range(40)]
+    ids = [f"d{number}" for number in range(40)]
+    fields = [{"year": 2000 + number, "kind": ["odd" if number % 2 else "even"]} for number in range(40)]
+    index = VectorIndex.create(cluster.client, "filtered", tokens)
+    vectors = model.encode_documents(texts)
+    index.add(vectors, ids, texts, fields=fields)
+    queries = model.encode_queries(["sort a list", "return item 7"])
+    everything = index.search(queries, 40)
+    for filter, kept in (
+        ({"range": {"year": {"gte": 2030}}}, lambda number: number >= 30),
+        ([{"term": {"kind.keyword": "odd"}}, {"range": {"year": {"lt": 2020}}}], lambda n: n % 2 and n < 20),
+        ({"terms": {"year": [2001, 2002, 2050]}}, lambda number: number in (1, 2)),
+    ):
+        wanted = [[hit for hit in row if kept(int(hit[0][1:]))] for row in everything]
+        got = index.search(queries, 40, filter=filter)
+        assert [dict(row) for row in got] == [pytest.approx(dict(row), rel=1e-6) for row in wanted]
+        assert all(len(row) > 1 for row in got)
+        assert len(index.search(queries, 2, filter=filter)[0]) == 2  # k hits, not k less those filtered
+    with pytest.raises(InputError, match="unknown query .no-such"):
+        index.search(queries, filter={"no-such": {}})
+    # By vectors alone, by BM25 alone, by both.
+    both = index.search_with_bm25(queries, ["sort a list", "return item 7"], 5)
+    assert both[1][0][0] == "d7"
+    assert all(0 <= score <= 1 for row in both for _, score in row)
+    alone = index.search_with_bm25(queries, ["sort a list", "return item 7"], 5, weights=(1.0, 0.0), depth=40)
+    low, high = everything[1][-1][1], everything[1][0][1]
+    scaled = {doc: (score - low) / (high - low) for doc, score in everything[1]}
+    assert [score for _, score in alone[1]] == pytest.approx([scaled[doc] for doc, _ in alone[1]], abs=2e-3)
+    with pytest.raises(InputError, match="add up to 1"):
+        index.search_with_bm25(queries, ["a", "b"], weights=(1.0, 1.0))
+    assert index.documents(["d3", "none"], ["year"]) == {"d3": {"year": 2003}}
+    assert set(index.documents(["d3"])["d3"]) == {"text", "year", "kind"}
+    assert index.delete(["d7", "d8", "none"]) == 2
+    assert (len(index), index.delete(["d7"])) == (38, 0)
+    assert "d7" not in dict(index.search(queries[1], 40)[0])
+    second = VectorIndex.create(cluster.client, "filtered-2", tokens)
+    assert index.switch_alias("searched") == []
+    assert second.switch_alias("searched") == ["filtered"]
+    assert len(VectorIndex(cluster.client, "searched", tokens)) == 0
+    with pytest.raises(InputError, match="no alias can have this name"):
+        index.switch_alias("filtered-2")
+    for bad, words in (
+        ([{"text": "x"}] * 40, "'text' is the index's own field"),
+        ([{"x": float("nan")}] * 40, "fields of document 0 are no JSON"),
+        ([{}], "as many fields as documents"),
+    ):
+        with pytest.raises(InputError, match=words):
+            index.add(vectors, ids, texts, fields=bad)
+    cluster.client.indices.delete(index="filtered,filtered-2")
 
 
 def test_a_default_search_pipeline_changes_nothing(cluster: Cluster, model: NeuralSparseEncoder) -> None:

@@ -57,6 +57,14 @@ def deploy(
         help="Where query weights come from. model: the export's table on the cluster. analyzer: OpenSearch's own, if "
         "the same (3.1 or later). tokens: the caller.",
     ),
+    corpus: Path | None = typer.Option(
+        None,
+        help="Fill the index with these documents: corpus.jsonl, or a folder that holds it. What is there is not sent "
+        "again.",
+    ),
+    model: str | None = typer.Option(
+        None, help="With --corpus and --no-ingest: the model that was exported, which encodes here."
+    ),
     allow_settings: bool = typer.Option(
         False,
         "--allow-settings",
@@ -90,6 +98,8 @@ def deploy(
 
       neural-sparse deploy export --url https://search.example.org:9200 --user admin --ca ca.pem
 
+      neural-sparse deploy export --url https://search.example.org:9200 --user admin --corpus my-collection/
+
       neural-sparse deploy export-2 --url https://search.example.org:9200 --user admin --reindex
 
       neural-sparse deploy export --url https://search.example.org:9200 --user admin --remove
@@ -116,6 +126,20 @@ def deploy(
     )
     patience = work.Patience(busy=busy_limit, task=time_limit)
     Exported.open(export)  # before the cluster is asked
+    documents = None
+    if model is not None and corpus is None:
+        raise InputError("--model encodes the documents of --corpus; give that too")
+    if corpus is not None:
+        from neural_sparse.corpora.corpus_file import corpus_file, read_corpus
+
+        if remove or reindex:
+            raise InputError("--corpus fills the index; leave --remove and --reindex out")
+        encoder = None
+        if model is not None:
+            from neural_sparse.model.encoder import NeuralSparseEncoder
+
+            encoder = NeuralSparseEncoder(model)
+        documents = work.Documents(*read_corpus(corpus_file(corpus)), encoder)
     files = [str(file) if file is not None else None for file in (ca, cert, key)]
     client = connect(
         url, auth=auth, user=user, ca_certs=files[0], client_cert=files[1], client_key=files[2], region=region  # type: ignore[arg-type]
@@ -130,7 +154,13 @@ def deploy(
         if not removed:
             console.print("nothing of it was there")
         return
-    _show(work.deploy(client, export, options, patience=patience, where=url), url, console)
+    done = work.deploy(client, export, options, patience=patience, where=url, documents=documents)
+    _show(done, url, console)
+    if corpus is not None:
+        name_of = done.plan.alias if done.alias_of == done.plan.index else done.plan.index
+        console.print(
+            f"judge it: neural-sparse evaluate opensearch:{name_of} --url {url} --collection {corpus}"
+        )
 
 
 def _share(prune: str) -> float | None:
@@ -157,6 +187,8 @@ def _show(done: Deployed, url: str, console: Console) -> None:
         console.print(f"{role}: model {model.model_id}, {model.how}")
     there = "there already" if done.index_was_there else "new"
     console.print(f"index {plan.index}: {there}, {done.documents:,} documents (OpenSearch {done.version})")
+    if done.loaded is not None:
+        console.print(f"sent {done.loaded.indexed:,} documents; {done.loaded.resumed:,} were there")
     console.print(f"alias {plan.alias}: {done.alias_of or 'not set'}")
     for remark in done.remarks:
         console.print(f"note: {remark}", style="yellow")

@@ -123,11 +123,14 @@ def send(
     progress: Progress,
     settings: BulkSettings,
     show_progress: bool = True,
+    pipeline: str = "_none",
 ) -> BulkReport:
     """Index documents under their own ids, so that one sent twice is there once.
 
     Args:
         sources: sources(row) yields the documents' JSON from that row on.
+        pipeline: ingest pipeline; none, unless named: documents that bring their vectors are not to be encoded again by
+            a default pipeline of the index.
 
     Raises:
         InputError: the server went on being busy or away through all retries, or refused a whole request (as where the
@@ -135,7 +138,12 @@ def send(
             was accepted before stays, and the resume file says where to go on.
     """
     sender = _Sender(
-        client, index, settings=settings, report=BulkReport(resumed=progress.done), size=settings.documents
+        client,
+        index,
+        settings=settings,
+        report=BulkReport(resumed=progress.done),
+        size=settings.documents,
+        pipeline=pipeline,
     )
     documents = zip(doc_ids[progress.done :], sources(progress.done), strict=True)
     with tqdm(
@@ -163,6 +171,7 @@ class _Sender:
     settings: BulkSettings
     report: BulkReport
     size: int
+    pipeline: str
 
     def batches(self, documents: Iterator[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
         """(id, its two lines of a bulk request) in groups within both limits, or of one document."""
@@ -208,9 +217,8 @@ class _Sender:
         from opensearchpy import exceptions
 
         try:
-            # These documents bring their vectors: a default pipeline of the index would make others out of their texts.
             body = "".join(lines for _, lines in batch)
-            answer = self.client.bulk(body=body, index=self.index, params={"pipeline": "_none"})
+            answer = self.client.bulk(body=body, index=self.index, params={"pipeline": self.pipeline})
         except exceptions.SSLError:
             with readable_errors(self.index):
                 raise
@@ -258,3 +266,8 @@ def _sorted_out(
         elif status >= 300:
             refused.append(FailedDocument(sent[0], status, cured(reason(result.get("error")))))
     return again, refused, cause
+
+
+def text_json(text: str) -> str:
+    """A text in JSON. Half a surrogate pair is no UTF-8, and no server takes it: it becomes U+FFFD."""
+    return json.dumps(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"), ensure_ascii=False)

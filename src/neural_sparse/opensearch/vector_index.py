@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +14,7 @@ import scipy.sparse as sp
 
 from neural_sparse.errors import InputError, refuse_one_string
 from neural_sparse.opensearch import versions
-from neural_sparse.opensearch.bulk import BulkReport, BulkSettings, Progress, send
+from neural_sparse.opensearch.bulk import BulkReport, BulkSettings, Progress, send, text_json
 from neural_sparse.opensearch.connection import readable_errors, version_of
 from neural_sparse.opensearch.features import (
     MAX_CLAUSES,
@@ -134,6 +134,7 @@ class VectorIndex:
         doc_ids: Sequence[str],
         texts: Sequence[str] | None = None,
         *,
+        fields: Sequence[Mapping[str, Any]] | None = None,
         resume: str | Path | None = None,
         settings: BulkSettings | None = None,
         show_progress: bool = True,
@@ -142,13 +143,15 @@ class VectorIndex:
 
         Args:
             vectors: [documents, vocabulary], as `encode_documents` gives them.
+            fields: more of each document, {name: value}, by which searches can be filtered.
             resume: file that says how far this got; with it, a run that was stopped goes on from there.
 
         Returns:
             What became of every document; look at `failed`.
 
         Raises:
-            InputError: see `bulk.send`; ids that are not unique; `resume` of other work.
+            InputError: see `bulk.send`; ids that are not unique; `resume` of other work; `fields` that have the name of
+                the vectors' or the texts' field, or are no JSON.
         """
         refuse_one_string(doc_ids, "ids")
         if len(doc_ids) != vectors.shape[0] or (texts is not None and len(texts) != len(doc_ids)):
@@ -156,19 +159,21 @@ class VectorIndex:
             raise InputError(f"as many ids (and texts) as vectors, please: {counts}")
         check_ids(doc_ids)
         DocumentIds.of(doc_ids)
+        more = None if fields is None else self._fields(fields, len(doc_ids))
 
         def sources(start: int) -> Iterator[str]:
             for first in range(start, len(doc_ids), _ROWS):
                 rows = slice(first, first + _ROWS)
                 objects = vector_objects(vectors[rows], self.features)
                 for row, features in enumerate(objects, start=first):
-                    text = "" if texts is None else f",{json.dumps(self.text_field)}:{_text(texts[row])}"
-                    yield f"{{{json.dumps(self.vector_field)}:{features}{text}}}"
+                    text = "" if texts is None else f",{json.dumps(self.text_field)}:{text_json(texts[row])}"
+                    own = "" if more is None else more[row]
+                    yield f"{{{json.dumps(self.vector_field)}:{features}{text}{own}}}"
 
         about = {
             "index": self.name,
             "documents": len(doc_ids),
-            "content": _digest(vectors, doc_ids, texts),
+            "content": _digest(vectors, doc_ids, texts, more),
             "uuid": self.uuid,
         }
         progress = Progress(Path(resume) if resume is not None else None, about)
@@ -185,6 +190,89 @@ class VectorIndex:
         if report.failed:
             logger.warning("%d of %d documents were refused", len(report.failed), len(doc_ids))
         return report
+
+    def _fields(self, fields: Sequence[Mapping[str, Any]], count: int) -> list[str]:
+        """What stands in each document's JSON behind vector and text."""
+        if len(fields) != count:
+            raise InputError(f"as many fields as documents, please: {len(fields):,} for {count:,}")
+        shown = []
+        for row, values in enumerate(fields):
+            if taken := {self.vector_field, self.text_field} & set(values):
+                raise InputError(f"fields of document {row}: {sorted(taken)[0]!r} is the index's own field")
+            try:
+                parts = [
+                    f",{json.dumps(name)}:{json.dumps(value, allow_nan=False)}"
+                    for name, value in values.items()
+                ]
+            except (TypeError, ValueError) as error:
+                raise InputError(f"fields of document {row} are no JSON: {error}") from error
+            shown.append("".join(parts))
+        return shown
+
+    def delete(self, doc_ids: Sequence[str]) -> int:
+        """Delete documents by id; returns how many were there. Those that are not there are no error.
+
+        Raises:
+            InputError: a server that refuses or does not answer; what was deleted before stays deleted, and the same
+                call deletes the rest.
+        """
+        refuse_one_string(doc_ids, "ids")
+        deleted = 0
+        for start in range(0, len(doc_ids), _ROWS):
+            lines = [{"delete": {"_id": doc_id}} for doc_id in doc_ids[start : start + _ROWS]]
+            with readable_errors(f"index {self.name!r}"):
+                answer = self.client.bulk(body=lines, index=self.name, params={"pipeline": "_none"})
+            for item in answer["items"]:
+                if "error" in item["delete"]:
+                    raise InputError(
+                        f"index {self.name!r}: {item['delete']['_id']!r} was not deleted: "
+                        + cured(reason(item["delete"]["error"]))
+                    )
+                deleted += item["delete"]["result"] == "deleted"
+        self._refresh()
+        return deleted
+
+    def documents(
+        self, doc_ids: Sequence[str], fields: Sequence[str] | None = None
+    ) -> dict[str, dict[str, Any]]:
+        """{id: its stored fields} of those that are there, as the results of a search are shown.
+
+        Args:
+            fields: names; the text and all others but the vector if None.
+        """
+        refuse_one_string(doc_ids, "ids")
+        if not doc_ids:
+            return {}
+        chosen = (
+            {"_source_excludes": self.vector_field} if fields is None else {"_source_includes": list(fields)}
+        )
+        with readable_errors(f"index {self.name!r}"):
+            answer = self.client.mget(body={"ids": list(doc_ids)}, index=self.name, params=chosen)
+        return {one["_id"]: one.get("_source", {}) for one in answer["docs"] if one.get("found")}
+
+    def switch_alias(self, alias: str) -> list[str]:
+        """Let `alias` name this index alone, in one step; returns the indexes that it named before.
+
+        Raises:
+            InputError: an index has that name.
+        """
+        from opensearchpy import exceptions
+
+        with readable_errors(f"alias {alias!r}"):
+            try:
+                before = sorted(self.client.indices.get(index=alias))
+            except exceptions.NotFoundError:
+                before = []
+            if alias in before:
+                raise InputError(f"{alias!r} is an index, so no alias can have this name")
+            (own,) = self.client.indices.get(index=self.name)  # self.name may be an alias too
+            actions: list[dict[str, Any]] = [
+                {"remove": {"index": index, "alias": alias}} for index in before if index != own
+            ]
+            self.client.indices.update_aliases(
+                body={"actions": [*actions, {"add": {"index": own, "alias": alias}}]}
+            )
+        return before
 
     def _refresh(self) -> None:
         from opensearchpy import exceptions
@@ -207,6 +295,7 @@ class VectorIndex:
         queries: sp.csr_matrix,
         k: int = 10,
         *,
+        filter: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
         kind: Literal["rank_feature", "neural_sparse"] | None = None,
         max_clauses: int = MAX_CLAUSES,
     ) -> list[list[Hit]]:
@@ -216,6 +305,9 @@ class VectorIndex:
 
         Args:
             queries: [queries, vocabulary], as `encode_queries` gives them.
+            filter: what documents have to be as well, in OpenSearch's query language, such as
+                {"term": {"language": "en"}} or {"range": {"year": {"gte": 2020}}}; several have to be true together.
+                Scores are left as they are.
             kind: of query; "neural_sparse" needs the plugin. None: "rank_feature" where names are escaped, else
                 "neural_sparse".
 
@@ -232,7 +324,7 @@ class VectorIndex:
                 "size": k,
                 "_source": False,
                 "track_total_hits": False,
-                "query": self._query(tokens, kind, max_clauses),
+                "query": _filtered(self._query(tokens, kind, max_clauses), filter),
             }
             for tokens in query_tokens(queries, self.features)
         ]
@@ -250,6 +342,62 @@ class VectorIndex:
                 found.append([(hit["_id"], float(hit["_score"])) for hit in answer["hits"]["hits"]])
         return found
 
+    def search_with_bm25(
+        self,
+        queries: sp.csr_matrix,
+        texts: Sequence[str],
+        k: int = 10,
+        *,
+        weights: tuple[float, float] = (0.5, 0.5),
+        depth: int = 100,
+        filter: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+    ) -> list[list[Hit]]:
+        """The k best documents by both vectors and BM25: OpenSearch's hybrid query (2.10 or later).
+
+        Each side's scores of its first `depth` documents are put between 0 and 1 by their least and greatest, and added
+        with `weights`, by a normalization-processor that goes with the request, so that no pipeline has to be made.
+
+        Args:
+            queries: [queries, vocabulary]. texts: of the same queries, for BM25 on the text field.
+            weights: of vectors and BM25, which add up to 1.
+
+        Raises:
+            InputError: as `search`; weights that do not add up to 1; a version without hybrid queries.
+        """
+        refuse_one_string(texts)
+        if len(texts) != queries.shape[0]:
+            raise InputError(
+                f"as many texts as query vectors, please: {len(texts):,} for {queries.shape[0]:,}"
+            )
+        if min(weights) < 0 or abs(sum(weights) - 1) > 1e-6:
+            raise InputError(f"the weights of vectors and BM25 add up to 1, unlike {weights}")
+        if k < 1 or depth < k:
+            raise InputError(f"k ({k}) is at least 1 and at most depth ({depth})")
+        with readable_errors(f"index {self.name!r}"):
+            server = version_of(self.client)
+        if server is not None:
+            if server[0] != "opensearch":
+                raise InputError(f"{server[0]} {server[1]} has no hybrid queries; OpenSearch has")
+            versions.require(server[1], versions.HYBRID)
+        processor = {
+            "normalization": {"technique": "min_max"},
+            "combination": {"technique": "arithmetic_mean", "parameters": {"weights": list(weights)}},
+        }
+        found: list[list[Hit]] = []
+        for tokens, text in zip(query_tokens(queries, self.features), texts, strict=True):
+            kind = "rank_feature" if self.names == "escaped" else "neural_sparse"
+            sides = [self._query(tokens, kind, MAX_CLAUSES), {"match": {self.text_field: {"query": text}}}]
+            body = {
+                "size": depth,
+                "_source": False,
+                "query": {"hybrid": {"queries": [_filtered(side, filter) for side in sides]}},
+                "search_pipeline": {"phase_results_processors": [{"normalization-processor": processor}]},
+            }
+            with readable_errors(f"index {self.name!r}"):
+                hits = self.client.search(body=body, index=self.name)["hits"]["hits"]
+            found.append([(hit["_id"], float(hit["_score"])) for hit in hits[:k]])
+        return found
+
     def _query(self, tokens: dict[str, float], kind: str, max_clauses: int) -> dict[str, Any]:
         if kind == "neural_sparse":
             return neural_sparse_query(tokens, self.vector_field, max_clauses)
@@ -261,6 +409,16 @@ class VectorIndex:
                 "what stands behind the last dot: use kind='neural_sparse', or an index with names='escaped'"
             )
         return rank_feature_query(tokens, self.vector_field, max_clauses)
+
+
+def _filtered(
+    query: dict[str, Any], filter: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
+) -> dict[str, Any]:
+    """A query among the documents that a filter lets through; k of them are found where k match."""
+    if not filter:
+        return query
+    filters = [filter] if isinstance(filter, Mapping) else list(filter)
+    return {"bool": {"must": [query], "filter": filters}}
 
 
 def index_body(
@@ -280,18 +438,15 @@ def index_body(
     }
 
 
-def _text(text: str) -> str:
-    # Half a surrogate pair is no UTF-8, and no server takes it.
-    return json.dumps(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"), ensure_ascii=False)
-
-
-def _digest(vectors: sp.csr_matrix, doc_ids: Sequence[str], texts: Sequence[str] | None) -> str:
+def _digest(
+    vectors: sp.csr_matrix, doc_ids: Sequence[str], texts: Sequence[str] | None, more: Sequence[str] | None
+) -> str:
     """Hex sha256 of all that is sent."""
     digest = hashlib.sha256()
     csr = sp.csr_matrix(vectors, dtype=np.float32)
     for array, kind in ((csr.indptr, np.int64), (csr.indices, np.int32), (csr.data, np.float32)):
         digest.update(np.ascontiguousarray(array, kind).data)
-    for part in (doc_ids, texts or ()):
+    for part in (doc_ids, texts or (), more or ()):
         for text in part:
             encoded = text.encode("utf-8", "surrogatepass")
             digest.update(len(encoded).to_bytes(4, "little") + encoded)

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from neural_sparse.errors import InputError
+from neural_sparse.opensearch.bulk import BulkReport
+from neural_sparse.opensearch.deploy.documents import Documents, load_documents
 from neural_sparse.opensearch.deploy.exported import Exported
 from neural_sparse.opensearch.deploy.models import Models, Running
 from neural_sparse.opensearch.deploy.options import DeployOptions
@@ -34,6 +36,7 @@ class Deployed:
         index_was_there: from an earlier run. documents: in it.
         alias_of: the index that the alias names now.
         checks: the proof.
+        loaded: of the documents that were given.
     """
 
     plan: Plan
@@ -44,6 +47,7 @@ class Deployed:
     alias_of: str | None
     checks: list[Check]
     remarks: list[str] = field(default_factory=list)
+    loaded: BulkReport | None = None
 
 
 def deploy(
@@ -52,6 +56,8 @@ def deploy(
     options: DeployOptions | None = None,
     patience: Patience | None = None,
     where: str = "the cluster",
+    *,
+    documents: Documents | None = None,
 ) -> Deployed:
     """Bring an export to a cluster; what is there already is used, what was half done is finished.
 
@@ -62,12 +68,16 @@ def deploy(
         client: see `connect`.
         export: folder written by `neural-sparse export`.
         where: the cluster's address, for messages.
+        documents: the index is filled with them; those that it holds already are not sent again.
 
     Raises:
-        InputError: a folder that is no export; a server that cannot do what is asked, or may not; an index of the
-            same name made for something else; a cluster that answers otherwise than the export.
+        InputError: a folder that is no export; documents that are refused; a server that cannot do what is asked, or
+            may not; an index of the same name made for something else; a cluster that answers otherwise than the
+            export.
     """
     plan = Plan(Exported.open(export), options or DeployOptions())
+    if documents is not None:
+        documents.check(plan)
     server = Server(client, where, patience or Patience())
     version = server.version()
     plan.check(version)
@@ -92,18 +102,20 @@ def deploy(
     checks = Proof(server, plan, ids).run()
     if plan.options.reindex:
         _reindex(server, plan, before)
+    loaded = load_documents(server, plan, documents) if documents is not None else None
     remarks = list(_remarks(plan, version))
-    documents = _count(server, plan.index)
-    alias_of = _switch(server, plan, before=before, documents=documents, remarks=remarks)
+    count = _count(server, plan.index)
+    alias_of = _switch(server, plan, before=before, documents=count, remarks=remarks)
     return Deployed(
         plan,
         version,
         models=running,
         index_was_there=there,
-        documents=documents,
+        documents=count,
         alias_of=alias_of,
         checks=checks,
         remarks=remarks,
+        loaded=loaded,
     )
 
 

@@ -1,0 +1,150 @@
+"""The documents of a collection into a deployed index: encoded by the cluster, or here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from neural_sparse.errors import InputError
+from neural_sparse.opensearch.bulk import BulkReport, BulkSettings, Progress, send, text_json
+from neural_sparse.opensearch.deploy.plan import TEXT_FIELD, VECTOR_FIELD, Plan
+from neural_sparse.opensearch.deploy.server import Server
+from neural_sparse.opensearch.features import vector_objects
+from neural_sparse.opensearch.guards import check_ids
+from neural_sparse.search.doc_ids import DocumentIds
+
+if TYPE_CHECKING:
+    from neural_sparse.model.encoder import NeuralSparseEncoder
+
+_LOOKED_UP = 500  # of one _mget
+_WINDOW = 2000  # encoded here, and sent, at a time
+_ENCODED_THERE = 32  # of one _bulk: the cluster answers once it has encoded them all
+
+
+@dataclass(frozen=True)
+class Documents:
+    """What a deployed index is filled with.
+
+    Args:
+        model: encodes here, for deployments without an ingest pipeline.
+
+    Raises:
+        InputError: ids that are not unique, or that the server would refuse.
+    """
+
+    doc_ids: Sequence[str]
+    texts: Sequence[str]
+    model: NeuralSparseEncoder | None = None
+
+    def __post_init__(self) -> None:
+        check_ids(self.doc_ids)
+        DocumentIds.of(self.doc_ids)
+
+    def check(self, plan: Plan) -> None:
+        """Raises InputError: nobody, or two, to encode; a model that is not the export's."""
+        if plan.options.ingest:
+            if self.model is not None:
+                raise InputError(
+                    "the cluster encodes documents by its ingest pipeline: leave --model out, or --no-ingest"
+                )
+            return
+        if self.model is None:
+            raise InputError(
+                "without an ingest pipeline documents are encoded here: give --model, or leave --no-ingest out"
+            )
+        table = dict(zip(plan.exported.tokens, self.model.query_weights.tolist(), strict=False))
+        weights = plan.exported.weights
+        if len(plan.exported.tokens) != self.model.vocab_size or any(
+            abs(table.get(name, 0.0) - weight) > 1e-5 * max(weight, 1.0) for name, weight in weights.items()
+        ):
+            raise InputError(
+                f"{self.model.name} is not the model of this export: its tokens or query weights differ"
+            )
+
+
+def load_documents(
+    server: Server, plan: Plan, documents: Documents, show_progress: bool = True
+) -> BulkReport:
+    """Send what the index lacks, or holds with another text; a run that was stopped is finished by the next.
+
+    Raises:
+        InputError: documents that the server refused, with the first reasons; see `bulk.send`.
+    """
+    rows = list(_missing(server, plan.index, documents))
+    report = BulkReport(resumed=len(documents.doc_ids) - len(rows))
+
+    def sent(rows: Sequence[int], pipeline: str, size: BulkSettings) -> None:
+        part = send(
+            server.client,
+            plan.index,
+            [documents.doc_ids[row] for row in rows],
+            sources=_Sources(plan, documents, rows),
+            progress=Progress(None, {}),
+            settings=size,
+            show_progress=show_progress,
+            pipeline=pipeline,
+        )
+        report.indexed += part.indexed
+        report.retries += part.retries
+        report.failed += part.failed
+
+    if plan.ingest_pipeline is None:
+        for start in range(0, len(rows), _WINDOW):  # no more vectors are held than are sent soon
+            sent(rows[start : start + _WINDOW], "_none", BulkSettings())
+    else:
+        # The processor refuses texts of nothing but spaces; such a document has no vector here either.
+        empty = [row for row in rows if not documents.texts[row].strip()]
+        full = [row for row in rows if documents.texts[row].strip()]
+        sent(full, plan.ingest_pipeline, BulkSettings(documents=_ENCODED_THERE))
+        if empty:
+            sent(empty, "_none", BulkSettings())
+    server.ask(server.client.indices.refresh, index=plan.index)
+    if report.failed:
+        shown = "; ".join(f"{one.doc_id!r}: {one.reason}" for one in report.failed[:3])
+        raise InputError(
+            f"{server.where}: {len(report.failed):,} of {len(documents.doc_ids):,} documents were refused ({shown}); "
+            "the others are in, and the alias was left as it is: mend or leave out those, and run this again"
+        )
+    return report
+
+
+class _Sources:
+    """JSON of the documents `rows` from one of them on, as `bulk.send` asks for it."""
+
+    def __init__(self, plan: Plan, documents: Documents, rows: Sequence[int]) -> None:
+        self.plan, self.documents, self.rows = plan, documents, rows
+
+    def __call__(self, start: int) -> Iterator[str]:
+        texts = [self.documents.texts[row] for row in self.rows[start:]]
+        model = self.documents.model
+        if model is None:
+            for text in texts:
+                yield f"{{{json.dumps(TEXT_FIELD)}:{text_json(text)}}}"
+            return
+        names = self.plan.exported.tokens
+        approximate = self.plan.options.field == "sparse_vector"
+        if approximate:  # known by their ids
+            names = [str(token) if name else "" for token, name in enumerate(names)]
+        vectors = vector_objects(model.encode_documents(texts), names)
+        for text, vector in zip(texts, vectors, strict=True):
+            # An empty vector, as the first of a field, spoils it for those that follow.
+            held = "" if approximate and vector == "{}" else f",{json.dumps(VECTOR_FIELD)}:{vector}"
+            yield f"{{{json.dumps(TEXT_FIELD)}:{text_json(text)}{held}}}"
+
+
+def _missing(server: Server, index: str, documents: Documents) -> Iterator[int]:
+    """Rows that the index does not hold with this text."""
+    if not int(server.ask(server.client.count, index=index)["count"]):
+        yield from range(len(documents.doc_ids))
+        return
+    for start in range(0, len(documents.doc_ids), _LOOKED_UP):
+        ids = list(documents.doc_ids[start : start + _LOOKED_UP])
+        answer: dict[str, Any] = server.ask(
+            server.client.mget, index=index, body={"ids": ids}, params={"_source_includes": TEXT_FIELD}
+        )
+        for row, found in enumerate(answer["docs"], start=start):
+            wanted = json.loads(text_json(documents.texts[row]))
+            if not found.get("found") or found.get("_source", {}).get(TEXT_FIELD) != wanted:
+                yield row
