@@ -244,7 +244,9 @@ class VectorIndex:
         if not doc_ids:
             return {}
         chosen = (
-            {"_source_excludes": self.vector_field} if fields is None else {"_source_includes": list(fields)}
+            {"_source_excludes": self.vector_field}
+            if fields is None
+            else {"_source_includes": ",".join(fields)}
         )
         with readable_errors(f"index {self.name!r}"):
             answer = self.client.mget(body={"ids": list(doc_ids)}, index=self.name, params=chosen)
