@@ -32,9 +32,12 @@ from neural_sparse.opensearch.deploy.models import Models
 from neural_sparse.opensearch.deploy.server import ONLY_ML_NODES, UPLOAD, Server
 from neural_sparse.opensearch.evaluation import ClusterRetriever, ways
 from neural_sparse.opensearch.export import ExportOptions
+from neural_sparse.opensearch.features import neural_sparse_query, query_tokens
 from neural_sparse.opensearch.node import Node
 from neural_sparse.opensearch.node.assembly import install
 from neural_sparse.opensearch.searches import About
+from neural_sparse.opensearch.seismic import Seismic, SeismicSearch
+from neural_sparse.opensearch.shipped import TwoPhase, heavy, two_phase_search
 from neural_sparse.opensearch.vectors import VectorSource
 
 pytestmark = pytest.mark.integration
@@ -580,7 +583,121 @@ def test_every_query_ranks_as_the_exact_index_does(
         assert [score for _, score in ranking] == pytest.approx(best, rel=1e-6)
         assert [score for _, score in ranking] == pytest.approx([scores[doc] for doc, _ in ranking], rel=1e-6)
     assert len({doc for ranking in index.search(queries[:1], 10) for doc, _ in ranking}) == 10
+    _same_in_two_phases(cluster, index, vectors, queries)
     cluster.client.indices.delete(index="ranked")
+
+
+def _same_in_two_phases(
+    cluster: Cluster, index: VectorIndex, vectors: sp.csr_matrix, queries: sp.csr_matrix
+) -> None:
+    """The server's two-phase search finds what the export's parity table takes it to find."""
+    pipeline = {
+        "request_processors": [
+            {
+                "neural_sparse_two_phase_processor": {
+                    "enabled": True,
+                    "two_phase_parameter": TwoPhase().parameter(),
+                }
+            }
+        ]
+    }
+    cluster.client.search_pipeline.put(id="two-phase-alone", body=pipeline)
+    expected = two_phase_search(stored(vectors), queries, 10)
+    exact = two_phase_search(stored(vectors), queries, 10, TwoPhase(prune_ratio=1e-9))
+    assert (expected.docs != exact.docs).any()
+    for row, tokens in enumerate(query_tokens(queries, index.features)):
+        body = {"size": 10, "_source": False, "query": neural_sparse_query(tokens, "embedding")}
+        answer = cluster.client.search(
+            index="ranked", body=body, params={"search_pipeline": "two-phase-alone"}
+        )
+        scores = [hit["_score"] for hit in answer["hits"]["hits"]]
+        found = int((expected.docs[row] >= 0).sum())
+        assert scores == pytest.approx(expected.scores[row, :found].tolist(), rel=1e-5)
+    cluster.client.search_pipeline.delete(id="two-phase-alone")
+
+
+def test_the_pipeline_prunes_as_the_parity_table_says(
+    cluster: Cluster, deployed: Any, model: NeuralSparseEncoder, shared_data: Path
+) -> None:
+    """Encoded, pruned at 0.1 and cut to 9 bits by the server: top tens as simulated, up to ties."""
+    whole = Collection.load(shared_data / "collections" / "scifact")
+    doc_ids, texts = whole.doc_ids[:60], whole.texts[:60]
+    plan = deployed.plan
+    body = plan.index_body()
+    cluster.client.indices.create(index="pruned", body=body)
+    lines = [
+        part
+        for doc, text in zip(doc_ids, texts, strict=True)
+        for part in ({"index": {"_id": doc}}, {"text": text})
+    ]
+    answer = cluster.client.bulk(index="pruned", body=lines, refresh=True, request_timeout=120)
+    assert not answer["errors"]
+    vectors = model.encode_documents(texts)
+    simulated = stored(heavy(vectors, 0.1))
+    queries = model.encode_queries(list(whole.queries.values())[:60])
+    expected = (queries @ simulated.T).toarray()
+    unpruned = (queries @ stored(vectors).T).toarray()
+    equal = 0
+    rankings = VectorIndex(cluster.client, "pruned", server_names(model.tokenizer)).search(queries, 10)
+    for row, ranking in enumerate(rankings):
+        best = sorted((score for score in expected[row].tolist() if score > 0), reverse=True)[:10]
+        scores = [score for _, score in ranking]
+        # The server's float32 sums differ in the last bit, which moves a 9-bit weight now and then.
+        assert scores == pytest.approx(best, rel=2e-3)
+        equal += scores == pytest.approx(best, rel=1e-5)
+    assert equal >= 0.9 * len(rankings)
+    assert (np.abs(expected - unpruned) > 1e-2 * unpruned).mean() > 0.1
+    cluster.client.indices.delete(index="pruned")
+
+
+def test_an_approximate_index(cluster: Cluster, model: NeuralSparseEncoder, shared_data: Path) -> None:
+    """SEISMIC's clusters are used from approximate_threshold on, and a filter leaves k hits."""
+    client, tokens = cluster.client, server_names(model.tokenizer)
+    if cluster.node.version.startswith("2."):
+        with pytest.raises(
+            InputError, match=r"lacks sparse_vector fields with SEISMIC, which came with 3\.3"
+        ):
+            VectorIndex.create(client, "clusters", tokens, seismic=Seismic())
+        return
+    whole = Collection.load(shared_data / "collections" / "scifact")
+    doc_ids, texts = whole.doc_ids[:600], whole.texts[:600]
+    vectors = sp.csr_matrix(model.encode_documents([t[:200] for t in texts]))
+    vectors.data[: vectors.indptr[1]] = 0  # as a first document, an empty vector would poison the field
+    vectors.eliminate_zeros()
+    queries = model.encode_queries(list(whole.queries.values())[:40])
+    exact = (queries @ vectors.T).toarray()
+    best = [set(np.argsort(-row)[:10].tolist()) for row in exact]
+    row_of = {doc: row for row, doc in enumerate(doc_ids)}
+    recall: dict[str, float] = {}
+    kept: dict[str, list[list[tuple[str, float]]]] = {}
+    ceilings = {
+        "quantization_ceiling_ingest": float(vectors.max()),
+        "quantization_ceiling_search": float(queries.max()),
+    }
+    for name, threshold in (("exact", 1_000_000), ("clusters", 100)):
+        how = Seismic(approximate_threshold=threshold, n_postings=100, **ceilings)
+        index = VectorIndex.create(client, name, tokens, seismic=how)
+        report = index.add(vectors, doc_ids, [str(row % 5) for row in range(600)])
+        assert (report.failed, len(index)) == ([], 600)
+        client.indices.forcemerge(index=name, max_num_segments=1)
+        for setting, search in (("few", SeismicSearch(3, 0.5)), ("many", SeismicSearch(100, 100))):
+            hits = index.search(queries, 10, seismic=search)
+            shares = [
+                len(one & {row_of[d] for d, _ in row}) / 10 for one, row in zip(best, hits, strict=True)
+            ]
+            recall[f"{name}, {setting}"], kept[f"{name}, {setting}"] = float(np.mean(shares)), hits
+        # One of five documents passes.
+        for row in index.search(queries[:5], 10, filter={"match": {"text": "3"}}):
+            assert len(row) == 10
+            assert {row_of[doc] % 5 for doc, _ in row} == {3}
+        with pytest.raises(InputError, match="is a sparse_vector field, which is searched by seismic"):
+            index.search(queries, 10, kind="rank_feature")
+        client.indices.delete(index=name)
+    # Below the threshold nothing is approximate; above it, settings decide.
+    assert recall["exact, many"] > 0.99
+    assert recall["clusters, few"] < recall["clusters, many"] - 0.05
+    assert recall["clusters, many"] > 0.9
+    assert kept["clusters, few"] != kept["exact, few"]
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

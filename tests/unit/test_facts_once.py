@@ -57,7 +57,8 @@ def test_a_commands_defaults_are_those_of_what_it_calls() -> None:
     same(prepare, Cleaning())
     same(prepare, PrepareOptions(), but=("workers",))  # all cores, of the command
     same(encode, Pruning())
-    same(export, ExportOptions())
+    same(export, ExportOptions(), but=("prune",))  # as text, for "none" is one
+    assert float(options(export)["prune"]) == ExportOptions().prune
     assert options(export)["version"] == ExportOptions().version
     same(mine, MiningOptions())
     mining, mined = MiningOptions(), options(mine)

@@ -49,6 +49,12 @@ def deploy(
     field: str = typer.Option(
         "rank_features", help="rank_features: exact. sparse_vector: approximate, with SEISMIC (3.3 or later)."
     ),
+    approximate_threshold: int | None = typer.Option(
+        None,
+        min=0,
+        help="sparse_vector: documents of a segment from which on clusters are made; below, searches are exact.",
+        show_default="1000000, the server's",
+    ),
     ingest: bool = typer.Option(
         True, "--ingest/--no-ingest", help="The cluster encodes documents; or they bring their vectors."
     ),
@@ -117,7 +123,8 @@ def deploy(
         alias,
         ingest=ingest,
         query=query,  # type: ignore[arg-type]
-        prune=_share(prune),
+        prune=share(prune),
+        approximate_threshold=approximate_threshold,
         two_phase=two_phase,
         field=field,  # type: ignore[arg-type]
         allow_settings=allow_settings,
@@ -163,7 +170,7 @@ def deploy(
         )
 
 
-def _share(prune: str) -> float | None:
+def share(prune: str) -> float | None:
     from neural_sparse.errors import InputError
 
     if prune == "none":

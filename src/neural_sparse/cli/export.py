@@ -51,6 +51,16 @@ def export(
     onnx: bool = typer.Option(
         False, "--onnx", help="opensearch: also the document side as ONNX (extra: onnx)."
     ),
+    prune: str = typer.Option(
+        "0.1",
+        help="opensearch: what the parity table takes for the ingest pipeline's pruning, as of `deploy`: a share of a "
+        "document's greatest weight, or none.",
+    ),
+    two_phase: bool = typer.Option(
+        True,
+        "--two-phase/--exact",
+        help="opensearch: whether the parity table looks at two-phase search too.",
+    ),
     libtorch: list[str] = typer.Option(
         ["1.13.1", "2.5.1"],
         help="Versions that have to load the model: 1.13.1 is OpenSearch 2.15-2.19, 2.5.1 is 3.0-3.8.",
@@ -77,6 +87,8 @@ def export(
     from neural_sparse.opensearch.formats import VECTOR_FORMATS, write_vectors
 
     if kind == "opensearch":
+        from neural_sparse.cli.deploy import share
+
         options = ExportOptions(
             name,
             version,
@@ -85,6 +97,8 @@ def export(
             onnx=onnx,
             clip_query_weights=clip_query_weights,
             uniform_query_weights=uniform_query_weights,
+            prune=share(prune),
+            two_phase=two_phase,
         )
         export_and_show(
             model, output, options=options, idf=idf, max_length=max_length, collection=collection, split=split

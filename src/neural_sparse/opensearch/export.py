@@ -39,9 +39,12 @@ from neural_sparse.opensearch.parity import (
     ServedQueries,
     compare_lengths,
     compare_queries,
+    compare_shipped,
     compare_texts,
     require,
+    too_long,
 )
+from neural_sparse.opensearch.shipped import PRUNE, TwoPhase
 from neural_sparse.opensearch.traced import (
     LIBTORCH,
     ServedEncoder,
@@ -75,6 +78,9 @@ class ExportOptions:
         int8: also write a quantised document side. onnx: also write the document side as ONNX.
         clip_query_weights: move query weights outside (0, 64] into it instead of refusing them.
         uniform_query_weights: accept a query table of nothing but ones.
+        prune: share of a document's greatest weight below which its ingest pipeline drops weights, as the parity table
+            looks at it; None: no such row. Say the same to `deploy`.
+        two_phase: also look at what a two-phase search would find. Both need a collection for rankings.
     """
 
     name: str | None = None
@@ -84,6 +90,12 @@ class ExportOptions:
     onnx: bool = False
     clip_query_weights: bool = False
     uniform_query_weights: bool = False
+    prune: float | None = PRUNE
+    two_phase: bool = True
+
+    def __post_init__(self) -> None:
+        if self.prune is not None and not 0 < self.prune < 1:
+            raise InputError(f"prune is a share between 0 and 1, or none, not {self.prune:g}")
 
 
 @dataclass(frozen=True)
@@ -156,12 +168,22 @@ def export_model(
         ]
         if not remarks:  # clipped weights differ from the model's, as asked for
             checks += compare_queries(model, lookup, names, texts)
+            if cut := too_long(lookup, list(collection.queries.values()) if collection else []):
+                logger.warning(
+                    "%d queries have more than %d tokens, and query models of the server read no more: send "
+                    "query_tokens for these (deploy --query tokens)",
+                    cut,
+                    SERVER_TOKENS,
+                )
         require(checks)
         packages = [encoder, queries]
         rankings = None
+        checks += compare_shipped(model, options.prune)
         if collection is not None:
             rankings = Rankings(model, collection)
             checks += rankings.truncated()
+            two_phase = TwoPhase() if options.two_phase else None
+            checks += rankings.shipped(lookup, names, options.prune, two_phase)
         if options.int8:
             package, more = work.int8(rankings)
             packages.append(package)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -24,9 +25,11 @@ from tqdm import tqdm
 from neural_sparse.errors import InputError
 from neural_sparse.evaluation.measures import evaluate_run
 from neural_sparse.evaluation.runs import run_from_hits
+from neural_sparse.evaluation.significance import randomisation_test
 from neural_sparse.model.encoding import CsrRows, to_csr
 from neural_sparse.model.layout import split_by_length
 from neural_sparse.opensearch.features import stored
+from neural_sparse.opensearch.shipped import TwoPhase, heavy, two_phase_search
 from neural_sparse.report.tables import terminal_table
 from neural_sparse.search import Hits, SparseIndex
 from neural_sparse.text.tokens import tokenize_windows
@@ -306,7 +309,7 @@ class Rankings:
 
     Attributes:
         documents: csr [documents, vocabulary], the model's.
-        score: mean nDCG@10 of exact scores.
+        values: nDCG@10 of exact scores, per query; score: their mean.
     """
 
     def __init__(self, model: NeuralSparseEncoder, collection: Collection) -> None:
@@ -315,22 +318,47 @@ class Rankings:
         self.query_ids = list(collection.queries)
         self.queries = model.encode_queries(list(collection.queries.values()))
         self.documents = model.encode_documents(collection.texts, show_progress=True)
-        self.hits, self.score = self._rank(self.documents)
+        self.hits = self._index(self.documents).search(self.queries, 10)
+        self.values = self._values(self.hits)
+        self.score = _mean(self.values)
 
     def compare(self, what: str, documents: sp.csr_matrix) -> list[Check]:
         """nDCG@10 of other vectors minus the model's, and how many queries have another top 10."""
-        hits, score = self._rank(documents)
+        return [self._check(what, self._index(documents).search(self.queries, 10))]
+
+    def _check(self, what: str, hits: Hits) -> Check:
+        values = self._values(hits)
+        differences = [values[query] - before for query, before in self.values.items()]
+        score = _mean(values)
         moved = int((hits.docs != self.hits.docs).any(axis=1).sum())
         n_queries = len(self.query_ids)
+        p_value = randomisation_test(differences, 10_000)
         note = (
-            f"{self.collection.name}: {self.score:.4f} -> {score:.4f}; "
-            f"{moved:,} of {n_queries:,} queries order their top 10 differently"
+            f"{self.collection.name}: {self.score:.4f} -> {score:.4f}, p {p_value:.2g}; "
+            f"{moved:,} of {n_queries:,} queries order their top 10 differently ({moved / n_queries:.0%})"
         )
-        return [Check(f"{MEASURE}, {what}", n_queries, difference=score - self.score, limit=None, note=note)]
+        return Check(f"{MEASURE}, {what}", n_queries, difference=score - self.score, limit=None, note=note)
 
     def truncated(self) -> list[Check]:
         """Lucene's 9 bits against exact weights."""
         return self.compare("Lucene's 9 bits against exact", stored(self.documents))
+
+    def shipped(
+        self, lookup: ServedQueries, names: Sequence[str], prune: float | None, two_phase: TwoPhase | None
+    ) -> list[Check]:
+        """What `deploy` makes of it: 9 bits of pruned documents and cut queries, and both through two-phase search."""
+        documents = stored(self.documents if prune is None else heavy(self.documents, prune))
+        queries = served_queries(self.queries, list(self.collection.queries.values()), lookup, names)
+        what = "9 bits" if prune is None else f"9 bits, pruned at {prune:g}"
+        if cut := int((np.diff(queries.indptr) != np.diff(self.queries.indptr)).sum()):
+            what += f", {cut:,} queries cut"
+        checks = []
+        if prune is not None or cut:
+            checks.append(self._check(f"shipped ({what})", self._index(documents).search(queries, 10)))
+        if two_phase is not None:
+            hits = two_phase_search(documents, queries, 10, two_phase)
+            checks.append(self._check(f"two-phase ({what})", hits))
+        return checks
 
     def encoded_by(self, run: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> sp.csr_matrix:
         """The collection encoded by another form of the model, run(ids, mask) -> weights."""
@@ -349,8 +377,55 @@ class Rankings:
                 vectors.append(sp.vstack(parts, format="csr")[np.argsort(np.concatenate(order))])
         return vectors.matrix()
 
-    def _rank(self, documents: sp.csr_matrix) -> tuple[Hits, float]:
-        index = SparseIndex.build(documents, self.collection.doc_ids)
-        hits = index.search(self.queries, 10)
-        run = run_from_hits(hits, self.query_ids, index.doc_ids)
-        return hits, evaluate_run(run, self.collection.qrels, [MEASURE]).means[MEASURE]
+    def _index(self, documents: sp.csr_matrix) -> SparseIndex:
+        return SparseIndex.build(documents, self.collection.doc_ids)
+
+    def _values(self, hits: Hits) -> dict[str, float]:
+        """{query: nDCG@10}."""
+        run = run_from_hits(hits, self.query_ids, self.collection.doc_ids)
+        return evaluate_run(run, self.collection.qrels, [MEASURE]).per_query[MEASURE]
+
+
+def _mean(values: Mapping[str, float]) -> float:
+    return math.fsum(values.values()) / len(values)
+
+
+def served_queries(
+    queries: sp.csr_matrix, texts: Sequence[str], lookup: ServedQueries, names: Sequence[str]
+) -> sp.csr_matrix:
+    """csr [queries, vocabulary] as a query model of the server makes them: what stands after 512 tokens is lost."""
+    kept = sp.csr_matrix(queries, copy=True)
+    for row, text in enumerate(texts):
+        if len(text) <= SERVER_TOKENS - 2:  # no text has more tokens than letters, [CLS] and [SEP] aside
+            continue
+        known = lookup.weights(text)
+        span = slice(kept.indptr[row], kept.indptr[row + 1])
+        lost = [names[column] not in known for column in kept.indices[span].tolist()]
+        kept.data[span] = np.where(lost, 0, kept.data[span])
+    kept.eliminate_zeros()
+    return kept
+
+
+def too_long(lookup: ServedQueries, texts: Sequence[str]) -> int:
+    """How many texts have more tokens than the server reads."""
+    whole = Tokenizer.from_str(lookup.tokenizer.to_str())
+    whole.no_truncation()
+    return sum(
+        len(text) > SERVER_TOKENS - 2 and len(whole.encode(text).ids) > SERVER_TOKENS for text in texts
+    )
+
+
+def compare_shipped(
+    model: NeuralSparseEncoder, prune: float | None, texts: Mapping[str, str] = AWKWARD_TEXTS
+) -> list[Check]:
+    """How far 9 bits and pruning move scores among a few texts, as a share of each score; for information."""
+    documents = model.encode_documents(list(texts.values()))
+    queries = model.encode_queries(list(texts.values()))
+    kept = stored(documents if prune is None else heavy(documents, prune))
+    exact = (queries @ documents.T).toarray()
+    found = (queries @ kept.T).toarray()
+    moved = np.abs(exact - found)[exact > 0] / exact[exact > 0]
+    what = "scores among awkward texts, 9 bits" + ("" if prune is None else f", pruned at {prune:g}")
+    dropped = 1 - kept.nnz / max(documents.nnz, 1)
+    note = f"relative, mean {moved.mean() if len(moved) else 0:.3f}; {dropped:.0%} of weights dropped"
+    return [Check(what, len(moved), difference=float(moved.max(initial=0)), limit=None, note=note)]

@@ -26,6 +26,7 @@ from neural_sparse.opensearch.features import (
 )
 from neural_sparse.opensearch.guards import check_ids
 from neural_sparse.opensearch.refusals import cured, reason
+from neural_sparse.opensearch.seismic import SPARSE_VECTOR, Seismic, SeismicSearch, token_ids
 from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.search.hits import check_vocabulary, vocabulary_fingerprint
 
@@ -34,14 +35,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Names = Literal["escaped", "plain"]
+Names = Literal["escaped", "plain", "ids"]
 Hit = tuple[str, float]
 _SEARCHES = 50  # of one _msearch
 _ROWS = 1000  # turned into JSON at a time
 
 
 class VectorIndex:
-    """Document vectors in a rank_features field of an index.
+    """Document vectors in a rank_features field of an index, or in a sparse_vector field, which is approximate.
 
     Args:
         client: see `connect`.
@@ -72,15 +73,15 @@ class VectorIndex:
         self.uuid = str(found["settings"]["index"]["uuid"])
         mappings = found["mappings"]
         kind = mappings.get("properties", {}).get(vector_field, {}).get("type")
-        if kind != "rank_features":
+        if kind not in ("rank_features", SPARSE_VECTOR):
             raise InputError(
-                f"index {name!r}: field {vector_field!r} is mapped as {kind}, not rank_features; choose another "
-                "index, or make one with VectorIndex.create"
+                f"index {name!r}: field {vector_field!r} is mapped as {kind}, not rank_features or {SPARSE_VECTOR}; "
+                "choose another index, or make one with VectorIndex.create"
             )
         about = mappings.get("_meta", {}).get("neural_sparse", {})
         check_vocabulary(about.get("vocabulary"), vocabulary_fingerprint(tokens))
-        self.names: Names = about.get("names", "plain")
-        self.features = escaped(tokens) if self.names == "escaped" else list(tokens)
+        self.names: Names = "ids" if kind == SPARSE_VECTOR else about.get("names", "plain")
+        self.features = {"escaped": escaped, "ids": token_ids}.get(self.names, list)(tokens)
         has_pipelines = server is None or (  # only OpenSearch keeps it to itself
             server[0] == "opensearch" and versions.numbers(server[1]) >= versions.SEARCH_PIPELINES.since
         )
@@ -99,10 +100,12 @@ class VectorIndex:
         replicas: int = 0,
         vector_field: str = "embedding",
         text_field: str = "text",
+        seismic: Seismic | None = None,
     ) -> VectorIndex:
         """Make an index.
 
         Args:
+            seismic: make a sparse_vector field, searched approximately (3.3 or later); `names` is "ids" then.
             names: "escaped" writes "." as "%2E", so that rank_feature queries find every token (see
                 `features.escaped`); "plain" keeps tokens as they are, as ingest processors and query models of the
                 server call them.
@@ -114,6 +117,12 @@ class VectorIndex:
             raise InputError(f"names are 'escaped' or 'plain', not {names!r}")
         if names == "escaped":
             escaped(tokens)
+        if seismic is not None:
+            with readable_errors(f"index {name!r}"):
+                server = version_of(client)
+            versions.require(
+                server[1] if server and server[0] == "opensearch" else "0.0", versions.SPARSE_VECTOR
+            )
         with readable_errors(f"index {name!r}"):
             if client.indices.exists(index=name):
                 raise InputError(f"index {name!r} exists; choose another name, or delete it")
@@ -124,6 +133,7 @@ class VectorIndex:
                 replicas=replicas,
                 vector_field=vector_field,
                 text_field=text_field,
+                seismic=seismic,
             )
             client.indices.create(index=name, body=body)
         return cls(client, name, tokens, vector_field=vector_field, text_field=text_field)
@@ -168,7 +178,10 @@ class VectorIndex:
                 for row, features in enumerate(objects, start=first):
                     text = "" if texts is None else f",{json.dumps(self.text_field)}:{text_json(texts[row])}"
                     own = "" if more is None else more[row]
-                    yield f"{{{json.dumps(self.vector_field)}:{features}{text}{own}}}"
+                    vector = f"{json.dumps(self.vector_field)}:{features}"
+                    if self.names == "ids" and features == "{}":
+                        vector = ""  # as a first document, an empty one poisons a sparse_vector field
+                    yield f"{{{f'{vector}{text}{own}'.removeprefix(',')}}}"
 
         about = {
             "index": self.name,
@@ -300,6 +313,7 @@ class VectorIndex:
         filter: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
         kind: Literal["rank_feature", "neural_sparse"] | None = None,
         max_clauses: int = MAX_CLAUSES,
+        seismic: SeismicSearch | None = None,
     ) -> list[list[Hit]]:
         """The k best documents of each query, (id, score), best first.
 
@@ -312,6 +326,8 @@ class VectorIndex:
                 Scores are left as they are.
             kind: of query; "neural_sparse" needs the plugin. None: "rank_feature" where names are escaped, else
                 "neural_sparse".
+            seismic: how a sparse_vector field is searched. It applies a filter after its own k, so searches that find
+                fewer than k are asked again for 10 times as many.
 
         Raises:
             InputError: k < 1; a weight outside (0, 64]; a query of too many tokens; a rank_feature query for a token
@@ -320,28 +336,52 @@ class VectorIndex:
         kind = kind or ("rank_feature" if self.names == "escaped" else "neural_sparse")
         if k < 1:
             raise InputError(f"k must be at least 1, got {k}")
-        bodies = [
-            {
-                **self._search_defaults,
-                "size": k,
-                "_source": False,
-                "track_total_hits": False,
-                "query": _filtered(self._query(tokens, kind, max_clauses), filter),
-            }
-            for tokens in query_tokens(queries, self.features)
-        ]
-        found: list[list[Hit]] = []
-        for start in range(0, len(bodies), _SEARCHES):
+        approximate = (seismic or SeismicSearch()) if self.names == "ids" else None
+        if (seismic is not None and approximate is None) or (
+            approximate is not None and kind == "rank_feature"
+        ):
+            raise InputError(
+                f"index {self.name!r}: {self.vector_field!r} is {'no' if approximate is None else 'a'} "
+                f"{SPARSE_VECTOR} field, which is searched by seismic and not by rank_feature"
+            )
+
+        only = _together(filter)
+
+        def body(tokens: dict[str, float], wanted: int) -> dict[str, Any]:
+            if approximate is not None:
+                query = approximate.query(
+                    tokens, self.vector_field, wanted, max_clauses=max_clauses, only=only
+                )
+            else:
+                query = _filtered(self._query(tokens, kind, max_clauses), filter)
+            settings = {"size": k, "_source": False, "track_total_hits": False}
+            return {**self._search_defaults, **settings, "query": query}
+
+        rows = query_tokens(queries, self.features)
+        found = self._asked({place: body(tokens, k) for place, tokens in enumerate(rows)})
+        if approximate is not None and only is not None:
+            wanted, most = k, len(self)
+            while wanted < most and (few := [place for place, hits in found.items() if len(hits) < k]):
+                wanted = min(wanted * 10, most)
+                found |= self._asked({place: body(rows[place], wanted) for place in few})
+        return [found[place] for place in range(len(rows))]
+
+    def _asked(self, bodies: Mapping[int, dict[str, Any]]) -> dict[int, list[Hit]]:
+        """{place of a query: its hits}."""
+        found: dict[int, list[Hit]] = {}
+        places = list(bodies)
+        for start in range(0, len(places), _SEARCHES):
+            part = places[start : start + _SEARCHES]
             lines: list[dict[str, Any]] = []
-            for body in bodies[start : start + _SEARCHES]:
-                lines += [{}, body]
+            for place in part:
+                lines += [{}, bodies[place]]
             with readable_errors(f"index {self.name!r}"):
                 answers = self.client.msearch(body=lines, index=self.name)["responses"]
-            for place, answer in enumerate(answers, start=start):
+            for place, answer in zip(part, answers, strict=True):
                 if "error" in answer:
                     words = cured(reason(answer["error"]))
                     raise InputError(f"index {self.name!r} refused query {place}: {words}")
-                found.append([(hit["_id"], float(hit["_score"])) for hit in answer["hits"]["hits"]])
+                found[place] = [(hit["_id"], float(hit["_score"])) for hit in answer["hits"]["hits"]]
         return found
 
     def search_with_bm25(
@@ -388,7 +428,11 @@ class VectorIndex:
         found: list[list[Hit]] = []
         for tokens, text in zip(query_tokens(queries, self.features), texts, strict=True):
             kind = "rank_feature" if self.names == "escaped" else "neural_sparse"
-            sides = [self._query(tokens, kind, MAX_CLAUSES), {"match": {self.text_field: {"query": text}}}]
+            if self.names == "ids":
+                ours = SeismicSearch().query(tokens, self.vector_field, depth, only=_together(filter))
+            else:
+                ours = self._query(tokens, kind, MAX_CLAUSES)
+            sides = [ours, {"match": {self.text_field: {"query": text}}}]
             body = {
                 "size": depth,
                 "_source": False,
@@ -413,6 +457,14 @@ class VectorIndex:
         return rank_feature_query(tokens, self.vector_field, max_clauses)
 
 
+def _together(filter: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None) -> dict[str, Any] | None:
+    """Filters as one query."""
+    if not filter:
+        return None
+    filters = [filter] if isinstance(filter, Mapping) else list(filter)
+    return {"bool": {"filter": [dict(one) for one in filters]}}
+
+
 def _filtered(
     query: dict[str, Any], filter: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
 ) -> dict[str, Any]:
@@ -430,12 +482,15 @@ def index_body(
     replicas: int = 0,
     vector_field: str = "embedding",
     text_field: str = "text",
+    seismic: Seismic | None = None,
 ) -> dict[str, Any]:
     """What makes the index; "_meta" tells vocabularies apart when it is opened."""
-    meta = {"vocabulary": vocabulary_fingerprint(tokens), "names": names}
-    fields = {text_field: {"type": "text"}, vector_field: {"type": "rank_features"}}
+    meta = {"vocabulary": vocabulary_fingerprint(tokens), "names": "ids" if seismic else names}
+    vector = {"type": "rank_features"} if seismic is None else seismic.mapping()
+    fields = {text_field: {"type": "text"}, vector_field: vector}
+    sparse = {} if seismic is None else {"sparse": True}
     return {
-        "settings": {"index": {"number_of_shards": shards, "number_of_replicas": replicas}},
+        "settings": {"index": {"number_of_shards": shards, "number_of_replicas": replicas, **sparse}},
         "mappings": {"_meta": {"neural_sparse": meta}, "properties": fields},
     }
 

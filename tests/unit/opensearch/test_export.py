@@ -7,7 +7,9 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 from tokenizers import Tokenizer
 
@@ -18,11 +20,15 @@ from neural_sparse.opensearch.export import Export, ExportOptions, export_model
 from neural_sparse.opensearch.guards import served_name, server_names
 from neural_sparse.opensearch.parity import (
     Check,
+    Rankings,
     ServedDocuments,
     ServedQueries,
     compare_queries,
     parity_table,
+    served_queries,
+    too_long,
 )
+from neural_sparse.opensearch.shipped import TwoPhase, two_phase_search
 
 
 def test_what_an_export_holds(exported: Export) -> None:
@@ -68,6 +74,7 @@ def test_what_an_export_holds(exported: Export) -> None:
         "document vectors, padded batches",
         "query weights",
         "queries above 512 tokens, of which some lose tokens",  # that of 5,000 words
+        "scores among awkward texts, 9 bits, pruned at 0.1",
     ]
     assert str(exported.folder) not in (exported.folder / "export.json").read_text()
 
@@ -201,6 +208,8 @@ def test_rankings_and_other_forms_are_compared_on_a_collection(
     assert checks["query weights"].cases > 17
     assert abs(checks["nDCG@10, Lucene's 9 bits against exact"].difference) < 0.5
     assert "tiny: 0." in checks["nDCG@10, Lucene's 9 bits against exact"].note
+    for shipped in ("shipped (9 bits, pruned at 0.1)", "two-phase (9 bits, pruned at 0.1)"):
+        assert re.search(r"p \S+; \d of 3 queries .* \(\d+%\)", checks[f"nDCG@10, {shipped}"].note)
     assert 0 < checks["int8: document vectors"].difference < 1
     assert checks["ONNX: document vectors"].difference < 1e-4
     assert checks["nDCG@10, ONNX against torch"].difference == pytest.approx(0, abs=1e-6)
@@ -215,6 +224,34 @@ def test_rankings_and_other_forms_are_compared_on_a_collection(
     assert sha256_file(again.folder / "onnx" / "model.onnx") == sha256_file(
         done.folder / "onnx" / "model.onnx"
     )
+
+
+def test_pruned_documents_cut_queries_and_two_phases(
+    exported: Export, doc_only_model: NeuralSparseEncoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each moves a ranking as its definition says."""
+    corpus = {"d0": "sorted list", "d1": "a quick brown fox", "d2": "the lazy dog"}
+    long = " ".join(["fox"] * 600 + ["dog"])
+    collection = Collection.of(corpus, {"q": long}, {"q": {"d2": 1}}, "cut")
+    rankings = Rankings(doc_only_model, collection)
+    names = server_names(doc_only_model.tokenizer)
+    lookup = ServedQueries(exported.packages[1].path)
+    assert too_long(lookup, [long, "fox"]) == 1
+    kept = served_queries(rankings.queries, [long], lookup, names)
+    assert [names[column] for column in kept.indices] == ["fox"]
+    assert len(rankings.queries.indices) == 2
+    assert rankings.shipped(lookup, names, None, None)[0].what == "nDCG@10, shipped (9 bits, 1 queries cut)"
+    assert rankings.shipped(lookup, names, 0.1, None)[0].what.endswith("pruned at 0.1, 1 queries cut)")
+    # The light token (1 of 3, below 0.4) is not searched for, but counts where the heavy one was found.
+    documents = sp.csr_matrix(np.float32([[1, 0], [0, 9], [1, 2]]))
+    hits = two_phase_search(documents, sp.csr_matrix(np.float32([[3, 1]])), 2)
+    assert (hits.docs.tolist(), hits.scores.tolist()) == ([[2, 0]], [[5, 3]])
+    hits = two_phase_search(documents, sp.csr_matrix(np.float32([[3, 1]])), 3, TwoPhase(expansion_rate=1))
+    assert hits.docs.tolist() == [[2, 0, -1]]
+    with pytest.raises(InputError, match="gives 2,000 documents at most, not 2,001"):
+        two_phase_search(documents, documents, 2001)
+    with pytest.raises(InputError, match="prune is a share between 0 and 1"):
+        ExportOptions(prune=1)
 
 
 def test_the_table_tells_failures_from_figures() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from neural_sparse.errors import InputError
+from neural_sparse.opensearch.shipped import PRUNE
 
 QueryBy = Literal["model", "analyzer", "tokens"]
 FieldType = Literal["rank_features", "sparse_vector"]
@@ -24,6 +25,8 @@ class DeployOptions:
         prune: weights below this share of a document's greatest are dropped by the ingest pipeline; None keeps all.
         two_phase: also make a search pipeline that scores heavy tokens first, to be asked for by its name.
         field: "rank_features" is exact; "sparse_vector" approximate, with SEISMIC (3.3 or later).
+        approximate_threshold: documents of a segment from which on a sparse_vector field is searched by clusters; the
+            server's own is 1,000,000, and below it searches are exact.
         allow_settings: change the cluster's settings where models could not run otherwise.
         reindex: fill the new index with the documents of the one that the alias names now.
         switch: let the alias go to the new index; None: unless it has fewer documents than the index it names now.
@@ -33,9 +36,10 @@ class DeployOptions:
     alias: str | None = None
     ingest: bool = True
     query: QueryBy = "model"
-    prune: float | None = 0.1
+    prune: float | None = PRUNE
     two_phase: bool = False
     field: FieldType = "rank_features"
+    approximate_threshold: int | None = None
     allow_settings: bool = False
     reindex: bool = False
     switch: bool | None = None
@@ -47,6 +51,8 @@ class DeployOptions:
             raise InputError(f"the field is {' or '.join(get_args(FieldType))}, not {self.field!r}")
         if self.prune is not None and not 0 < self.prune < 1:
             raise InputError(f"prune is a share between 0 and 1, or none, not {self.prune:g}")
+        if self.approximate_threshold is not None and self.field != "sparse_vector":
+            raise InputError("approximate_threshold is for sparse_vector fields")
         if self.two_phase and self.field == "sparse_vector":
             raise InputError("two-phase search is not for sparse_vector fields: leave one of the two out")
         if self.reindex and not self.ingest:

@@ -11,6 +11,8 @@ from neural_sparse.opensearch import versions
 from neural_sparse.opensearch.deploy.exported import Exported
 from neural_sparse.opensearch.deploy.options import DeployOptions
 from neural_sparse.opensearch.guards import served_name
+from neural_sparse.opensearch.seismic import SPARSE_VECTOR, Seismic
+from neural_sparse.opensearch.shipped import TwoPhase
 from neural_sparse.search.hits import vocabulary_fingerprint
 
 TEXT_FIELD = "text"
@@ -91,7 +93,7 @@ class Plan:
         two_phase = {
             "neural_sparse_two_phase_processor": {
                 "enabled": True,
-                "two_phase_parameter": {"prune_ratio": 0.4, "expansion_rate": 5.0, "max_window_size": 10000},
+                "two_phase_parameter": TwoPhase().parameter(),
             }
         }
         processors = [_enricher(query_id), two_phase] if query_id is not None else [two_phase]
@@ -118,7 +120,10 @@ class Plan:
         vector: dict[str, Any] = {"type": self.options.field}
         if self.options.field == "sparse_vector":
             settings["index.sparse"] = True
-            vector["method"] = {"name": "seismic"}
+            threshold = self.options.approximate_threshold
+            vector = {"type": SPARSE_VECTOR, "method": {"name": "seismic"}}
+            if threshold is not None:
+                vector = Seismic(approximate_threshold=threshold).mapping()
         mappings: dict[str, Any] = {
             "_meta": {"neural_sparse": self.about()},
             "properties": {TEXT_FIELD: {"type": "text"}, VECTOR_FIELD: vector},
