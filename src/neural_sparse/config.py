@@ -592,6 +592,20 @@ def recipe_from_dict(values: Mapping[str, Any], source: str = "recipe") -> Recip
     return _build(Recipe, values, source)
 
 
+def settings_from_yaml(cls: type[Any], path: Path) -> Any:
+    """A dataclass of settings from a YAML file, checked as a recipe is.
+
+    Raises:
+        InputError: as `read_recipe`.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    values = _yaml(path.read_text(encoding="utf-8"), str(path))
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: must be a YAML mapping of keys to values")
+    return _build(cls, values, str(path))
+
+
 def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
     """Plain values; `recipe_from_dict` reads them back."""
     values = dataclasses.asdict(recipe)
@@ -639,11 +653,12 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
         values = value if isinstance(value, (list, tuple)) else [value]
         return tuple(_convert(entry, item, where) for entry in values)
     if origin is collections.abc.Mapping:
-        if isinstance(value, str):
+        of = typing.get_args(hint)[1]
+        if isinstance(value, str) and of is float:
             return {value: 1.0}
         if not isinstance(value, Mapping):
             raise InputError(f"{where} must be a mapping, not {value!r}")
-        return {str(key): _convert(entry, float, f"{where}.{key}") for key, entry in value.items()}
+        return {str(key): _convert(entry, of, f"{where}.{key}") for key, entry in value.items()}
     if origin is Literal:
         return value
     if dataclasses.is_dataclass(hint):

@@ -21,6 +21,7 @@ from neural_sparse.data.training_set import TrainingSet, load_training_set
 from neural_sparse.errors import InputError
 from neural_sparse.io.files import replacing
 from neural_sparse.io.lines import json_lines
+from neural_sparse.mining.made_queries import QueryMaker
 from neural_sparse.work.progress import progress
 
 MOST_HELD = 100_000  # documents; of a larger corpus a sample is worked on, and said to be one
@@ -149,6 +150,11 @@ def make_data(
         made = [query_of(one, seed) for one in documents]
     else:
         asked = set(np.random.default_rng(seed).permutation(len(documents))[:MOST_GENERATED].tolist())
+        if isinstance(
+            generator, QueryMaker
+        ):  # all at once: several requests under way, and a search for each query
+            whole = [f"{one.title} {one.text}".strip() for one in documents]
+            generator.ask([whole[row] for row in sorted(asked)], whole)
         with progress(len(asked), "making queries", "documents") as advance:
             made = []
             for row, one in enumerate(documents):

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from neural_sparse.adapt.corpus import Text, number_of
-from neural_sparse.data.from_documents import MIN_SENTENCE_WORDS, first_sentence
+from neural_sparse.data.from_documents import MIN_SENTENCE_WORDS, first_sentence, load_generator
+from neural_sparse.mining.made_queries import PREFIX, QueryMaker, QueryMakerSettings
 from neural_sparse.text.shingles import words
 
 Generator = Callable[[str, str], Iterable[str]]
@@ -42,6 +43,19 @@ def query_of(document: Text, seed: int) -> Made:
     others = [one for one in made if one.kind != "sentence"]
     chosen = sentences if sentences and (not others or drawn % SENTENCES == 0) else others
     return chosen[drawn // SENTENCES % len(chosen)]
+
+
+def generator_of(name: str) -> Generator:
+    """The user's function "module:function", or a language model "endpoint:MODEL@URL" or "endpoint:FILE.yaml".
+
+    Raises:
+        InputError: no such function; settings that cannot be, or a key that is missing.
+    """
+    if not name.startswith(PREFIX):
+        return load_generator(name)
+    maker = QueryMaker(QueryMakerSettings.read(name))
+    maker.endpoint.require_key()
+    return maker
 
 
 def generated_query(document: Text, generator: Generator) -> Made:

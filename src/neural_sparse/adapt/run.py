@@ -28,6 +28,7 @@ from neural_sparse.adapt.corpus import clean_corpus
 from neural_sparse.adapt.data import AdaptData, describe, make_data, with_general
 from neural_sparse.adapt.page import Story, adapt_page, groups_of, legend, summary
 from neural_sparse.adapt.passages import LONG_SHARE, long_share, passages_of
+from neural_sparse.adapt.queries import generator_of
 from neural_sparse.adapt.settings import MOST_LENGTH, USUAL_LENGTH, AdaptSettings
 from neural_sparse.adapt.stages import Stages
 from neural_sparse.adapt.training import (
@@ -44,7 +45,6 @@ from neural_sparse.config import TeacherConfig
 from neural_sparse.corpora.collection import Collection
 from neural_sparse.corpora.corpus_file import corpus_texts, read_queries
 from neural_sparse.corpora.qrels_file import read_qrels, whole_grades
-from neural_sparse.data.from_documents import load_generator
 from neural_sparse.data.training_set import TrainingSet, load_training_set
 from neural_sparse.errors import InputError
 from neural_sparse.idf import IdfWeights, compute_idf_weights, idf_weights, save_idf_weights
@@ -221,7 +221,7 @@ class _Adaptation:
         if settings.general is not None:
             load_training_set([settings.general])
         if settings.queries_from != "documents":
-            load_generator(settings.queries_from)
+            generator_of(settings.queries_from)
         for teacher in settings.teachers:
             if teacher.name is not None:
                 model_folder(teacher.name)
@@ -238,8 +238,7 @@ class _Adaptation:
     def _make_data(self, corpus: dict[str, Any]) -> dict[str, Any]:
         settings = self.settings
         real = (settings.queries, settings.qrels) if settings.queries and settings.qrels else None
-        # Another way to have queries made (an endpoint) is another generator here.
-        generator = None if settings.queries_from == "documents" else load_generator(settings.queries_from)
+        generator = None if settings.queries_from == "documents" else generator_of(settings.queries_from)
         data = make_data(
             self.output / "corpus" / "corpus.jsonl",
             corpus["copy_of"],

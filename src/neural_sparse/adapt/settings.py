@@ -43,7 +43,8 @@ class AdaptSettings:
         corpus: a folder in BEIR layout, a corpus.jsonl or another file of rows, a text file with a document per line,
             or a folder of .txt and .md files.
         queries, qrels: real queries and their judgements; both or neither.
-        queries_from: "documents" (titles, headings and sentences), or the user's module:function.
+        queries_from: "documents" (titles, headings and sentences), the user's module:function, or a language
+            model: endpoint:MODEL@URL or endpoint:FILE.yaml.
         general: pairs of other texts ({"query", "pos"} per line), mixed in so that the model forgets less.
         general_share: of the training batches.
         budget: seconds for everything.

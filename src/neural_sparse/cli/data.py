@@ -53,7 +53,8 @@ def prepare(
     queries_from: str = typer.Option(
         "auto",
         help="Queries where there are none: auto, title, heading, first-sentence, none, or module:function of "
-        "your own (called with text and title, gives queries).",
+        "your own (called with text and title, gives queries); endpoint:MODEL@URL or endpoint:FILE.yaml: a language "
+        "model writes them.",
     ),
     split: str = typer.Option("train", help="Judgements of a collection to train on."),
     languages: str | None = typer.Option(None, help="Keep these languages only, as in en,ko."),
@@ -105,10 +106,16 @@ def prepare(
         decontaminate=_names(decontaminate),
         decontaminate_documents=decontaminate_documents,
     )
+    samples = None if sample is None else tuple(_numbers(sample, int, "--sample"))
+    if queries_from.startswith("endpoint:"):
+        from neural_sparse.mining.made_queries import written_queries
+
+        asked = max(samples) if samples and all(samples) else None
+        queries_from = written_queries(queries_from, sources, _fields(fields), sample=asked, seed=seed)
     options = PrepareOptions(
         cleaning=cleaning,
         weights=tuple(_numbers(weights, float, "--weights")),
-        samples=None if sample is None else tuple(_numbers(sample, int, "--sample")),
+        samples=samples,
         seed=seed,
         fields=_fields(fields),
         queries_from=queries_from,

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import re
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from neural_sparse.data.layouts import Example
 from neural_sparse.errors import InputError
 from neural_sparse.io.files import sha256_file
+from neural_sparse.io.lines import json_lines
 
 Generator = Callable[[str, str], Iterable[str]]
 WAYS = ("auto", "title", "heading", "first-sentence", "none")
+ANSWERS = "answers:"
 MIN_SENTENCE_WORDS = 4
 PASSAGE_WORDS = 200
 _SENTENCE_END = re.compile(r"[.!?。？！](?=\s|$)|[。？！]")
@@ -58,9 +62,13 @@ def examples_from(document: Document, way: str, generator: Generator | None = No
 def load_generator(name: str) -> Generator:
     """The user's function that `module:function` names; imported now, from the path Python searches.
 
+    "answers:FILE" looks queries up that were written before: {"key": `answers_key`, "queries": [...]} per line.
+
     Raises:
-        InputError: no such module or function.
+        InputError: no such module or function, or file of answers.
     """
+    if name.startswith(ANSWERS):
+        return _read_answers(Path(name.removeprefix(ANSWERS)))
     module, colon, function = name.partition(":")
     if not colon or not module or not function:
         raise InputError(f"{name!r}: a generator of queries is written module:function")
@@ -73,10 +81,22 @@ def load_generator(name: str) -> Generator:
     return found  # type: ignore[no-any-return]
 
 
+def answers_key(whole: str) -> str:
+    """What a file of answers knows a document by: 128 bits of its text, `Document.whole`, in hexadecimal."""
+    return hashlib.blake2b(whole.encode("utf-8", "replace"), digest_size=16).hexdigest()
+
+
+def _read_answers(file: Path) -> Generator:
+    queries = {row["key"]: row["queries"] for _, row in json_lines(file)}
+    return lambda text, title: queries.get(answers_key(Document(title, text).whole), [])
+
+
 def generator_sum(name: str) -> str | None:
     """Checksum of the file that the user's generator is in; None where there is none."""
     if ":" not in name:
         return None
+    if name.startswith(ANSWERS):
+        return sha256_file(Path(name.removeprefix(ANSWERS)))
     file = importlib.import_module(name.partition(":")[0]).__file__
     return sha256_file(file) if file else None
 

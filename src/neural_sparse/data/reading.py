@@ -62,6 +62,21 @@ def _chunks(section: Section, size: int) -> Iterator[Chunk | Sequence[Path]]:
         yield from chunks(section.file, size)
 
 
+def documents_of(source: Source, size: int = 10_000) -> Iterator[Document]:
+    """The documents of a source that queries are made from.
+
+    Raises:
+        InputError: a row that cannot be read (file and line).
+    """
+    for piece in pieces(source, size, frozenset(range(piece_count(source, size)))):
+        section = source.sections[piece.section]
+        if isinstance(section.file, DocumentFiles):
+            yield from (Document("", _read(path)) for path in cast(Sequence[Path], piece.chunk))
+        elif section.kind == "generated":
+            for number, row in parse(section.file, piece.chunk, piece.first):  # type: ignore[arg-type]
+                yield Document(*document_fields(row, f"{section.file.path}, line {number + 1}"))
+
+
 class Reader:
     """Makes parts of a source's pieces.
 
