@@ -25,7 +25,8 @@ def export(
         "--format",
         "-f",
         help="opensearch: packages for ML Commons. rank_features: documents for _bulk of any OpenSearch or "
-        "Elasticsearch. anserini, ciff: whole-number impacts. query: the query side alone, for services without torch. "
+        "Elasticsearch. sparse_vector: for SEISMIC (3.3). "
+        "anserini, ciff: whole-number impacts. query: the query side alone, for services without torch. "
         "sentence-transformers: the model with its card.",
     ),
     idf: Path | None = typer.Option(None, help="Query weights to use instead of the model's (idf.json)."),
@@ -34,7 +35,8 @@ def export(
     ),
     corpus: Path | None = typer.Option(
         None,
-        help="Documents of rank_features, anserini, ciff: corpus.jsonl, or a folder that holds it (and queries.jsonl).",
+        help="Documents of rank_features, sparse_vector, anserini, ciff: corpus.jsonl, or a folder that holds it (and "
+        "queries.jsonl).",
     ),
     collection: str | None = typer.Option(
         None,
@@ -108,7 +110,7 @@ def export(
         from neural_sparse.opensearch.vectors import vector_source
 
         check_output_folder(output)
-        longest = MAX_ID_BYTES if kind == "rank_features" else None
+        longest = MAX_ID_BYTES if kind in ("rank_features", "sparse_vector") else None
         source = vector_source(
             model,
             corpus,

@@ -1,9 +1,9 @@
-"""rank_features for any OpenSearch or Elasticsearch, as files for its own API."""
+"""rank_features for any OpenSearch or Elasticsearch, and sparse_vector, as files for their own API."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,6 +17,7 @@ from neural_sparse.opensearch.features import (
     vector_objects,
 )
 from neural_sparse.opensearch.guards import check_ids
+from neural_sparse.opensearch.seismic import Seismic, SeismicSearch, token_ids
 from neural_sparse.opensearch.vector_index import index_body
 from neural_sparse.opensearch.vectors import VectorSource
 
@@ -71,18 +72,63 @@ def write_rank_features(folder: Path, source: VectorSource) -> dict[str, Any]:
     Raises:
         InputError: an id of more than 512 bytes, a query weight outside (0, 64], or a query of more than 1,024 tokens.
     """
+
+    def query(tokens: Mapping[str, float]) -> dict[str, Any]:
+        return rank_feature_query(tokens, "embedding", MAX_CLAUSES)
+
+    return _write(
+        folder, source, escaped(source.tokens), index=index_body(source.tokens, "escaped"), query=query
+    )
+
+
+def write_sparse_vector(folder: Path, source: VectorSource, seismic: Seismic | None = None) -> dict[str, Any]:
+    """The same for a sparse_vector field of OpenSearch 3.3 or later: keys are token ids, documents without tokens have
+    no vector, and queries find the 10 best.
+
+    Args:
+        seismic: how clusters are made; as `Seismic()`, but weights are clipped nowhere.
+
+    Raises:
+        InputError: as `write_rank_features`.
+    """
+    ceilings = (
+        max(
+            float(source.documents.max()) if source.documents.nnz else 0.0,
+            Seismic.quantization_ceiling_ingest,
+        ),
+        max(float(source.queries.max()) if source.queries.nnz else 0.0, Seismic.quantization_ceiling_search),
+    )
+    seismic = seismic or Seismic(
+        quantization_ceiling_ingest=ceilings[0], quantization_ceiling_search=ceilings[1]
+    )
+    search = SeismicSearch()
+
+    def query(tokens: Mapping[str, float]) -> dict[str, Any]:
+        return search.query(tokens, "embedding", 10)
+
+    index = index_body(source.tokens, "plain", seismic=seismic)
+    return _write(folder, source, token_ids(source.tokens), index=index, query=query)
+
+
+def _write(
+    folder: Path,
+    source: VectorSource,
+    names: list[str],
+    *,
+    index: dict[str, Any],
+    query: Callable[[Mapping[str, float]], dict[str, Any]],
+) -> dict[str, Any]:
     check_ids(source.doc_ids)
-    names = escaped(source.tokens)
-    write_json(folder / "index.json", index_body(source.tokens, "escaped"))
+    write_json(folder / "index.json", index)
     files = _write_documents(folder, source, names)
     with (folder / "queries.jsonl").open("w", encoding="utf-8") as out:
         rows = zip(source.query_ids, source.query_texts, query_tokens(source.queries, names), strict=True)
         for query_id, text, tokens in rows:
             try:
-                query = rank_feature_query(tokens, "embedding", MAX_CLAUSES)
+                body = query(tokens)
             except InputError as error:
                 raise InputError(f"query {query_id!r}: {error}") from error
-            out.write(json.dumps({"_id": query_id, "text": text, "query": query}, ensure_ascii=False) + "\n")
+            out.write(json.dumps({"_id": query_id, "text": text, "query": body}, ensure_ascii=False) + "\n")
     write_text(folder / "load.sh", _LOAD)
     (folder / "load.sh").chmod(0o755)
     return {"documents": len(source.doc_ids), "queries": len(source.query_ids), "files": files}
@@ -110,5 +156,7 @@ def _lines(source: VectorSource, names: list[str]) -> Iterator[bytes]:
     for doc_id, text, vector in zip(source.doc_ids, source.texts, vectors, strict=True):
         head = json.dumps({"index": {"_id": doc_id}}, ensure_ascii=False)
         body = json.dumps(text, ensure_ascii=False)
-        line = f'{head}\n{{"text":{body},"embedding":{vector}}}\n'
+        # As a first document, an empty vector would poison a sparse_vector field.
+        embedding = f',"embedding":{vector}' if vector != "{}" else ""
+        line = f'{head}\n{{"text":{body}{embedding}}}\n'
         yield line.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()

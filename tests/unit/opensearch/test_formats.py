@@ -16,6 +16,7 @@ from neural_sparse.io.files import read_json
 from neural_sparse.opensearch import bulk_files
 from neural_sparse.opensearch.formats import write_vectors
 from neural_sparse.opensearch.impacts import Scales, impacts, write_ciff
+from neural_sparse.opensearch.seismic import Seismic, SeismicSearch
 from neural_sparse.opensearch.vectors import VectorSource, vector_source
 
 TOKENS = ["", "cat", ".", "##s", "한"]
@@ -47,7 +48,7 @@ def test_rank_features(source: VectorSource, tmp_path: Path) -> None:
         {"index": {"_id": "a"}},
         {"text": "A cat.", "embedding": {"cat": 1.2345678, "%2E": 0.5}},
         {"index": {"_id": "b b"}},
-        {"text": "", "embedding": {}},
+        {"text": ""},
         {"index": {"_id": 'c"'}},
         {"text": "half \ufffd", "embedding": {"cat": 0.004, "##s": 2.0, "한": 3.0}},
     ]
@@ -64,6 +65,30 @@ def test_rank_features(source: VectorSource, tmp_path: Path) -> None:
     assert second["query"] == {"match_none": {}}
     index = read_json(tmp_path / "out" / "index.json")
     assert index["mappings"]["properties"]["embedding"] == {"type": "rank_features"}
+
+
+def test_sparse_vector(source: VectorSource, tmp_path: Path) -> None:
+    """Ids for names, no empty vectors, weights clipped nowhere."""
+    source.queries.data[0] = 20
+    write_vectors("sparse_vector", tmp_path / "out", source)
+    assert lines(tmp_path / "out" / "documents-00000.ndjson")[1::2] == [
+        {"text": "A cat.", "embedding": {"1": 1.2345678, "2": 0.5}},
+        {"text": ""},
+        {"text": "half \ufffd", "embedding": {"1": 0.004, "3": 2.0, "4": 3.0}},
+    ]
+    first, second = lines(tmp_path / "out" / "queries.jsonl")
+    method = {"k": 10, "top_n": 10, "heap_factor": 1.0}
+    wanted = {"query_tokens": {"1": 20.0, "2": 0.25}, "method_parameters": method}
+    assert (first["query"], second["query"]) == ({"neural_sparse": {"embedding": wanted}}, {"match_none": {}})
+    index = read_json(tmp_path / "out" / "index.json")
+    assert index["settings"]["index"]["sparse"] is True
+    parameters = index["mappings"]["properties"]["embedding"]["method"]["parameters"]
+    assert (parameters["quantization_ceiling_search"], parameters["quantization_ceiling_ingest"]) == (20, 9)
+    for wrong in ({"cluster_ratio": 0}, {"n_postings": 0}, {"quantization_ceiling_search": 0}):
+        with pytest.raises(InputError):
+            Seismic(**wrong)
+    with pytest.raises(InputError, match="top_n is 1 or more"):
+        SeismicSearch(top_n=0)
 
 
 def test_bulk_files_stay_small(source: VectorSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +186,7 @@ def test_ciff(tmp_path: Path) -> None:
 
 
 def test_a_format_refuses_what_it_cannot_write(source: VectorSource, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="choose from rank_features, anserini, ciff"):
+    with pytest.raises(InputError, match="choose from rank_features, sparse_vector, anserini, ciff"):
         write_vectors("parquet", tmp_path / "out", source)
     (tmp_path / "mine").write_text("kept")
     with pytest.raises(InputError, match="exists"):
