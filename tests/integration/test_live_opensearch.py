@@ -895,7 +895,7 @@ def test_approximate_fields_and_the_servers_own_weights(
     cluster: Cluster, export: Path, shared_data: Path, tmp_path: Path
 ) -> None:
     client = cluster.client
-    by_table = DeployOptions(name="approximate", field="sparse_vector")
+    by_table = DeployOptions(name="approximate", field="sparse_vector", approximate_threshold=100)
     by_analyzer = DeployOptions(name="analyzed", query="analyzer")
     published = export_model(
         NeuralSparseEncoder(
@@ -917,6 +917,14 @@ def test_approximate_fields_and_the_servers_own_weights(
         return
     done = deploy(client, export, by_table)
     assert all(check.passed for check in done.checks)
+    vector = client.indices.get_mapping(index="approximate-1.0.0")["approximate-1.0.0"]["mappings"][
+        "properties"
+    ]["embedding"]
+    assert vector["method"]["parameters"]["approximate_threshold"] == 100
+    with pytest.raises(
+        InputError, match=r"made for approximate_threshold 100 \(asked for now: approximate_threshold 50"
+    ):
+        deploy(client, export, replace(by_table, approximate_threshold=50))
     remove(client, export, by_table)
     with pytest.raises(InputError, match="query weights are its own, and no analyzer of OpenSearch has them"):
         deploy(client, export, by_analyzer)

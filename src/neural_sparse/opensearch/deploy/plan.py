@@ -134,7 +134,7 @@ class Plan:
 
     def about(self) -> dict[str, Any]:
         """What the index says of itself: vectors and weights of another export do not go with it."""
-        return {
+        about = {
             "vocabulary": vocabulary_fingerprint(self.exported.tokens),
             "names": "plain" if self.options.field == "rank_features" else "ids",
             "encoder": self.exported.encoder.sha256,
@@ -142,6 +142,9 @@ class Plan:
             "ingest": self.options.ingest,
             "prune": self.options.prune if self.options.ingest else None,
         }
+        if self.options.approximate_threshold is not None:
+            about["approximate_threshold"] = self.options.approximate_threshold
+        return about
 
     def query(self, text: str, weights: Mapping[str, float], size: int = 10) -> dict[str, Any]:
         """Body of a search, as the deployment is asked.
