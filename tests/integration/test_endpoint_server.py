@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 
 from neural_sparse.config import TeacherConfig
+from neural_sparse.errors import InputError
 from neural_sparse.teachers.builder import TeacherBuilder
 from neural_sparse.teachers.cache import TeacherCache
 from neural_sparse.teachers.shards import Shards
@@ -42,8 +44,8 @@ teacher(sys.argv[1], requests_per_minute=240).prepare(QUERIES, DOCUMENTS, None, 
 """
 
 
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
+@contextmanager
+def serving(*options: str) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -57,6 +59,7 @@ def url() -> Iterator[str]:
         str(port),
         "--threads",
         "1",
+        *options,
     ]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
@@ -72,8 +75,14 @@ def url() -> Iterator[str]:
         server.wait()
 
 
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with serving() as address:
+        yield address
+
+
 def teacher(url: str, **values: Any) -> Any:
-    types = {"query_input_type": "query", "document_input_type": "passage"}
+    types: dict[str, Any] = {"query_input_type": "query", "document_input_type": "passage"}
     config = TeacherConfig("endpoint", "multilingual-e5-small", url=url, batch_size=8, **types, **values)
     return TeacherBuilder().teacher(config)
 
@@ -111,3 +120,11 @@ def test_a_killed_run_goes_on(url: str, tmp_path: Path) -> None:
     assert 0 < cache.encoded["multilingual-e5-small"] <= len(QUERIES) + len(DOCUMENTS) - kept
     whole = teacher(url).prepare(QUERIES, DOCUMENTS, None, TeacherCache())
     assert np.abs(prepared.document_vectors() - whole.document_vectors()).max() < 1e-3
+
+
+def test_another_model_of_the_same_size_is_told_apart(url: str, tmp_path: Path) -> None:
+    teacher(url).prepare(QUERIES[:1], DOCUMENTS[:1], None, TeacherCache(tmp_path))
+    with serving("--variant", "enpt") as other:  # the same model, fine-tuned for Portuguese
+        message = r"Before: multilingual-e5-small-q4 at .*now: portuguese-multilingual-e5-small-q4 at"
+        with pytest.raises(InputError, match=message):
+            teacher(other).prepare(QUERIES[:2], DOCUMENTS[:1], None, TeacherCache(tmp_path))

@@ -68,10 +68,13 @@ def _fill(prepared: tuple[Any, Any, Any, Any], block: int, plan: bool, engine: A
     needed = check_disk(cache.folder, needs)
     seconds = sum(need.seconds for need in needs)
     missing = sum(need.missing for need in needs)
-    if missing:
+    asked = sum(need.missing for need in needs if need.cost)
+    if asked:
+        console.print(f"{asked:,} to ask endpoints for, whose speed is not known before")
+    if missing > asked:
         here = " by this machine alone" if engine is not None else ""
         console.print(
-            f"{missing:,} to encode: about {_duration(seconds)}{here}, {readable(needed)} in {cache.folder}"
+            f"{missing - asked:,} to encode: about {_duration(seconds)}{here}, {readable(needed)} in {cache.folder}"
         )
     if plan:
         return

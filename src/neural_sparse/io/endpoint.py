@@ -154,13 +154,12 @@ class Endpoint:
                 self.tokens += total
 
     def cost(self, tokens: float) -> str:
-        """ ", about 0.12 at 0.02 per million" where a price is given."""
+        """ ", cost about 0.12 at 0.02 per million tokens" where a price is given."""
         price = self.settings.price_per_million_tokens
-        return (
-            ""
-            if price is None
-            else f", cost about {tokens * price / 1e6:,.4f} at {price:g} per million tokens"
-        )
+        if price is None:
+            return ""
+        cost = tokens * price / 1e6
+        return f", cost {f'about {cost:,.2f}' if cost >= 0.01 else 'less than 0.01'} at {price:g} per million tokens"
 
     def _address(self, path: str) -> str:
         base = str(self.settings.url).rstrip("/")

@@ -94,7 +94,7 @@ def test_kept_are_new_queries_that_find_their_document(
     assert made.counts == counts
     assert made(DOCUMENTS[3], "") == ["lynx food"]
     assert "8 documents to ask about (0 cut at 4,000 characters)" in caplog.messages[0]
-    assert "cost about" in caplog.messages[0]
+    assert "cost less than 0.01" in caplog.messages[0]
     assert "9 kept for 8 of 8 documents" in caplog.text
     model.answer = lambda document: "nothing that is there"
     away = maker(model, found_within=1, queries=2)
