@@ -109,6 +109,8 @@ def _of_endpoint(
     found = []
     for kind, job in zip(kinds, jobs, strict=True):
         missing = cache.missing(job)
+        if len(missing):
+            teacher.endpoint.require_key()  # told now, not after other teachers have encoded
         row = (
             4
             if isinstance(teacher, RerankTeacher)

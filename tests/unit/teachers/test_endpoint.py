@@ -228,6 +228,9 @@ def test_slow_down_and_away(server: Server) -> None:
 def test_a_missing_key_is_told_before_a_request(server: Server) -> None:
     with pytest.raises(InputError, match=r"variable NO_SUCH_KEY \(api_key_env\) is not set"):
         prepared(server, api_key_env="NO_SUCH_KEY")
+    keyless = teacher(server, api_key_env="NO_SUCH_KEY")
+    with pytest.raises(InputError, match="NO_SUCH_KEY"):
+        needs_of([keyless], TEXTS[:1], TEXTS, pairs=np.empty((0, 2), np.int64), cache=TeacherCache())
     assert server.requests == 0
 
 
