@@ -46,6 +46,7 @@ class ClusterRetriever:
         self.server = Server(client, f"index {about.name!r}")
         self.index = about.name
         self.make = make
+        self._kinds: dict[int, Kind] = {}
         self.doc_ids: Sequence[str] = list(doc_ids)
         self._rows = {doc_id: row for row, doc_id in enumerate(self.doc_ids)}
         server = version_of(client)
@@ -57,7 +58,9 @@ class ClusterRetriever:
     def search_texts(self, texts: Sequence[str], k: int) -> Hits:
         """The k best documents of each text, in the server's order."""
         refuse_one_string(texts)
-        searches: Kind = self.make(k)
+        if k not in self._kinds:  # made once: it reads the whole vocabulary
+            self._kinds[k] = self.make(k)
+        searches = self._kinds[k]
         hits = Hits(np.full((len(texts), k), -1, np.int32), np.zeros((len(texts), k), np.float32))
         for row, found in enumerate(self._found(searches, list(texts))):
             hits.docs[row, : len(found)] = [self._row(hit["_id"]) for hit in found]
