@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 Names = Literal["escaped", "plain", "ids"]
 Hit = tuple[str, float]
 _SEARCHES = 50  # of one _msearch
+_CLUSTERS = 3600  # seconds that a refresh may take to make them
 _ROWS = 1000  # turned into JSON at a time
 
 
@@ -294,7 +295,12 @@ class VectorIndex:
 
         try:
             with readable_errors(f"index {self.name!r}"):
-                self.client.indices.refresh(index=self.name)
+                if (
+                    self.names == "ids"
+                ):  # clusters are made now, which takes minutes where there are many documents
+                    self.client.indices.refresh(index=self.name, request_timeout=_CLUSTERS)
+                else:
+                    self.client.indices.refresh(index=self.name)
         except InputError as error:
             if not isinstance(error.__cause__, exceptions.AuthorizationException):
                 raise
