@@ -410,7 +410,7 @@ def test_documents_are_brought_along_and_not_twice(
     options = DeployOptions(name=f"filled-{ingest}".lower(), ingest=ingest, query="tokens", prune=None)
     encoder = None if ingest else model
     if not ingest:
-        other = make_model(64, lambda index: 1.0)
+        other = make_model(32, lambda index: 1.0)
         for wrong, words in ((None, "give --model"), (other, "not the model of this export")):
             with pytest.raises(InputError, match=words):
                 deploy(cluster.client, export, options, documents=Documents(doc_ids, texts, wrong))
@@ -802,6 +802,9 @@ def test_filters_deletes_aliases_and_bm25_beside(cluster: Cluster, model: Neural
     assert [score for _, score in alone[1]] == pytest.approx([scaled[doc] for doc, _ in alone[1]], abs=2e-3)
     with pytest.raises(InputError, match="add up to 1"):
         index.search_with_bm25(queries, ["a", "b"], weights=(1.0, 1.0))
+    untexted = VectorIndex(cluster.client, "filtered", tokens, text_field="year")
+    with pytest.raises(InputError, match="'year' is mapped as long, and BM25 wants text"):
+        untexted.search_with_bm25(queries, ["a", "b"])
     assert index.documents(["d3", "none"], ["year"]) == {"d3": {"year": 2003}}
     assert set(index.documents(["d3"])["d3"]) == {"text", "year", "kind"}
     assert index.delete(["d7", "d8", "none"]) == 2

@@ -132,7 +132,7 @@ def deploy(
         switch=switch,
     )
     patience = work.Patience(busy=busy_limit, task=time_limit)
-    Exported.open(export)  # before the cluster is asked
+    exported = Exported.open(export)  # before the cluster is asked
     documents = None
     if model is not None and corpus is None:
         raise InputError("--model encodes the documents of --corpus; give that too")
@@ -145,7 +145,7 @@ def deploy(
         if model is not None:
             from neural_sparse.model.encoder import NeuralSparseEncoder
 
-            encoder = NeuralSparseEncoder(model)
+            encoder = NeuralSparseEncoder(model, exported.max_length)
         documents = work.Documents(*read_corpus(corpus_file(corpus)), encoder)
     files = [str(file) if file is not None else None for file in (ca, cert, key)]
     client = connect(

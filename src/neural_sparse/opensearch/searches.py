@@ -85,7 +85,7 @@ class About:
             texts = ", ".join(name for name, kind in self.fields.items() if kind == "text") or "none"
             raise InputError(
                 f"index {self.name!r}: field {field!r} is {self.fields.get(field, 'not mapped')}, and BM25 wants text "
-                f"(text fields: {texts}); name one with --text-field, or take --against none"
+                f"(text fields: {texts}); name one with --text-field, or leave BM25 out"
             )
         return field
 

@@ -73,7 +73,9 @@ class VectorIndex:
             server = version_of(client)
         self.uuid = str(found["settings"]["index"]["uuid"])
         mappings = found["mappings"]
-        kind = mappings.get("properties", {}).get(vector_field, {}).get("type")
+        fields = {one: about.get("type") for one, about in mappings.get("properties", {}).items()}
+        kind = fields.get(vector_field)
+        self._text_type = fields.get(text_field)
         if kind not in ("rank_features", SPARSE_VECTOR):
             raise InputError(
                 f"index {name!r}: field {vector_field!r} is mapped as {kind}, not rank_features or {SPARSE_VECTOR}; "
@@ -421,6 +423,11 @@ class VectorIndex:
             raise InputError(f"the weights of vectors and BM25 add up to 1, unlike {weights}")
         if k < 1 or depth < k:
             raise InputError(f"k ({k}) is at least 1 and at most depth ({depth})")
+        if self._text_type != "text":
+            raise InputError(
+                f"index {self.name!r}: field {self.text_field!r} is mapped as {self._text_type}, and BM25 wants text: "
+                "name another with text_field"
+            )
         with readable_errors(f"index {self.name!r}"):
             server = version_of(self.client)
         if server is not None:

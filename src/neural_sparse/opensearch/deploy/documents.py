@@ -13,6 +13,7 @@ from neural_sparse.opensearch.deploy.plan import TEXT_FIELD, VECTOR_FIELD, Plan
 from neural_sparse.opensearch.deploy.server import Server
 from neural_sparse.opensearch.features import vector_objects
 from neural_sparse.opensearch.guards import check_ids
+from neural_sparse.opensearch.parity import ServedDocuments, compare_texts
 from neural_sparse.search.doc_ids import DocumentIds
 
 if TYPE_CHECKING:
@@ -54,14 +55,14 @@ class Documents:
             raise InputError(
                 "without an ingest pipeline documents are encoded here: give --model, or leave --no-ingest out"
             )
-        table = dict(zip(plan.exported.tokens, self.model.query_weights.tolist(), strict=False))
-        weights = plan.exported.weights
-        if len(plan.exported.tokens) != self.model.vocab_size or any(
-            abs(table.get(name, 0.0) - weight) > 1e-5 * max(weight, 1.0) for name, weight in weights.items()
-        ):
-            raise InputError(
-                f"{self.model.name} is not the model of this export: its tokens or query weights differ"
-            )
+        if len(plan.exported.tokens) == self.model.vocab_size:
+            served = ServedDocuments(plan.exported.encoder.path)
+            if compare_texts(self.model, served, plan.exported.tokens).passed:
+                return
+        raise InputError(
+            f"{self.model.name} is not the model of this export, or reads another number of tokens: its vectors of "
+            "a few texts differ from the export's"
+        )
 
 
 def load_documents(

@@ -68,6 +68,13 @@ class Exported:
         return published_analyzer(self.weights)
 
     @cached_property
+    def max_length(self) -> int | None:
+        """Tokens that the encoder reads of a document, special ones included; None: all."""
+        with zipfile.ZipFile(self.encoder.path) as archive:
+            truncation = json.loads(archive.read("tokenizer.json"))["truncation"]
+        return None if truncation is None else int(truncation["max_length"])
+
+    @cached_property
     def tokens(self) -> list[str]:
         """What the server calls each id, "" for special tokens."""
         with zipfile.ZipFile(self.queries.path) as archive:
