@@ -160,4 +160,4 @@ def test_wheel_runs_in_an_environment_with_three_small_packages(wheel: Path, tmp
         assert f" {name} " in said
         assert "--help" in neural_sparse(name, "--help")
     assert "finetune-own-corpus" in neural_sparse("recipes")
-    assert "lambda_flops: 0.006" in neural_sparse("recipes", "tiny-cpu")
+    assert "lambda_flops: 0.004" in neural_sparse("recipes", "tiny-cpu")

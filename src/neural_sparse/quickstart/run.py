@@ -83,7 +83,7 @@ def quickstart_recipe(output: Path, num_steps: int, data: str | Path | None = No
         ),
         scale_constant=20.0,
         ranking={"kl": 1.0, "info_nce": 1.0},
-        lambda_flops=0.006,
+        lambda_flops=0.004,
         frequency_weighted_flops=True,
         vocabulary_sample=3000,
         own_words=2.0,
