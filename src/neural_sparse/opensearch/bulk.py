@@ -262,7 +262,8 @@ def _sorted_out(
         status = int(result.get("status", 500))
         if status in _BUSY:
             again.append(sent)
-            cause = f"status {status} for some documents"
+            why = cured(reason(result["error"])) if result.get("error") else "no reason given"
+            cause = f"status {status} for some documents: {why}"
         elif status >= 300:
             refused.append(FailedDocument(sent[0], status, cured(reason(result.get("error")))))
     return again, refused, cause

@@ -179,6 +179,11 @@ def test_a_request_that_is_too_large_is_halved() -> None:
     assert waits == []
 
 
+def test_documents_that_stay_busy_are_told_with_the_servers_reason() -> None:
+    with pytest.raises(InputError, match=r"status 429 for some documents: .*failed to parse.*too odd"):
+        run(Server(lambda number, ids: {"d1": 429}))
+
+
 def test_a_run_that_gave_up_goes_on_from_its_resume_file(tmp_path: Path) -> None:
     resume = tmp_path / "resume.json"
     ill = Server(lambda number, ids: {"d1": 400} if number == 0 else 503 if number >= 2 else None)
