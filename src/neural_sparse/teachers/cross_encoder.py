@@ -26,7 +26,6 @@ from neural_sparse.teachers.loading import (
 from neural_sparse.teachers.rows import Matrix
 from neural_sparse.teachers.teacher import PairTexts, PreparedPairs
 from neural_sparse.teachers.token_batches import by_tokens, token_lengths, warn_if_truncated
-from neural_sparse.text.keys import first_rows
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
@@ -157,12 +156,8 @@ class CrossEncoderTeacher:
         """As `jobs`, and score what the cache lacks."""
         (job,) = self.jobs(queries, documents, pairs)
         assert pairs is not None
-        stored, rows = cache.rows(job)
-        scores = (
-            np.asarray(stored.gather(rows), np.float32).reshape(-1) if len(rows) else np.empty(0, np.float32)
-        )
-        return PreparedPairs(
-            self.name, first_rows(queries), doc_rows=first_rows(documents), pairs=pairs, scores=scores
+        return PreparedPairs.cached(
+            self.name, job, cache=cache, queries=queries, documents=documents, pairs=pairs
         )
 
     def __getstate__(self) -> dict[str, Any]:

@@ -22,7 +22,6 @@ from neural_sparse.teachers.cache import EncodingJob, TeacherCache
 from neural_sparse.teachers.loading import without_cached
 from neural_sparse.teachers.rows import Matrix
 from neural_sparse.teachers.teacher import PairTexts, PreparedPairs
-from neural_sparse.text.keys import first_rows
 
 logger = logging.getLogger(__name__)
 
@@ -356,12 +355,8 @@ class RerankTeacher(_BehindEndpoint):
         """As `jobs`, and ask for what the cache lacks."""
         (job,) = self.jobs(queries, documents, pairs)
         assert pairs is not None
-        stored, rows = cache.rows(job)
-        scores = (
-            np.asarray(stored.gather(rows), np.float32).reshape(-1) if len(rows) else np.empty(0, np.float32)
-        )
-        return PreparedPairs(
-            self.name, first_rows(queries), doc_rows=first_rows(documents), pairs=pairs, scores=scores
+        return PreparedPairs.cached(
+            self.name, job, cache=cache, queries=queries, documents=documents, pairs=pairs
         )
 
     def differs(self, before: NDArray[np.float32], now: NDArray[np.float32]) -> str:

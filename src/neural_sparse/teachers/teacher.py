@@ -8,7 +8,8 @@ from typing import Protocol, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from neural_sparse.teachers.cache import TeacherCache
+from neural_sparse.teachers.cache import EncodingJob, TeacherCache
+from neural_sparse.text.keys import first_rows
 
 Scores = NDArray[np.float32]
 Known = NDArray[np.bool_]
@@ -97,6 +98,24 @@ class PreparedPairs:
         codes = self._codes(self._query_rows[pairs[:, 0]], self._doc_rows[pairs[:, 1]])
         self._sorted, last = np.unique(codes[::-1], return_index=True)
         self._scores = np.asarray(scores, dtype=np.float32)[::-1][last]
+
+    @classmethod
+    def cached(
+        cls,
+        name: str,
+        job: EncodingJob,
+        *,
+        cache: TeacherCache,
+        queries: Sequence[str],
+        documents: Sequence[str],
+        pairs: NDArray[np.int64],
+    ) -> PreparedPairs:
+        """Of what the cache holds of `job`, which has a row per pair; what it lacks is scored now."""
+        stored, rows = cache.rows(job)
+        scores = (
+            np.asarray(stored.gather(rows), np.float32).reshape(-1) if len(rows) else np.empty(0, np.float32)
+        )
+        return cls(name, first_rows(queries), doc_rows=first_rows(documents), pairs=pairs, scores=scores)
 
     def scores(
         self, query_rows: NDArray[np.int64], doc_rows: NDArray[np.int64], own: Known
