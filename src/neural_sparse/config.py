@@ -23,6 +23,7 @@ TeacherKind = Literal[
     "dense", "sparse", "cross-encoder", "bm25", "precomputed", "endpoint", "rerank-endpoint"
 ]
 RerankForm = Literal["cohere", "tei"]
+TooLong = Literal["cut", "refuse"]
 Precision = Literal["float32", "bfloat16"]
 # Named here too, for a recipe is checked without importing torch.
 RANKING_LOSSES = ("kl", "margin_mse", "info_nce")
@@ -84,7 +85,12 @@ class EndpointSettings:
         query_input_type, document_input_type: sent as "input_type", which some endpoints tell queries and documents
             apart by.
         form: of a reranker's requests: "cohere" (Cohere, Jina, vLLM) or "tei" (Text Embeddings Inference).
-        max_characters: longer texts are cut to so many; None: sent whole, and a refusal by the endpoint ends the work.
+        max_characters: what a text may have; longer ones are cut. None: sent whole, and a refusal by the endpoint ends
+            the work.
+        max_tokens: what a text may have with its prompt and special tokens, counted by `tokenizer`; of a reranker a
+            document alone, so leave room for the query. Longer ones are cut at a token's end.
+        tokenizer: folder or hub id of the model's own tokenizer, which max_tokens needs.
+        too_long: "cut" (if None) or "refuse": a text beyond its limit ends the work before anything is sent.
         concurrency: requests under way at once.
         requests_per_minute, tokens_per_minute: at most; tokens are estimated. No limit of ours if None.
         timeout: seconds that one answer may take.
@@ -100,6 +106,9 @@ class EndpointSettings:
     document_input_type: str | None = None
     form: RerankForm | None = None
     max_characters: int | None = None
+    max_tokens: int | None = None
+    tokenizer: str | None = None
+    too_long: TooLong | None = None
     concurrency: int | None = None
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
@@ -130,7 +139,7 @@ class EndpointSettings:
             )
         if self.api_key_env is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.api_key_env):
             raise InputError(f"{who}: api_key_env is the name of an environment variable, not a key")
-        for key in ("dimensions", "max_characters", "concurrency"):
+        for key in ("dimensions", "max_characters", "max_tokens", "concurrency"):
             if (value := getattr(self, key)) is not None and value < 1:
                 raise InputError(f"{who}: {key} must be at least 1, not {value}")
         for key in ("requests_per_minute", "tokens_per_minute", "timeout"):
@@ -139,6 +148,17 @@ class EndpointSettings:
         for key in ("retries", "price_per_million_tokens"):
             if (value := getattr(self, key)) is not None and not value >= 0:
                 raise InputError(f"{who}: {key} must not be negative, but is {value}")
+        if (self.max_tokens is None) != (self.tokenizer is None):
+            raise InputError(
+                f"{who}: max_tokens and tokenizer go together: tokens are counted by the model's own tokenizer (a "
+                "folder or a hub id); max_characters needs none"
+            )
+        if self.too_long not in (None, *typing.get_args(TooLong)):
+            raise InputError(
+                f"{who}: too_long is {' or '.join(typing.get_args(TooLong))}, not {self.too_long!r}"
+            )
+        if self.too_long is not None and self.max_tokens is None and self.max_characters is None:
+            raise InputError(f"{who}: too_long needs a limit: max_characters, or max_tokens and tokenizer")
         if self.form not in (None, *typing.get_args(RerankForm)):
             raise InputError(f"{who}: form is {' or '.join(typing.get_args(RerankForm))}, not {self.form!r}")
 
@@ -219,7 +239,8 @@ class TeacherConfig(EndpointSettings):
         who = f"teachers: {self.kind} {self.name}"
         if wrong := [key for key in ("max_length", "precision") if key in given]:
             raise InputError(
-                f"{who} counts no tokens here, and takes no {', '.join(wrong)}; max_characters cuts texts"
+                f"{who} is elsewhere, and takes no {', '.join(wrong)}; max_characters, or max_tokens with "
+                "tokenizer, cuts texts"
             )
         if self.kind == "rerank-endpoint":
             wrong = [*prompts, *(key for key in EndpointSettings.given(self) if "input_type" in key)]

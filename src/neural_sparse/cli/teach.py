@@ -170,7 +170,7 @@ def _prepared(
     from neural_sparse.data.training_set import load_training_set
     from neural_sparse.errors import InputError
     from neural_sparse.teachers.builder import build_ensemble
-    from neural_sparse.training.inputs import candidate_pairs
+    from neural_sparse.training.inputs import candidate_pairs, check_endpoints
     from neural_sparse.training.refresh import RunNegatives
 
     changes = [f"train={json.dumps(data)}"] if data else []
@@ -181,6 +181,7 @@ def _prepared(
     gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     ensemble.cache.devices = tuple(devices.split(",") if devices else gpus)
     examples = load_training_set(settings.train, settings.corpus)
+    check_endpoints(settings, examples)
     examples = RunNegatives(settings, examples).ahead()
     return ensemble.cache, ensemble, examples, candidate_pairs(examples)
 

@@ -86,7 +86,8 @@ class QueryMakerSettings(EndpointSettings):
                 raise InputError(
                     f"{who}: the prompt for {language} needs {{document}}, and knows {{n}} and {{language}}"
                 )
-        if strange := self.given().keys() & {"form", "dimensions", "query_input_type", "document_input_type"}:
+        of_teachers = ("form", "dimensions", "query_input_type", "document_input_type")
+        if strange := self.given().keys() & {*of_teachers, "max_tokens", "tokenizer", "too_long"}:
             raise InputError(f"{who}: takes no {', '.join(sorted(strange))}")
 
     @classmethod

@@ -22,6 +22,7 @@ from neural_sparse.teachers.cache import EncodingJob, TeacherCache
 from neural_sparse.teachers.loading import without_cached
 from neural_sparse.teachers.rows import Matrix
 from neural_sparse.teachers.teacher import PairTexts, PreparedPairs
+from neural_sparse.teachers.text_limit import CutTexts, TextLimit
 
 logger = logging.getLogger(__name__)
 
@@ -31,20 +32,6 @@ PROBE_PAIR = ("what does the fox do", "The quick brown fox jumps over the lazy d
 PROBE_FILE = "probe.json"
 LEAST_COSINE = 0.995  # of the probe's vectors; quantised and batched servers differ by less
 MOST_SCORE_CHANGE = 0.02  # of the probe pair's score, relative to 1 or to the score
-
-
-class CutTexts(Sequence[str]):
-    """Texts with no more than so many characters, looked up when asked for."""
-
-    def __init__(self, texts: Sequence[str], most: int) -> None:
-        self._texts, self._most = texts, most
-
-    def __len__(self) -> int:
-        return len(self._texts)
-
-    def __getitem__(self, place: Any) -> Any:
-        found = self._texts[place]
-        return CutTexts(found, self._most) if isinstance(place, slice) else found[: self._most]
 
 
 class _BehindEndpoint:
@@ -66,22 +53,12 @@ class _BehindEndpoint:
         """Settings alone: another process connects itself."""
         return without_cached(self)
 
-    def cut(self, texts: Sequence[str]) -> Sequence[str]:
-        most = self.settings.max_characters
-        return texts if most is None else CutTexts(texts, most)
+    @cached_property
+    def limit(self) -> TextLimit:
+        return TextLimit(self.settings, f"{self.kind} {self.name}")
 
-    def tell_cut(self, texts: Sequence[str]) -> None:
-        """Say how many texts are cut."""
-        most = self.settings.max_characters
-        if most is not None and (count := sum(len(text) > most for text in texts)):
-            logger.warning(
-                "%s %s: %d of %d texts are cut at %d characters (max_characters)",
-                self.kind,
-                self.name,
-                count,
-                len(texts),
-                most,
-            )
+    def cut(self, texts: Sequence[str], prompt: str = "") -> Sequence[str]:
+        return CutTexts(texts, self.limit, prompt) if self.limit else texts
 
     def cost(self, missing: Iterable[Any], prompt: str = "") -> str:
         """Texts, tokens and price of what is to be asked, as a line."""
@@ -117,6 +94,37 @@ class _BehindEndpoint:
             return
         folder.mkdir(parents=True, exist_ok=True)
         write_json(file, {"served": served, "url": self.settings.url, "vector": found.tolist()})
+
+    def check(
+        self,
+        queries: Sequence[str],
+        documents: Sequence[str],
+        pairs: NDArray[np.int64],
+        cache: TeacherCache,
+    ) -> None:
+        """Before other work: what would end this one's, of texts that the cache lacks.
+
+        Args:
+            pairs: those that are known already: if the scores of these are there, others may be as well.
+
+        Raises:
+            InputError: the key's variable is not set; a text is beyond the limit and must not be cut.
+        """
+        try:
+            self.endpoint.require_key()
+        except InputError:
+            if any(len(cache.missing(job)) for job in self.jobs(queries, documents, pairs)):
+                raise
+        if self.settings.too_long == "refuse":
+            self.check_lengths(queries, documents)
+
+    def jobs(
+        self, queries: Sequence[str], documents: Sequence[str], pairs: NDArray[np.int64] | None = None
+    ) -> list[EncodingJob[Any]]:
+        raise NotImplementedError
+
+    def check_lengths(self, queries: Sequence[str], documents: Sequence[str]) -> None:
+        self.limit.tell(documents)
 
     def differs(self, before: NDArray[np.float32], now: NDArray[np.float32]) -> str:
         raise NotImplementedError
@@ -182,21 +190,35 @@ class EndpointTeacher(_BehindEndpoint):
             EncodingJob(
                 self.name,
                 self.identity(task),
-                items=self.cut(texts),
+                items=self.cut(texts, self._prompts[task]),
                 encode=partial(self.encode, task=task),
                 batch_size=self.batch_size,
-                before=partial(self.before, task=task, texts=texts),
+                before=partial(self.before, task=task, queries=queries, documents=documents),
                 engine=self.endpoint.threads,
             )
             for task, texts in sides
         ]
 
-    def before(self, folder: Path | None, missing: Iterable[str], task: Task, texts: Sequence[str]) -> None:
+    def before(
+        self,
+        folder: Path | None,
+        missing: Iterable[str],
+        task: Task,
+        queries: Sequence[str],
+        documents: Sequence[str],
+    ) -> None:
         """Meet the model, and say what is going to be asked and what it costs."""
+        if self.settings.too_long == "refuse":  # documents too, before queries are paid for
+            self.check_lengths(queries, documents)
+        else:
+            self.limit.tell(queries if task == "query" else documents, self._prompts[task])
         vectors, served = self._ask([PROBE], task)
         self.known_model(folder, vectors[0], served)
-        self.tell_cut(texts)
         logger.warning("%s", self.cost(missing, self._prompts[task]))
+
+    def check_lengths(self, queries: Sequence[str], documents: Sequence[str]) -> None:
+        self.limit.tell(queries, self._prompts["query"])
+        self.limit.tell(documents, self._prompts["document"])
 
     def prepare(
         self,
@@ -341,8 +363,8 @@ class RerankTeacher(_BehindEndpoint):
 
     def before(self, folder: Path | None, missing: Iterable[tuple[str, str]], texts: Sequence[str]) -> None:
         """Meet the model, and say what is going to be asked and what it costs."""
+        self.limit.tell(texts)
         self.known_model(folder, self._ask(PROBE_PAIR[0], [PROBE_PAIR[1]]), None)
-        self.tell_cut(texts)
         logger.warning("%s", self.cost(missing))
 
     def prepare(

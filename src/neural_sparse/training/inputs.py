@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from neural_sparse.config import Recipe
+from neural_sparse.config import ENDPOINTS, Recipe
 from neural_sparse.data.prepared import PreparedSet, is_prepared
 from neural_sparse.data.training_set import TrainingSet
 from neural_sparse.errors import InputError
 from neural_sparse.idf import IdfWeights, idf_weights, kept_frequencies, weights_of
 from neural_sparse.model.encoder import NeuralSparseEncoder
+from neural_sparse.teachers.builder import TeacherBuilder
+from neural_sparse.teachers.cache import TeacherCache
+from neural_sparse.teachers.endpoint import EndpointTeacher, RerankTeacher
 from neural_sparse.teachers.ensemble import EnsembleTeacher, PreparedEnsemble
 from neural_sparse.text.ragged import RowLists
 
@@ -44,6 +47,22 @@ def counted_weights(recipe: Recipe, documents: Sequence[str], tokenizer: Any) ->
     """IDF of documents, which are counted once for all runs that share a teacher cache, and their resumptions."""
     folder = Path(recipe.teacher_cache).expanduser() / IDF_FOLDER
     return weights_of(kept_frequencies(documents, tokenizer, folder), tokenizer)
+
+
+def check_endpoints(recipe: Recipe, data: TrainingSet) -> None:
+    """What would end the work of teachers, and of sources of negatives, behind endpoints: before all other work.
+
+    Raises:
+        InputError: a key's variable is not set and the cache lacks texts; a text beyond a limit that must not be cut.
+    """
+    builder = TeacherBuilder.of(recipe)
+    asked = [builder.teacher(config) for config in recipe.teachers if config.kind in ENDPOINTS]
+    sources = (source.partition(":") for source in recipe.negatives)
+    asked += [builder.named(kind, name) for kind, _, name in sources if kind in ENDPOINTS]  # type: ignore[arg-type]
+    cache = TeacherCache(recipe.teacher_cache)
+    for teacher in asked:
+        assert isinstance(teacher, EndpointTeacher | RerankTeacher)
+        teacher.check(data.queries, data.documents, candidate_pairs(data), cache)
 
 
 def prepare_teachers(ensemble: EnsembleTeacher, sets: Sequence[TrainingSet]) -> PreparedEnsemble:

@@ -32,7 +32,7 @@ from neural_sparse.teachers.ensemble import PreparedEnsemble
 from neural_sparse.teachers.term_targets import prepare_term_targets
 from neural_sparse.text.tokens import tokenize
 from neural_sparse.training.auto_batch import check_auto_batch, memory_hint, settle_batch
-from neural_sparse.training.inputs import prepare_teachers, query_weights
+from neural_sparse.training.inputs import check_endpoints, prepare_teachers, query_weights
 from neural_sparse.training.refresh import RunNegatives, refresh_during
 from neural_sparse.training.run_folder import METRICS_FILE, claim, finish, record
 from neural_sparse.training.run_record import INTERRUPTED, TrainingRun
@@ -108,6 +108,8 @@ def _run(
     set_seed(recipe.seed)
     if data is None:
         data = load_training_set(recipe.train, recipe.corpus)
+    if teachers is None:
+        check_endpoints(recipe, data)
     model = NeuralSparseEncoder(
         recipe.init,
         recipe.max_length,

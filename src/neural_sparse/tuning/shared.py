@@ -16,7 +16,12 @@ from neural_sparse.idf import IdfWeights
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.teachers.builder import build_ensemble
 from neural_sparse.teachers.ensemble import PreparedEnsemble
-from neural_sparse.training.inputs import counted_weights, has_fixed_negatives, prepare_teachers
+from neural_sparse.training.inputs import (
+    check_endpoints,
+    counted_weights,
+    has_fixed_negatives,
+    prepare_teachers,
+)
 from neural_sparse.training.refresh import RunNegatives
 
 T = TypeVar("T")
@@ -51,7 +56,12 @@ class Shared:
         key = _data_key(recipe)
         folder = self.folder / f"negatives-{_digest(key)}"
         mining = RunNegatives(replace(recipe, output=str(folder)), data)
-        return self._once("negatives", key, mining.start)
+
+        def mine() -> TrainingSet:
+            check_endpoints(recipe, data)
+            return mining.start()
+
+        return self._once("negatives", key, mine)
 
     def teachers(self, recipe: Recipe) -> PreparedEnsemble | None:
         """Teachers for `data(recipe)`; None where there are none, or where the run prepares its own."""

@@ -8,6 +8,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import chain
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny_models import make_tokenizer
 
 from neural_sparse.config import TeacherConfig, recipe_from_dict, recipe_to_dict
 from neural_sparse.data.training_set import TrainingSet
@@ -24,6 +26,8 @@ from neural_sparse.teachers.builder import TeacherBuilder
 from neural_sparse.teachers.cache import TeacherCache
 from neural_sparse.teachers.endpoint import PROBE, PROBE_PAIR
 from neural_sparse.teachers.teach import needs_of
+from neural_sparse.training.inputs import check_endpoints
+from neural_sparse.training.train import train
 
 pytest.importorskip("httpx2")
 KEY = "sk-never-shown-123"
@@ -249,7 +253,50 @@ def test_long_texts_are_cut_and_counted(server: Server, caplog: pytest.LogCaptur
     cut = teacher(server, max_characters=6, query_prompt="query: ", query_input_type="query")
     cut.prepare(["a longer query"], ["short", "much too long"], None, TeacherCache())
     assert server.asked[1:] == [["query: a long"], ["much t", "short"]]  # after the probe with its prompt
-    assert "1 of 2 texts are cut at 6 characters" in caplog.text
+    assert "1 of 2 texts are beyond max_characters=6 and are cut there" in caplog.text
+
+
+def test_texts_are_cut_at_tokens_of_the_models_own_tokenizer(server: Server, tmp_path: Path) -> None:
+    make_tokenizer("bert").save_pretrained(tmp_path / "tokenizer")
+    limits = {"max_tokens": 6, "tokenizer": str(tmp_path / "tokenizer"), "document_prompt": "read "}
+    documents = ["list list list", "list list list list", "café x " * 3]
+    cut = teacher(server, **limits)
+    cut.prepare(["list"], documents, None, TeacherCache())
+    # [CLS] read + three words [SEP]; "read" and "é" are letters of their own.
+    tokenizer = make_tokenizer("bert")
+    sent = server.asked[-1]
+    assert all(len(tokenizer(text)["input_ids"]) <= 6 for text in sent)
+    assert len(tokenizer(sent[0] + " list")["input_ids"]) > 6
+    server.asked.clear()
+    refusing = teacher(server, **limits, too_long="refuse")
+    with pytest.raises(
+        InputError, match=r"1 of 4 texts are beyond max_tokens=6, .*'list list list list.*nothing"
+    ):
+        refusing.prepare(["list"], ["a", *documents[1:2], "a", "b"], None, TeacherCache())
+    assert not server.asked
+    with pytest.raises(InputError, match="prompt alone"):
+        teacher(server, **{**limits, "document_prompt": "list " * 9}).prepare([], ["x"], None, TeacherCache())
+
+
+def test_a_run_tells_what_will_end_it_before_it_mines(server: Server, tmp_path: Path) -> None:
+    data = TrainingSet(TEXTS[:2], TEXTS, np.array([0, 1]))
+    keys = {"kind": "endpoint", "name": "m", "url": server.url, "api_key_env": "NO_SUCH_KEY"}
+    values = {"init": "m", "train": ["t"], "teachers": [keys], "teacher_cache": str(tmp_path / "cache")}
+    recipe = recipe_from_dict(values)
+    with pytest.raises(InputError, match=r"NO_SUCH_KEY .*not set"):
+        check_endpoints(recipe, data)
+    with pytest.raises(InputError, match=r"NO_SUCH_KEY .*not set"):
+        train(replace(recipe, output=str(tmp_path / "run")), data=data)
+    prepared(server, TeacherCache(tmp_path / "cache"))
+    check_endpoints(recipe, data)  # all is there: nobody is asked
+    other = {**keys, "kind": "rerank-endpoint"}
+    with pytest.raises(InputError, match="NO_SUCH_KEY"):
+        check_endpoints(recipe_from_dict({**values, "teachers": [other]}), data)
+    mined = {**values, "teachers": [{"kind": "bm25"}], "negatives": [f"endpoint:m@{server.url}"]}
+    check_endpoints(recipe_from_dict(mined), data)
+    short = {**keys, "api_key_env": None, "max_characters": 9, "too_long": "refuse"}
+    with pytest.raises(InputError, match=r"2 of 2 texts are beyond max_characters=9"):
+        check_endpoints(recipe_from_dict({**values, "teachers": [short]}), data)
 
 
 @pytest.mark.parametrize("form", ["cohere", "tei"])
@@ -295,10 +342,13 @@ def test_settings(tmp_path: Path) -> None:
         ({"url": "http://me:secret@host/v1"}, "put the key into an environment variable"),
         ({"url": "http://host/v1?key=x"}, "put the key into an environment variable"),
         ({"api_key_env": "sk-123"}, "name of an environment variable, not a key"),
-        ({"max_length": 8}, "max_characters cuts texts"),
+        ({"max_length": 8}, "max_characters, or max_tokens"),
         ({"kind": "rerank-endpoint", "query_prompt": "q"}, "takes no query_prompt"),
         ({"kind": "rerank-endpoint", "form": "other"}, "form is cohere or tei"),
         ({"kind": "dense"}, "behind no endpoint, and takes no url, api_key_env"),
+        ({"max_tokens": 8}, "max_tokens and tokenizer go together"),
+        ({"too_long": "refuse"}, "too_long needs a limit"),
+        ({"too_long": "drop", "max_characters": 9}, "too_long is cut or refuse"),
         ({"concurrency": 0}, "concurrency must be at least 1"),
         ({"retries": -1}, "retries must not be negative"),
     ):
