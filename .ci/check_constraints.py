@@ -20,7 +20,8 @@ GLIBC = "2_28"  # the oldest that torch's wheels run on
 # Extras with wheels for this alone (their markers in pyproject.toml say so): Python, processor, glibc.
 SPECIAL = {"seismic": ("3.11", "x86_64", "2_34")}
 # Built from source where no wheel is published (see the README).
-SOURCE = {"aarch64": ["pytrec-eval-terrier"]}
+# kiwipiepy-model is nothing but data.
+SOURCE = {"x86_64": ["kiwipiepy-model"], "aarch64": ["kiwipiepy-model", "pytrec-eval-terrier"]}
 
 
 def canonical(name: str) -> str:

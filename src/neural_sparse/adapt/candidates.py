@@ -49,6 +49,13 @@ class Candidate:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
+def usual_bm25(texts: Sequence[str], doc_ids: Sequence[str], language: str) -> BM25Index:
+    """BM25 as search engines have it for a language; of English, Lucene's 33 stop words."""
+    if language == "english":
+        return BM25Index.build(texts, doc_ids, stopwords="english")
+    return BM25Index.build(texts, doc_ids, language=language)
+
+
 class PieceBM25(BM25Index):
     """BM25 over the word pieces of a model's tokenizer: no stemmer, no stop words, any language it reads."""
 
@@ -122,6 +129,7 @@ class Judge:
         collection: with the queries that choose and those that judge.
         chosen_by: ids of the former.
         folder: where evaluations are kept.
+        language: of BM25's words.
     """
 
     collection: Collection
@@ -130,12 +138,13 @@ class Judge:
     stopwatch: Stopwatch = field(default_factory=lambda: Stopwatch(samples=SAMPLES, seconds=TIMED))
     found: list[Candidate] = field(default_factory=list)
     sides: dict[str, tuple[QuerySide, sp.csr_matrix]] = field(default_factory=dict)
+    language: str = "english"
 
     def bm25(self, tokenizer: Any) -> None:
-        """Lucene's English analysis (33 stop words, stemmer), and BM25 over word pieces."""
+        """Lucene's analysis of the documents' language (English: 33 stop words, stemmer), and BM25 over word pieces."""
         texts, ids = self.collection.texts, self.collection.doc_ids
         for name, build in (
-            (STOPWORD_BM25, lambda: BM25Index.build(texts, ids, stopwords="english")),
+            (STOPWORD_BM25, lambda: usual_bm25(texts, ids, self.language)),
             (PIECE_BM25, lambda: PieceBM25.over(texts, ids, tokenizer)),
         ):
             index = build()

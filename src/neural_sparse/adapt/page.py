@@ -18,7 +18,7 @@ from neural_sparse.report.html_page import html_document, html_table, html_text
 from neural_sparse.report.tables import ABSENT
 
 SYSTEMS = {
-    "BM25": "what search engines do unless told otherwise: English stemmer, 33 stop words",
+    "BM25": "what search engines do unless told otherwise: English stemmer, 33 stop words (another language: its own)",
     "BM25 over word pieces": "the same over the pieces that the model cuts words into, in any language",
     "start": "the model as it was, untrained on these documents",
     "own words": "the start, with the words of each document counted as BM25 counts them; nothing was trained",

@@ -64,6 +64,7 @@ from neural_sparse.report.tables import terminal_table
 from neural_sparse.teachers.bi_encoder import PreparedVectors
 from neural_sparse.teachers.builder import TeacherBuilder, build_ensemble
 from neural_sparse.teachers.cache import TeacherCache
+from neural_sparse.text.languages import Analysis
 from neural_sparse.text.ragged import Indices
 from neural_sparse.text.shingles import words
 from neural_sparse.text.tokens import tokenize
@@ -189,7 +190,17 @@ class _Adaptation:
 
     @cached_property
     def judge(self) -> Judge:
-        return Judge(self.collection, frozenset(self.data.split.select.queries), self.work / "evaluations")
+        return Judge(
+            self.collection,
+            frozenset(self.data.split.select.queries),
+            self.work / "evaluations",
+            language=self.language,
+        )
+
+    @cached_property
+    def language(self) -> str:
+        """Whose words are counted."""
+        return Analysis.of(self.settings.language, self.collection.texts).language
 
     def _say(self, sentences: list[str]) -> None:
         for sentence in sentences:
@@ -332,8 +343,8 @@ class _Adaptation:
         start.set_own_words(0)
         base = self._vectors("start", lambda: self._encoded(start, texts))
         tokens = tokenize(texts, start.tokenizer, start.max_length, special_tokens=True)
-        mean = mean_word_count(tokens.ids, len(texts), start.tokenizer)
-        start.set_own_words(1.0, mean)
+        mean = mean_word_count(tokens.ids, len(texts), start.tokenizer, self.language)
+        start.set_own_words(1.0, mean, self.language)
         words = own_word_vectors(start, texts)
         start.set_own_words(0)
         return base, words, mean
@@ -361,7 +372,7 @@ class _Adaptation:
             steps = steps_within(left, self.plan, len(self.own_training), batch)
             if not steps:
                 self._say([f"{duration(max(0.0, left))} of the budget are left, too little to train in"])
-        target = settings.target_flops or SPARE * TIMES_BM25 * bm25_flops(self.own_training)
+        target = settings.target_flops or SPARE * TIMES_BM25 * bm25_flops(self.own_training, self.language)
         return {"steps": steps, "target_flops": target}
 
     def _train(self, taught: dict[str, Any], planned: dict[str, Any], free: dict[str, Any]) -> dict[str, Any]:
@@ -428,7 +439,7 @@ class _Adaptation:
     ) -> tuple[sp.csr_matrix, Indices]:
         found, owners = passages_of(self.collection.texts, model.tokenizer, model.max_length)
         if name == "start":
-            model.set_own_words(free["strength"], free["mean_length"])
+            model.set_own_words(free["strength"], free["mean_length"], self.language)
         vectors = self._vectors(f"{name}-passages", lambda: self._encoded(model, found))
         if name == "start":
             model.set_own_words(0)
@@ -486,7 +497,7 @@ class _Adaptation:
             if exported != "start, its own query weights":
                 model.set_query_weights(self.idf)
             if kinds[exported] == "free":
-                model.set_own_words(free["strength"], free["mean_length"])
+                model.set_own_words(free["strength"], free["mean_length"], self.language)
         with replacing_folder(self.output / "model") as folder:
             model.save_pretrained(str(folder), create_model_card=False)
         told = ""

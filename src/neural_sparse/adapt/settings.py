@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from neural_sparse.config import TeacherConfig
+from neural_sparse.config import AUTO, TeacherConfig, check_language
 from neural_sparse.errors import InputError, check_seed
 from neural_sparse.io.files import sha256_file
 
@@ -53,6 +53,7 @@ class AdaptSettings:
         init: model to start from.
         teachers: with the weights they begin with.
         max_length: tokens of a document that the model reads; None: 256, or up to 512 where many documents are longer.
+        language: whose words are counted, as of a recipe; told from the documents if "auto".
         seed: of everything random.
     """
 
@@ -68,10 +69,12 @@ class AdaptSettings:
     init: str = START
     teachers: tuple[TeacherConfig, ...] = TEACHERS
     max_length: int | None = None
+    language: str = AUTO
     seed: int = 42
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
+        object.__setattr__(self, "language", check_language(self.language))
         if (self.queries is None) != (self.qrels is None):
             lacking = "--qrels" if self.qrels is None else "--queries"
             raise InputError(
@@ -110,6 +113,7 @@ class AdaptSettings:
                 for one in self.teachers
             ],
             "max_length": self.max_length,
+            **({} if self.language == AUTO else {"language": self.language}),
             "seed": self.seed,
         }
 

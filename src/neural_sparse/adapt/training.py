@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from neural_sparse.adapt.candidates import usual_bm25
 from neural_sparse.adapt.settings import USUAL_LENGTH, AdaptSettings
 from neural_sparse.config import Recipe, TeacherConfig
 from neural_sparse.corpora.collection import Collection
@@ -17,7 +18,6 @@ from neural_sparse.evaluation.cost import flops_metric
 from neural_sparse.idf import IdfWeights
 from neural_sparse.mining.filters import hard_negatives
 from neural_sparse.quickstart.run import quickstart_recipe
-from neural_sparse.search import BM25Index
 from neural_sparse.teachers.bi_encoder import PreparedVectors
 from neural_sparse.teachers.builder import TeacherBuilder, build_ensemble
 from neural_sparse.teachers.cache import TeacherCache
@@ -56,6 +56,7 @@ def recipe_for(
         save_steps=max(1, steps // 10),
         save_total_limit=1,
         seed=settings.seed,
+        language=settings.language,
     )
 
 
@@ -78,12 +79,13 @@ def judged_teachers(
         queries={f"q{row}": training.queries[row] for row in rows},
         qrels={f"q{row}": {str(document): 1 for document in training.relevant[row]} for row in rows},
     )
-    builder = TeacherBuilder(settings.teachers)
+    builder = TeacherBuilder(settings.teachers, language=settings.language)
     quality = judge_teachers(
         [builder.teacher(one) for one in settings.teachers],
         [one.weight for one in settings.teachers],
         collection=collection,
         cache=TeacherCache(cache),
+        language=settings.language,
     )
     weights = [one.weight for one in settings.teachers]
     if quality.best.held_back > quality.ensemble.held_back:
@@ -96,10 +98,10 @@ def judged_teachers(
     return chosen, quality
 
 
-def bm25_flops(training: TrainingSet) -> float:
-    """Evaluation FLOPS of BM25 (33 stop words) on the training part: a sample of its queries."""
+def bm25_flops(training: TrainingSet, language: str) -> float:
+    """Evaluation FLOPS of the usual BM25 on the training part: a sample of its queries."""
     documents = list(training.documents)
-    index = BM25Index.build(documents, [str(row) for row in range(len(documents))], stopwords="english")
+    index = usual_bm25(documents, [str(row) for row in range(len(documents))], language)
     rows = np.random.default_rng(0).permutation(len(training))[:SAMPLE].tolist()
     return flops_metric(
         index.encode_queries([training.queries[row] for row in rows]), index.document_weights()

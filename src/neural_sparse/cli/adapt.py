@@ -49,6 +49,11 @@ def adapt(
         help="Tokens of a document that the model reads.",
         show_default="256, or 512 where a tenth of the documents are longer",
     ),
+    language: str = typer.Option(
+        "auto",
+        help="Words counted: of a language (german, or de), korean (morphemes), bigrams (pairs of letters), plain.",
+        show_default="told from the documents",
+    ),
     seed: int = typer.Option(42, help="Of everything random."),
 ) -> None:
     """From documents to a verdict: ship a model of their own, keep BM25, or not enough evidence.
@@ -81,6 +86,7 @@ def adapt(
         init=init,
         teachers=tuple(map(parse_teacher, teacher)) or TEACHERS,
         max_length=max_length,
+        language=language,
         seed=seed,
     )
     run(settings, output)

@@ -57,6 +57,11 @@ def evaluate(
     bm25: bool = typer.Option(
         True, help="Evaluate BM25 beside it, for the comparison of relevance and cost."
     ),
+    language: str = typer.Option(
+        "auto",
+        help="Of BM25's words: a language (german, or de), korean (morphemes), bigrams (pairs of letters), plain.",
+        show_default="told from the documents",
+    ),
     training: Path | None = typer.Option(
         None, help="JSON lines the model was trained on; test texts found in them are reported."
     ),
@@ -106,6 +111,7 @@ def evaluate(
       neural-sparse evaluate opensearch:docs --url https://search.example.org:9200 -c my-collection/
     """
     from neural_sparse.cli.evaluate_cluster import PREFIX, evaluate_index
+    from neural_sparse.config import check_language
     from neural_sparse.corpora.names import expand_names, load_collection
     from neural_sparse.errors import InputError
     from neural_sparse.evaluation import evaluate_bm25, evaluate_external_run, read_run
@@ -113,6 +119,7 @@ def evaluate(
     from neural_sparse.evaluation.cost import Stopwatch
     from neural_sparse.evaluation.measures import parse_measures
     from neural_sparse.evaluation.runs import check_ids
+    from neural_sparse.evaluation.systems import ENGLISH_WORDS
     from neural_sparse.io.files import check_output, write_json
     from neural_sparse.io.terminal import console as make_console
     from neural_sparse.report.comparison import print_report
@@ -126,6 +133,7 @@ def evaluate(
     if output is not None:
         check_output(output, folder=True)
     parse_measures(measure)  # before hours of encoding
+    language = check_language(language)
     if model is not None and model.startswith(PREFIX):
         from neural_sparse.opensearch.connection import connect
 
@@ -196,6 +204,7 @@ def evaluate(
                 loaded,
                 k,
                 measure,
+                language=language,
                 name=shown_name,
                 stopwatch=stopwatch,
                 ignore_identical_ids=ignore_identical_ids,
@@ -220,11 +229,15 @@ def evaluate(
                     loaded,
                     k,
                     measure,
+                    language=language,
                     name=baseline_name,
                     stopwatch=stopwatch,
                     ignore_identical_ids=ignore_identical_ids,
                 )
             )
+        for read in (result, *baselines[-1:]):
+            if read.details.get("words", ENGLISH_WORDS) != ENGLISH_WORDS:
+                console.print(f"  BM25 reads {read.details['words']}")
         stopwatch.measure()
         if output is not None:
             folder = loaded.name.replace("/", "-")  # names of ir_datasets

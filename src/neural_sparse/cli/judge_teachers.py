@@ -33,6 +33,12 @@ def judge_teachers(
     union: bool = typer.Option(
         False, "--union", help="Candidates of BM25 and of the teachers, not of BM25 alone."
     ),
+    language: str | None = typer.Option(
+        None,
+        help="Of BM25's words, as first stage and as teacher: a language (german, or de), korean (morphemes), bigrams "
+        "(pairs of letters), plain.",
+        show_default="the recipe's, or told from the documents",
+    ),
     teacher_cache: Path | None = typer.Option(
         None,
         help="Folder of the teachers' vectors, shared with training.",
@@ -65,7 +71,7 @@ def judge_teachers(
     """
     from dataclasses import replace
 
-    from neural_sparse.config import check_trusted, read_recipe
+    from neural_sparse.config import AUTO, check_language, check_trusted, read_recipe
     from neural_sparse.corpora.names import load_collection
     from neural_sparse.errors import InputError
     from neural_sparse.io.files import check_output, write_json
@@ -79,12 +85,14 @@ def judge_teachers(
     if output is not None:
         check_output(output)
     cache, trusted = Path("outputs/teacher_cache"), tuple(trust_remote_code)
+    spoken = check_language(language or AUTO)
     if recipe is not None:
         # What it trains on does not matter here, and may not be settled yet.
         settings = read_recipe(recipe, ["train=any"])
         configs, cache = list(settings.teachers), Path(settings.teacher_cache)
         bf16 = settings.bf16 if bf16 is None else bf16
         trusted += settings.trust_remote_code
+        spoken = settings.language if language is None else spoken
         if not configs:
             raise InputError(f"{recipe}: names no teachers")
     else:
@@ -97,7 +105,7 @@ def judge_teachers(
     loaded = load_collection(collection, split)
     console = make_console(120)
     console.print(f"{loaded.name}: {len(loaded.texts):,} documents, {len(loaded.queries):,} queries")
-    builder = TeacherBuilder((), bf16, trusted)
+    builder = TeacherBuilder((), bf16, trusted, language=spoken)
     report = judge(
         [builder.teacher(config) for config in configs],
         [config.weight for config in configs],
@@ -105,6 +113,7 @@ def judge_teachers(
         cache=TeacherCache(teacher_cache or cache),
         depth=depth,
         union=union,
+        language=spoken,
     )
     _print(report, console)
     if output is not None:

@@ -77,6 +77,11 @@ def mine(
         help="Keep the negatives that the data bring; mine only for examples without any.",
         show_default="all are mined anew",
     ),
+    language: str = typer.Option(
+        "auto",
+        help="Of BM25's words: a language (german, or de), korean (morphemes), bigrams (pairs of letters), plain.",
+        show_default="told from the documents",
+    ),
     teacher_cache: Path = typer.Option(
         Path("outputs/teacher_cache"), help="Folder of the teachers' vectors, shared with training."
     ),
@@ -106,7 +111,7 @@ def mine(
 
       neural-sparse mine my-collection/ -s bm25 -s dense:BAAI/bge-small-en-v1.5 --relative-margin 0.05 -o mined.jsonl
     """
-    from neural_sparse.config import check_trusted
+    from neural_sparse.config import check_language, check_trusted
     from neural_sparse.data.prepared import PreparedSet, is_prepared
     from neural_sparse.data.training_set import load_training_set
     from neural_sparse.errors import InputError
@@ -136,6 +141,7 @@ def mine(
         containment=containment or None,
         seed=seed,
     )
+    language = check_language(language)
     for text in source:
         parse_source(text)
     if teacher is not None:
@@ -177,7 +183,7 @@ def mine(
         what = "are kept" if keep else "are replaced (--keep keeps them and mines for the rest)"
         console.print(f"{bring:,} examples bring negatives of their own, which {what}")
     with chosen_engine(engine, address) as chosen:
-        builder = TeacherBuilder((), bf16, tuple(trust_remote_code), max_length)
+        builder = TeacherBuilder((), bf16, tuple(trust_remote_code), max_length, language)
         sources = Sources(loaded, TeacherCache(teacher_cache, engine=chosen), builder)
         miner = Miner(
             loaded,

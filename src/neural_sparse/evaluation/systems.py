@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from neural_sparse.config import AUTO
 from neural_sparse.corpora.collection import Collection
 from neural_sparse.errors import refuse_one_string
 from neural_sparse.evaluation.cost import QUERIES, Stopwatch, measure_cost
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from sentence_transformers import SparseEncoder
 
     from neural_sparse.search import BM25Index, Retriever
+
+ENGLISH_WORDS = "stemmer: english, stop words: english_plus"  # BM25's, as `Words.said` has it
 
 
 class PlainEncoder:
@@ -125,19 +128,24 @@ def evaluate_bm25(
     measures: Sequence[str] = DEFAULT_MEASURES,
     *,
     index: BM25Index | None = None,
+    language: str = AUTO,
     name: str = "BM25",
     latency_queries: int = QUERIES,
     stopwatch: Stopwatch | None = None,
     ignore_identical_ids: bool | None = None,
 ) -> Evaluation:
-    """BM25 (k1 .9, b .4, English stemmer and stop words unless `index` says otherwise) on a collection.
+    """BM25 on a collection, with k1 .9, b .4.
+
+    Args:
+        index: instead of one that is built here.
+        language: of its words, see `BM25Index.build`; told from the documents if "auto".
 
     Raises:
         InputError: as `evaluate_retriever`.
     """
     if index is None:
-        index = BM25Index.build(collection.texts, collection.doc_ids)
-    return _evaluate_vectors(
+        index = BM25Index.build(collection.texts, collection.doc_ids, language=language)
+    result = _evaluate_vectors(
         index,
         collection,
         query_vectors=index.encode_queries(list(collection.queries.values())),
@@ -151,6 +159,8 @@ def evaluate_bm25(
         stopwatch=stopwatch,
         ignore_identical_ids=ignore_identical_ids,
     )
+    result.details["words"] = index.words.said
+    return result
 
 
 def evaluate_model(

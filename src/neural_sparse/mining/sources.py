@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from tqdm.auto import tqdm
 
+from neural_sparse.config import AUTO
 from neural_sparse.data.training_set import TrainingSet
 from neural_sparse.errors import InputError
 from neural_sparse.io.parts import Parts
@@ -32,6 +33,7 @@ from neural_sparse.teachers.builder import TeacherBuilder
 from neural_sparse.teachers.cache import TeacherCache
 from neural_sparse.teachers.cross_encoder import CrossEncoderTeacher
 from neural_sparse.teachers.endpoint import EndpointTeacher, RerankTeacher
+from neural_sparse.text.languages import WORD
 from neural_sparse.text.ragged import Indices
 
 if TYPE_CHECKING:
@@ -149,10 +151,18 @@ class SparseSource:
         return scores
 
 
-def bm25_source(queries: Sequence[str], documents: Sequence[str]) -> SparseSource:
-    """BM25 over all documents, with the settings of `BM25Teacher`."""
-    index = BM25Index.build(documents, DocumentIds.numbers(len(documents)))
+def bm25_source(queries: Sequence[str], documents: Sequence[str], language: str = AUTO) -> SparseSource:
+    """BM25 over all documents; its language as of `BM25Index.build`."""
+    index = BM25Index.build(documents, DocumentIds.numbers(len(documents)), language=language)
     words = index.words
+    unusual = {
+        key: value
+        for key, value, usual in (
+            ("pattern", words.pattern, WORD),
+            ("segmenter", words.segmenter, None),
+        )
+        if value != usual
+    }
     return SparseSource(
         "bm25",
         {
@@ -161,6 +171,7 @@ def bm25_source(queries: Sequence[str], documents: Sequence[str]) -> SparseSourc
             "b": index.b,
             "stemmer": words.stemmer,
             "stopwords": words.stopwords,
+            **unusual,
         },
         lambda rows: index.encode_queries([queries[row] for row in rows.tolist()]),
         index.index,
@@ -369,7 +380,7 @@ class Sources:
         return CrossEncoderScorer(teacher, self.data.queries, self.data.documents, self.cache)
 
     def _bm25(self) -> Source:
-        return bm25_source(self.data.queries, self.data.documents)
+        return bm25_source(self.data.queries, self.data.documents, self.teachers.bm25_language)
 
     def _bi_encoder(self, kind: str, name: str) -> Source:
         made = self.teachers.named("sparse" if kind == "student" else kind, name)  # type: ignore[arg-type]

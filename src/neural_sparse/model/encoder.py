@@ -166,19 +166,22 @@ class NeuralSparseEncoder(SparseEncoder):
         words = list(self.routes["document"])[2:]
         return words[0] if words else None
 
-    def set_own_words(self, strength: float, mean_length: float = MEAN_LENGTH) -> None:
+    def set_own_words(
+        self, strength: float, mean_length: float = MEAN_LENGTH, language: str = "english"
+    ) -> None:
         """Count own words anew, all with the same strength; 0: no longer.
 
         Args:
             mean_length: counted tokens of an average document.
+            language: whose stemmer says which tokens are forms of one word, see `token_classes`.
 
         Raises:
-            InputError: a strength below 0.
+            InputError: a strength below 0, an unknown language.
         """
         strength = check_own_words(strength)
         del self.routes["document"][2:]
         if strength:
-            words = OwnWords.of(self.tokenizer, strength, mean_length)
+            words = OwnWords.of(self.tokenizer, strength, mean_length, language)
             self.routes["document"].append(words.to(self.device))
 
     @property  # type: ignore[override,misc]

@@ -88,13 +88,15 @@ class OwnWords(Module):
         self._sort_members()
 
     @classmethod
-    def of(cls, tokenizer: Any, strength: float, mean_length: float = MEAN_LENGTH) -> OwnWords:
-        """The same strength for all words of `tokenizer` that are counted.
+    def of(
+        cls, tokenizer: Any, strength: float, mean_length: float = MEAN_LENGTH, language: str = "english"
+    ) -> OwnWords:
+        """The same strength for all words of `tokenizer` that are counted; their forms are those of `language`.
 
         Raises:
-            InputError: a strength below 0.
+            InputError: a strength below 0, an unknown language.
         """
-        classes = torch.from_numpy(token_classes(tokenizer))
+        classes = torch.from_numpy(token_classes(tokenizer, language))
         return cls(check_own_words(strength) * (classes >= 0), classes, mean_length)
 
     def _sort_members(self) -> None:
@@ -178,6 +180,6 @@ class OwnWords(Module):
         return f"OwnWords({self.get_config_dict()})"
 
 
-def mean_word_count(ids: np.ndarray, documents: int, tokenizer: Any) -> float:
+def mean_word_count(ids: np.ndarray, documents: int, tokenizer: Any, language: str = "english") -> float:
     """Counted tokens of an average document, at least 1; `ids` are those of all documents."""
-    return max(1.0, float((token_classes(tokenizer)[ids] >= 0).sum()) / max(1, documents))
+    return max(1.0, float((token_classes(tokenizer, language)[ids] >= 0).sum()) / max(1, documents))

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from neural_sparse.config import ENDPOINTS, Recipe, TeacherConfig
+from neural_sparse.config import ENDPOINTS, PACKAGED, Recipe, TeacherConfig
 from neural_sparse.planning import sizes
 from neural_sparse.planning.estimate import Basis, Estimate, Figure, assumed, weakest
 from neural_sparse.planning.hardware import Hardware
@@ -178,7 +178,9 @@ class Planner:
                 alone += self.alone(documents * work.document_tokens.value, rates.bm25_indexing)
                 memory += sizes.POSTING * documents * work.words.value
             elif kind in ("dense", "endpoint"):
-                width = shape_of(name).hidden if kind == "dense" else LIKELY_DIMENSIONS
+                width = (
+                    shape_of(name).hidden if kind == "dense" and name not in PACKAGED else LIKELY_DIMENSIONS
+                )
                 seconds += queries * documents * width * rates.mining_dense.value
                 memory += 8 * min(documents, BLOCK) * width  # as stored, widened, and its copies in between
             else:  # sparse or student: an index, and the rows it was made of

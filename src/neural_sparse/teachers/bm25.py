@@ -17,7 +17,7 @@ from neural_sparse.teachers.rows import StoredVectors
 class BM25Teacher:
     """BM25 over the documents given to `prepare`, which should be the whole collection.
 
-    Args as of `neural_sparse.search.bm25.BM25Index.build`.
+    Args as of `neural_sparse.search.bm25.BM25Index.build`; `language`, if given, instead of stemmer and stopwords.
     """
 
     name = "bm25"
@@ -29,11 +29,13 @@ class BM25Teacher:
         b: float = 0.4,
         stemmer: str | None = "english",
         stopwords: str | Sequence[str] | None = "english_plus",
+        language: str | None = None,
     ) -> None:
         self.k1 = k1
         self.b = b
         self.stemmer = stemmer
         self.stopwords = stopwords
+        self.language = language
 
     def prepare(
         self,
@@ -45,7 +47,13 @@ class BM25Teacher:
         """Fit on `documents`; nothing is cached, since fitting is quicker than checking what is on disk."""
         ids = DocumentIds.numbers(len(documents))
         index = BM25Index.build(
-            documents, ids, k1=self.k1, b=self.b, stemmer=self.stemmer, stopwords=self.stopwords
+            documents,
+            ids,
+            k1=self.k1,
+            b=self.b,
+            stemmer=self.stemmer,
+            stopwords=self.stopwords,
+            language=self.language,
         )
         return PreparedVectors(
             self.name,

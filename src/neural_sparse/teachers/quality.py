@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neural_sparse.config import AUTO
 from neural_sparse.corpora.collection import Collection
 from neural_sparse.errors import InputError
 from neural_sparse.evaluation.significance import randomisation_test
@@ -131,6 +132,7 @@ def judge_teachers(
     cache: TeacherCache,
     depth: int = 100,
     union: bool = False,
+    language: str = AUTO,
 ) -> TeacherQuality:
     """Judge teachers and their ensemble by re-ranking.
 
@@ -145,6 +147,7 @@ def judge_teachers(
         depth: candidates per query of each retriever.
         union: candidates of BM25 and of every teacher that can search, not of BM25 alone; fairer to teachers
             that find what shares no word with the query.
+        language: of BM25's words, see `BM25Index.build`.
 
     Raises:
         InputError: no teacher, weights that do not fit, no judged query with a relevant document, a teacher
@@ -170,7 +173,7 @@ def judge_teachers(
         for query_id in query_ids
     ]
 
-    index = BM25Index.build(collection.texts, collection.doc_ids)
+    index = BM25Index.build(collection.texts, collection.doc_ids, language=language)
     depth = min(depth, len(collection.texts))
     first_stage = index.search_texts(queries, depth).docs.astype(np.int64)
     in_batch = {

@@ -93,6 +93,7 @@ def prepare_term_targets(
     configs: Sequence[TeacherConfig] = (),
     teachers: PreparedEnsemble | None = None,
     trust_remote_code: Collection[str] = (),
+    language: str = "english",
 ) -> DocumentTerms:
     """Count words and find neighbors; what takes long (the teachers' vectors) is there already.
 
@@ -103,11 +104,12 @@ def prepare_term_targets(
         tokenizer, idf, max_length: of the student; texts are cut where it cuts them.
         configs, teachers: the ensemble, prepared for `documents`.
         trust_remote_code: names of teachers whose own code may be run.
+        language: whose stemmer says which tokens are forms of one word.
 
     Raises:
         InputError: a sparse teacher of another vocabulary.
     """
-    classes = token_classes(tokenizer)
+    classes = token_classes(tokenizer, language)
     words = bm25_words(documents, tokenizer, classes, max_length)
     first: dict[str, Any] = {}
     for config, teacher in zip(configs, teachers.teachers if teachers else (), strict=True):

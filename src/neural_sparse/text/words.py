@@ -15,12 +15,12 @@ import Stemmer
 from bm25s.tokenization import Tokenizer
 
 from neural_sparse.errors import InputError, refuse_one_string
+from neural_sparse.text.languages import BIGRAMS, WORD, Analysis
+from neural_sparse.text.morphemes import check_korean, korean_words
 from neural_sparse.text.ragged import offsets_of
 from neural_sparse.text.tokens import nfc, vocabulary
 
-# Runs of letters and digits. Single Latin letters are what is left of "it's" and "e.g."; single digits and
-# single letters of other scripts carry meaning. "_" separates, so that identifiers are found by their parts.
-WORD = r"(?u)[^\W_][^\W_]+|[^\W_a-zA-Z]"
+SEGMENTERS = ("korean",)
 
 
 class Words:
@@ -31,6 +31,7 @@ class Words:
     Attributes:
         vocabulary: word (stem) -> id, in the order of the ids.
         stemmer, stopwords, pattern: As given.
+        segmenter: "korean": texts are cut into morphemes first, see `korean_words`; None.
     """
 
     def __init__(
@@ -39,7 +40,13 @@ class Words:
         stopwords: str | Sequence[str] | None,
         pattern: str = WORD,
         vocabulary: Sequence[str] = (),
+        segmenter: str | None = None,
     ) -> None:
+        if segmenter is not None:
+            if segmenter not in SEGMENTERS:
+                raise InputError(f"unknown segmenter {segmenter!r}; choose from {', '.join(SEGMENTERS)}")
+            check_korean()  # before the work
+        self.segmenter = segmenter
         self.stemmer = stemmer
         self.stopwords = stopwords if isinstance(stopwords, str) or stopwords is None else list(stopwords)
         self.pattern = pattern
@@ -59,10 +66,26 @@ class Words:
         else:
             self._tokenizer.stem_to_sid = known
 
+    @classmethod
+    def of(cls, analysis: Analysis) -> Words:
+        """Words as a language has them; none are known yet."""
+        return cls(analysis.stemmer, analysis.stopwords, analysis.pattern, segmenter=analysis.segmenter)
+
     def __reduce__(self) -> tuple[type[Words], tuple[object, ...]]:
         """Made again in another process: a stemmer cannot travel."""
         words = sorted(self.vocabulary, key=self.vocabulary.__getitem__)
-        return Words, (self.stemmer, self.stopwords, self.pattern, words)
+        return Words, (self.stemmer, self.stopwords, self.pattern, words, self.segmenter)
+
+    @property
+    def said(self) -> str:
+        """How words are made, for people."""
+        if self.segmenter:
+            return f"{self.segmenter} morphemes"
+        if self.pattern == BIGRAMS:
+            return "pairs of letters"
+        if self.stemmer is None and not self.stopwords:
+            return "words as they are"
+        return f"stemmer: {self.stemmer}, stop words: {self.stopwords}"
 
     @property
     def vocabulary(self) -> dict[str, int]:
@@ -76,6 +99,8 @@ class Words:
     def _ids(self, texts: Sequence[str], learn: bool) -> list[list[int]]:
         refuse_one_string(texts)
         composed = [nfc(text) for text in texts]
+        if self.segmenter:
+            composed = [" ".join(words) for words in korean_words(composed)]
         return list(self._tokenizer.streaming_tokenize(composed, update_vocab=learn, allow_empty=False))
 
     def count(self, texts: Sequence[str]) -> sp.csr_matrix:
@@ -105,22 +130,26 @@ def _stem_function(name: str | None) -> Callable[[str], str] | None:
 WORD_STARTS = ("▁", "Ġ")  # marks of a token that begins a word
 
 
-def token_classes(tokenizer: Any, stemmer: str = "english", stopwords: str = "english_plus") -> np.ndarray:
+def token_classes(tokenizer: Any, language: str = "english") -> np.ndarray:
     """int64 [vocabulary]: tokens that are forms of one word have the same number, and what BM25 leaves out has -1.
 
-    That are special tokens, stopwords, punctuation and single Latin letters. A token that continues a word is a class
-    of its own.
+    That are special tokens, stopwords, punctuation and single Latin letters, and in Korean what begins with a particle
+    or an ending. A token that continues a word is a class of its own.
+
+    Args:
+        language: whose stemmer and stopwords; as of `Analysis.of`, but not "auto".
     """
     names = vocabulary(tokenizer)
     marked = any(name.startswith(WORD_STARTS) for name in names)
-    classes = np.empty(len(names), np.int64)
-    words = Words(stemmer, stopwords)
-    for token, name in enumerate(names):
-        begins = name.startswith(WORD_STARTS) if marked else not name.startswith("##")
-        if not begins:
-            classes[token] = -2  # its own
-            continue
-        (found,) = words.learn([name.lstrip("".join(WORD_STARTS))])
+    classes = np.full(len(names), -2, np.int64)  # of its own
+    begin = [
+        token
+        for token, name in enumerate(names)
+        if (name.startswith(WORD_STARTS) if marked else not name.startswith("##"))
+    ]
+    words = Words.of(Analysis.of(language))
+    learned = words.learn([names[token].lstrip("".join(WORD_STARTS)) for token in begin])
+    for token, found in zip(begin, learned, strict=True):
         classes[token] = found[0] if len(found) == 1 else -2 if found else -1
     own = classes == -2
     classes[own] = len(words.vocabulary) + np.arange(own.sum())

@@ -30,6 +30,7 @@ from neural_sparse.model.own_words import mean_word_count
 from neural_sparse.teachers.builder import build_ensemble
 from neural_sparse.teachers.ensemble import PreparedEnsemble
 from neural_sparse.teachers.term_targets import prepare_term_targets
+from neural_sparse.text.languages import Analysis
 from neural_sparse.text.tokens import tokenize
 from neural_sparse.training.auto_batch import check_auto_batch, memory_hint, settle_batch
 from neural_sparse.training.inputs import check_endpoints, prepare_teachers, query_weights
@@ -122,7 +123,9 @@ def _run(
             if finding.verdict != "ok":
                 logger.warning("%s: %s; %s", finding.check, finding.found, finding.advice)
     if recipe.own_words:
-        model.set_own_words(recipe.own_words, _mean_word_count(recipe, model, data))
+        language = Analysis.of(recipe.language, data.documents).language
+        mean_length = _mean_word_count(recipe, model, data, language)
+        model.set_own_words(recipe.own_words, mean_length, language)
     if recipe.own_words_learning_rate and model.own_words is None:
         raise InputError(
             f"own_words_learning_rate trains the strength of own words, and {recipe.init} counts none; set own_words=2"
@@ -157,6 +160,7 @@ def _run(
             configs=recipe.teachers,
             teachers=teachers,
             trust_remote_code=recipe.trust_remote_code,
+            language=Analysis.of(recipe.language, data.documents).language,
         )
     if recipe.auto_batch:
         recipe = negatives.recipe = settle_batch(
@@ -274,13 +278,13 @@ def _truncated_share(model: NeuralSparseEncoder, data: TrainingSet) -> float:
     return cut / size
 
 
-def _mean_word_count(recipe: Recipe, model: NeuralSparseEncoder, data: TrainingSet) -> float:
+def _mean_word_count(recipe: Recipe, model: NeuralSparseEncoder, data: TrainingSet, language: str) -> float:
     """As the finished model will see the documents."""
     texts = _sample(data)
     tokens = tokenize(
         texts, model.tokenizer, recipe.encode_max_length or model.max_length, special_tokens=True
     )
-    return mean_word_count(tokens.ids, len(texts), model.tokenizer)
+    return mean_word_count(tokens.ids, len(texts), model.tokenizer, language)
 
 
 def _sample(data: TrainingSet) -> list[str]:
