@@ -61,6 +61,7 @@ COMMANDS: dict[str, Commands] = {
         **_judged(at, work, model),
         "adapt": ["adapt", at, "--init", model, "-t", "bm25", "--output", work / "adapt"],
         "encode": ["encode", model, "--corpus", at, "--output", work / "index"],
+        "refresh": ["refresh", model, at, "--corpus", at, "--output", work / "query"],
         "export of vectors": ["export", model, "-f", "rank_features", "--corpus", at, "-o", work / "bulk"],
     },
     "queries.jsonl": lambda at, work, model: {
@@ -68,6 +69,18 @@ COMMANDS: dict[str, Commands] = {
         **_judged(at, work, model),
         "adapt": [
             *("adapt", at / "corpus.jsonl", "--init", model, "-t", "bm25", "--output", work / "adapt"),
+            *("--queries", at / "queries.jsonl", "--qrels", at / "qrels" / "test.tsv"),
+        ],
+        "refresh": [
+            *(
+                "refresh",
+                model,
+                at / "corpus.jsonl",
+                "--corpus",
+                at / "corpus.jsonl",
+                "--output",
+                work / "query",
+            ),
             *("--queries", at / "queries.jsonl", "--qrels", at / "qrels" / "test.tsv"),
         ],
     },

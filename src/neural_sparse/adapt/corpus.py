@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -127,14 +127,19 @@ def clean_corpus(place: Path, output: Path) -> dict[str, Any]:
 
 
 def held_documents(corpus: Path, most: int, seed: int, needed: frozenset[str] = frozenset()) -> list[Text]:
-    """At most `most` documents of a cleaned corpus, drawn by their ids, in its order; streamed.
+    """As `held`, of a cleaned corpus."""
+    return held(map(Text._make, read_documents(corpus)), most, seed, needed)
+
+
+def held(documents: Iterable[Text], most: int, seed: int, needed: frozenset[str] = frozenset()) -> list[Text]:
+    """At most `most` documents, drawn by their ids, in their order; streamed.
 
     Args:
         needed: ids that are kept whatever is drawn.
     """
     kept: list[tuple[int, int, Text]] = []  # a heap, the greatest number first
     wanted: list[tuple[int, Text]] = []
-    for place, row in enumerate(map(Text._make, read_documents(corpus))):
+    for place, row in enumerate(documents):
         if row.doc_id in needed:
             wanted.append((place, row))
             continue

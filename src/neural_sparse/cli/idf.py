@@ -125,7 +125,7 @@ def adapt(
 
     Example: neural-sparse idf adapt my-idf.json --model outputs/run/final_model --output adapted-idf.json
 
-    The table is what `evaluate`, `search` and `export` take as --idf.
+    The table is what `evaluate` and `export` take as --idf.
     """
     from neural_sparse.errors import InputError
     from neural_sparse.idf import adapt_weights, idf_weights, save_idf_weights

@@ -27,6 +27,7 @@ from neural_sparse.cli.mine import mine
 from neural_sparse.cli.plan import plan
 from neural_sparse.cli.quickstart import quickstart
 from neural_sparse.cli.recipes import recipes
+from neural_sparse.cli.refresh import refresh
 from neural_sparse.cli.search import explain, search
 from neural_sparse.cli.sweep import sweep
 from neural_sparse.cli.teach import app as teach
@@ -45,6 +46,7 @@ app = typer.Typer(
 COMMANDS = (
     quickstart,
     adapt,
+    refresh,
     mine,
     judge_teachers,
     recipes,

@@ -7,6 +7,7 @@ from neural_sparse.idf.counting import (
     kept_frequencies,
     merge,
 )
+from neural_sparse.idf.refreshed import MovedToken, MovedTokens, moved_tokens, refreshed_weights
 from neural_sparse.idf.weights import (
     DEFAULT_IDF,
     IdfWeights,
@@ -23,6 +24,8 @@ __all__ = [
     "DocumentCounter",
     "DocumentFrequencies",
     "IdfWeights",
+    "MovedToken",
+    "MovedTokens",
     "adapt_weights",
     "compute_idf_weights",
     "document_frequencies",
@@ -30,6 +33,8 @@ __all__ = [
     "idf_weights",
     "kept_frequencies",
     "merge",
+    "moved_tokens",
+    "refreshed_weights",
     "save_idf_weights",
     "weights_of",
 ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+import numpy as np
+from safetensors.numpy import save_file
 
 from neural_sparse import query
 from neural_sparse.io.files import check_output_folder, replacing_folder, write_json, write_text
@@ -40,19 +42,32 @@ def write_query_package(model: NeuralSparseEncoder, output: str | Path) -> dict[
         InputError: `output` holds something.
         RuntimeError: what was written makes other vectors than the model (a bug, never seen).
     """
+    return write_query_side(model.name, model.tokenizer, model.idf_table().vector, output)
+
+
+def write_query_side(
+    name: str, tokenizer: Any, weights: np.ndarray, output: str | Path, more: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """As `write_query_package`, of a tokenizer and weights float32 [vocabulary], without a model.
+
+    Args:
+        name: of the model, for README.md and export.json.
+        more: what else export.json says.
+    """
     output = check_output_folder(output)
     with replacing_folder(output) as folder:
-        query_tokenizer(model.tokenizer).save(str(folder / query.TOKENIZER))
-        save_file({"weight": model.query_weights.detach().float().cpu().contiguous()}, folder / query.WEIGHTS)
+        query_tokenizer(tokenizer).save(str(folder / query.TOKENIZER))
+        save_file({"weight": np.ascontiguousarray(weights, np.float32)}, folder / query.WEIGHTS)
         write_text(folder / MODULE, Path(query.__file__).read_text(encoding="utf-8"))
-        write_text(folder / "README.md", _README.format(name=model.name, folder=output.name))
+        write_text(folder / "README.md", _README.format(name=name, folder=output.name))
         written = query.QueryEncoder(folder)
-        _check(model, written)
+        _check(tokenizer, written)
         about = {
             "format": "query",
-            "model": model.name,
+            "model": name,
             "tokens": len(written.weights),
             "fingerprint": written.fingerprint,
+            **(more or {}),
         }
         write_json(folder / MANIFEST, about)
     return about
@@ -69,8 +84,8 @@ PROBES = (
 )
 
 
-def _check(model: NeuralSparseEncoder, written: query.QueryEncoder) -> None:
-    expected = encode_queries(PROBES, model.tokenizer, written.weights)
+def _check(tokenizer: Any, written: query.QueryEncoder) -> None:
+    expected = encode_queries(PROBES, tokenizer, written.weights)
     for row, text in zip(expected.toarray(), PROBES, strict=True):
         ids, weights = written.vector(text)
         if ids.tolist() != row.nonzero()[0].tolist() or weights.tolist() != row[row > 0].tolist():
