@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import typer
 
 from neural_sparse.cli.engine import ADDRESS, ENGINE, EngineName, chosen_engine
@@ -30,6 +32,14 @@ def encode(
     threads: int | None = typer.Option(
         None, min=1, help="Of each worker on a CPU.", show_default="the cores shared out; 1 on Ray"
     ),
+    update: bool = typer.Option(
+        False,
+        "--update",
+        help="Add the corpus to the folder that is there: only new and changed documents are encoded, as those before.",
+    ),
+    delete_missing: bool = typer.Option(
+        False, "--delete-missing", help="With --update: delete documents that the corpus does not hold."
+    ),
     engine: EngineName = ENGINE,
     address: str | None = ADDRESS,
 ) -> None:
@@ -37,6 +47,10 @@ def encode(
 
     The same command goes on where an interrupted one stopped.
     """
+    if update or delete_missing:
+        given = {"--max-length": max_length, "--max-ratio": max_ratio, "--top-k": top_k, "--bf16": bf16}
+        _update(model, corpus, output, update=update, delete_missing=delete_missing, given=given)
+        return
     from neural_sparse.io.files import read_json
     from neural_sparse.io.terminal import console as make_console
     from neural_sparse.io.urls import location, read_from
@@ -72,3 +86,26 @@ def encode(
     console = make_console()
     console.print(terminal_table(["", ""], rows))
     console.print(f"search them: neural-sparse search {output}")
+
+
+def _update(
+    model: str, corpus: str, output: str, update: bool, delete_missing: bool, given: Mapping[str, object]
+) -> None:
+    from neural_sparse.errors import InputError
+    from neural_sparse.io.terminal import console as make_console
+    from neural_sparse.io.urls import Url, location
+    from neural_sparse.report.tables import terminal_table
+    from neural_sparse.search.updating import update_corpus
+
+    if not update:
+        raise InputError("--delete-missing goes with --update")
+    if named := [name for name, value in given.items() if value]:
+        raise InputError(f"{named[0]}: an update encodes as the collection was encoded; leave it out")
+    if isinstance(folder := location(output), Url):
+        raise InputError(f"{output}: only a folder on this disk can be updated; encode the corpus again")
+    done = update_corpus(model, corpus, folder, delete_missing=delete_missing)
+    rows = [
+        [name, f"{getattr(done, name):,}"]
+        for name in ("added", "replaced", "unchanged", "deleted", "documents")
+    ]
+    make_console().print(terminal_table(["", ""], rows))

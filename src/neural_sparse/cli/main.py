@@ -29,6 +29,7 @@ from neural_sparse.cli.quickstart import quickstart
 from neural_sparse.cli.recipes import recipes
 from neural_sparse.cli.refresh import refresh
 from neural_sparse.cli.search import explain, search
+from neural_sparse.cli.serve import serve
 from neural_sparse.cli.sweep import sweep
 from neural_sparse.cli.teach import app as teach
 from neural_sparse.cli.train import train
@@ -60,6 +61,7 @@ COMMANDS = (
     encode,
     search,
     explain,
+    serve,
     export,
     deploy,
     load_test,

@@ -302,6 +302,20 @@ def _exchange(one: Path, other: Path) -> bool:
     raise OSError(number, os.strerror(number), str(other))
 
 
+def settle(path: Path, within: bool = True) -> None:
+    """Wait until a file or folder is on the disk: a loss of power cannot take it then.
+
+    Args:
+        within: with all that is in the folder; else which names it has alone.
+    """
+    for one in (path, *(path.rglob("*") if within and path.is_dir() else ())):
+        handle = os.open(one, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 def write_text(path: str | Path, text: str) -> None:
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

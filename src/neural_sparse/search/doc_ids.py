@@ -99,8 +99,18 @@ class DocumentIds(Sequence[str]):
         """
         refuse_one_string(ids, "ids")
         wanted = _encoded(ids)
+        rows = self._found(wanted)
+        if (rows < 0).any():
+            raise InputError(f"the index holds no document {wanted[int(np.flatnonzero(rows < 0)[0])]!r}")
+        return rows
+
+    def find(self, ids: Iterable[str]) -> NDArray[np.int64]:
+        """Row of each id, -1 where it is not here."""
+        return self._found(_encoded(ids))
+
+    def _found(self, wanted: DocumentIds) -> NDArray[np.int64]:
         hashes, order = self._sorted_hashes()
-        rows = _find(
+        return _find(
             self.text,
             self.offsets,
             hashes=hashes,
@@ -109,9 +119,6 @@ class DocumentIds(Sequence[str]):
             wanted_offsets=wanted.offsets,
             wanted_hashes=_hash(wanted.text, wanted.offsets),
         )
-        if (rows < 0).any():
-            raise InputError(f"the index holds no document {wanted[int(np.flatnonzero(rows < 0)[0])]!r}")
-        return rows
 
     def check_distinct(self) -> None:
         """Raises InputError on an id that occurs twice."""

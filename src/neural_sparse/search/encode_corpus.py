@@ -26,7 +26,8 @@ from neural_sparse.model.encoding import encode_tokens
 from neural_sparse.model.location import content_hash, model_folder
 from neural_sparse.model.pruning import Pruning
 from neural_sparse.search.doc_ids import DocumentIds
-from neural_sparse.search.encoded import MANIFEST, EncodedCollection, PackedTexts
+from neural_sparse.search.encoded import MANIFEST, EncodedCollection
+from neural_sparse.search.snapshot import PackedTexts
 from neural_sparse.text.tokens import tokenize
 from neural_sparse.work.workers import Advance, DoPiece, Engine, available_cores, in_workers
 
@@ -148,7 +149,7 @@ def encode_corpus(
             texts=(
                 PackedTexts(*(load_file(part)[name] for name in ("texts", "text_lengths"))) for part in files
             ),
-            about={"bf16": bf16, "pruning": asdict(pruning), "truncated": truncated},
+            about={"weights": weights, "bf16": bf16, "pruning": asdict(pruning), "truncated": truncated},
         )
         if isinstance(output, Url):
             upload_folder(collection, output, MANIFEST)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ from neural_sparse.io.urls import Location, Url, location
 from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.search.hits import Hits, vocabulary_fingerprint
 from neural_sparse.search.index import SparseIndex
+from neural_sparse.search.snapshot import MappedTexts, PackedTexts, Segment, Snapshot
 from neural_sparse.search.storage import MANIFEST as INDEX_MANIFEST
 from neural_sparse.text.ragged import offsets_of
 
@@ -37,33 +37,52 @@ logger = logging.getLogger(__name__)
 MANIFEST = "encoded.json"
 
 
-@dataclass(frozen=True)
-class PackedTexts:
-    """Texts in UTF-8, one after another.
+def manifest_of(folder: Path) -> dict[str, Any]:
+    """What an encoded collection says of itself.
 
-    Attributes:
-        text: uint8 [bytes].
-        lengths: int64 [texts], bytes of each.
+    Raises:
+        InputError: there is none.
     """
+    if not (folder / MANIFEST).is_file():
+        raise InputError(
+            f"{folder}: no encoded collection (lacks {MANIFEST}); make one with `neural-sparse encode`"
+        )
+    about: dict[str, Any] = read_json(folder / MANIFEST)
+    return about
 
-    text: np.ndarray
-    lengths: np.ndarray
 
-    @classmethod
-    def of(cls, texts: Sequence[str]) -> PackedTexts:
-        encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
-        lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
-        return cls(np.frombuffer(b"".join(encoded), np.uint8), lengths)
+def load_segment(folder: Path, entry: Mapping[str, Any], verify: bool) -> Segment:
+    """Map one segment of a collection.
+
+    Args:
+        entry: of the manifest: {"folder": within the collection's, "deleted": a file of rows, or null}.
+
+    Raises:
+        InputError: its files are missing, damaged, or not of one another.
+    """
+    place = folder / entry["folder"]
+    index = SparseIndex.load(place / "index", verify)
+    file = place / "text_offsets.npy"
+    if not file.is_file():
+        raise InputError(f"{place}: lacks {file.name}; encode the corpus again")
+    offsets = np.load(file, mmap_mode="r", allow_pickle=False)
+    texts = MappedTexts(_mapped(place / "texts.bin"), offsets)
+    if len(texts) != len(index) or offsets[-1] != len(texts.text):
+        raise InputError(f"{place}: its texts are not those of its index; encode the corpus again")
+    deleted = np.empty(0, np.int64)
+    if entry["deleted"] is not None:
+        deleted = np.load(folder / entry["deleted"], allow_pickle=False).astype(np.int64)
+    return Segment(index, texts, deleted, name=entry["folder"])
 
 
 class EncodedCollection:
     """Index, texts and query side of a collection.
 
     The folder holds index/ (a SparseIndex), tokenizer.json and idf.json (all that queries need), texts.bin and
-    text_offsets.npy, and encoded.json.
+    text_offsets.npy, and encoded.json; segments/ has what changed since (`search.changes`).
 
     Attributes:
-        index: the documents' vectors.
+        snapshot: the documents.
         about: model, maximum length, number of documents.
         count_repeats: a query's token weighs as often as it is there; False, unless set.
     """
@@ -77,30 +96,35 @@ class EncodedCollection:
             InputError: no such folder, one that `encode` did not write to its end, or a file that is missing,
                 truncated or altered.
         """
-        reading_folder(folder, lambda: self._read(Path(folder), verify))
+        self.folder = Path(folder)
+        reading_folder(folder, lambda: self._read_current(verify))
 
-    def _read(self, folder: Path, verify: bool) -> None:
+    def _read_current(self, verify: bool) -> None:
+        """Read it, anew where another process changed it meanwhile and took away what it had been."""
+        while True:
+            about = manifest_of(self.folder)
+            try:
+                return self._read(self.folder, about, verify)
+            except (InputError, OSError):
+                if manifest_of(self.folder) == about:
+                    raise
+
+    def _read(self, folder: Path, about: dict[str, Any], verify: bool) -> None:
         from transformers import PreTrainedTokenizerFast
 
-        if not (folder / MANIFEST).is_file():
-            raise InputError(
-                f"{folder}: no encoded collection (lacks {MANIFEST}); make one with `neural-sparse encode`"
-            )
-        self.about: dict[str, Any] = read_json(folder / MANIFEST)
+        self.about = about
         if "files" in self.about:
             check_sums(folder, self.about["files"], verify, "copy it again, or encode the corpus again")
         else:
             logger.warning(
                 "%s: written by an earlier version, without checksums of its texts and tokenizer", folder
             )
-        self.index = SparseIndex.load(folder / "index", verify)
         self.tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
         self._weights = idf_weights(folder / "idf.json", self.tokenizer).vector
         self.count_repeats = False
-        self._texts = _mapped(folder / "texts.bin")
-        self._offsets = np.load(folder / "text_offsets.npy", mmap_mode="r", allow_pickle=False)
-        if len(self._offsets) != len(self.index) + 1 or self._offsets[-1] != len(self._texts):
-            raise InputError(f"{folder}: its texts are not those of its index; encode the corpus again")
+        entries = self.about.get("segments", [{"folder": ".", "deleted": None}])
+        segments = [load_segment(folder, entry, verify) for entry in entries]
+        self.snapshot = Snapshot(segments, self.about.get("generation", 0))
 
     @staticmethod
     def check_replaceable(folder: str | Location) -> None:
@@ -140,7 +164,7 @@ class EncodedCollection:
             index = SparseIndex.build(shards, doc_ids, fingerprint, folder=temporary / "index")
             model.tokenizer.save_pretrained(temporary)
             save_idf_weights(model.idf_table(), temporary / "idf.json")
-            _write_texts(temporary, texts)
+            write_texts(temporary, texts)
             written = [path.name for path in sorted(temporary.iterdir()) if path.is_file()]
             write_json(
                 temporary / MANIFEST,
@@ -156,13 +180,17 @@ class EncodedCollection:
             )
 
     @property
+    def index(self) -> SparseIndex:
+        """The documents' vectors."""
+        return self.snapshot.joined()
+
+    @property
     def doc_ids(self) -> Sequence[str]:
         return self.index.doc_ids
 
     def text(self, row: int) -> str:
-        return bytes(self._texts[self._offsets[row] : self._offsets[row + 1]]).decode(
-            "utf-8", "surrogatepass"
-        )
+        """Text of a row of `index`."""
+        return self.snapshot.text(row)
 
     def encode_queries(self, texts: Sequence[str]) -> sp.csr_matrix:
         """Weights of the tokens present, csr float32 [queries, vocabulary]."""
@@ -174,7 +202,7 @@ class EncodedCollection:
         return self.index.search(self.encode_queries(texts), k)
 
 
-def _write_texts(folder: Path, texts: Iterable[PackedTexts]) -> None:
+def write_texts(folder: Path, texts: Iterable[PackedTexts]) -> None:
     """texts.bin (UTF-8, one after another) and text_offsets.npy."""
     lengths = []
     with (folder / "texts.bin").open("wb") as file:

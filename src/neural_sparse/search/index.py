@@ -168,6 +168,10 @@ class SparseIndex:
             kept[now.doc_ids.rows(doc_ids)] = False
             self._snapshot = _Snapshot(keep_documents(now.postings, kept), now.doc_ids.keep(kept))
 
+    def check(self) -> None:
+        """Look, once, at all posting lists. Raises InputError where one is damaged."""
+        self._snapshot.check()
+
     @property
     def bits(self) -> int:
         """8 or 32, of one impact."""
@@ -266,6 +270,39 @@ class SparseIndex:
             for job in jobs:
                 job.result()
         return hits
+
+    def best_keys(
+        self, queries: sp.csr_matrix, k: int, allowed: NDArray[np.bool_] = NO_FILTER
+    ) -> NDArray[np.int64]:
+        """The k best documents of each query as keys (`search.exact`), int64 [queries, at most k], unsorted, NO_HIT
+        behind.
+
+        For who puts hits of several indexes together; in this thread alone, without the interpreter's lock.
+
+        Args:
+            queries: of `checked_queries`.
+            allowed: bool [documents], which may be hits; empty for all of them.
+        """
+        now = self._snapshot
+        index = now.postings
+        now.check(queries.indices)
+        depth = max(1, min(k, index.n_docs))
+        best = np.empty((queries.shape[0], depth), np.int64)
+        search_block_at_a_time(
+            queries.indptr.astype(np.int64),
+            queries.indices.astype(np.int32, copy=False),
+            queries.data.astype(np.float64) * index.scale,
+            0,
+            len(best),
+            index.offsets,
+            index.docs,
+            index.impacts,
+            index.n_docs,
+            allowed,
+            depth,
+            best,
+        )
+        return best
 
     def ids(self, hits: Hits) -> list[list[str]]:
         """Document ids of each query's hits, best first: `hits.ids()`."""

@@ -220,7 +220,7 @@ def join(parts: Sequence[Postings]) -> Postings:
 def keep_documents(postings: Postings, rows: NDArray[np.bool_]) -> Postings:
     """Only the rows marked True in bool [documents], numbered anew in their order."""
     renumbered = np.cumsum(rows, dtype=np.int64).astype(np.int32) - np.int32(1)
-    kept = _count_kept(postings.offsets, postings.docs, rows)
+    kept = count_kept(postings.offsets, postings.docs, rows)
     offsets = offsets_of(kept)
     docs = np.empty(offsets[-1], np.int32)
     impacts = np.empty(offsets[-1], postings.impacts.dtype)
@@ -276,7 +276,29 @@ def append_terms(
 
 
 @compiled
-def _count_kept(
+def append_kept(
+    offsets: NDArray[np.int64],
+    docs: NDArray[np.int32],
+    impacts: NDArray[np.float32],
+    rows: NDArray[np.bool_],
+    renumbered: NDArray[np.int32],
+    heads: NDArray[np.int64],
+    out_docs: NDArray[np.int32],
+    out_impacts: NDArray[np.float32],
+) -> None:
+    """As `append_terms`, of the marked rows alone, which get the numbers of `renumbered`."""
+    for term in range(len(offsets) - 1):
+        place = heads[term]
+        for i in range(offsets[term] - offsets[0], offsets[term + 1] - offsets[0]):
+            if rows[docs[i]]:
+                out_docs[place] = renumbered[docs[i]]
+                out_impacts[place] = impacts[i]
+                place += 1
+        heads[term] = place
+
+
+@compiled
+def count_kept(
     offsets: NDArray[np.int64], docs: NDArray[np.int32], rows: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
     kept = np.zeros(len(offsets) - 1, np.int64)

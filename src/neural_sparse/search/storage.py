@@ -34,12 +34,15 @@ from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.search.postings import (
     MAX_DOCS,
     Postings,
+    append_kept,
     append_terms,
     checked_vectors,
+    count_kept,
     impact_step,
     invert,
     to_steps,
 )
+from neural_sparse.text.ragged import offsets_of
 
 FORMAT = "neural-sparse index 1"
 MANIFEST = "index.json"
@@ -184,6 +187,62 @@ def _ascending(offsets: NDArray[Any], total: int, dtype: type) -> bool:
     )
 
 
+def merge_on_disk(
+    folder: str | Path,
+    parts: Sequence[tuple[Postings, NDArray[np.bool_]]],
+    doc_ids: DocumentIds,
+    vocabulary: str | None,
+    memory: int = 1 << 27,
+) -> None:
+    """Write the index of the marked rows of several, one after another: `join` of `keep_documents`, in bounded memory.
+
+    Args:
+        parts: float32 postings of one width, and bool [documents] of those that are kept.
+        doc_ids: of the kept rows.
+        memory: bytes for postings in work.
+
+    Raises:
+        InputError: the folder exists and is no index, or cannot be written.
+    """
+    folder = check_output_folder(folder, storage.MANIFEST)
+    budget = max(1, memory // 8)
+    counts = [count_kept(postings.offsets, postings.docs, rows) for postings, rows in parts]
+    offsets = offsets_of(np.sum(counts, axis=0))
+    numbers, base = [], 0
+    for _, rows in parts:
+        numbers.append(np.cumsum(rows, dtype=np.int64).astype(np.int32) + np.int32(base - 1))
+        base += int(rows.sum())
+    with replacing_folder(folder) as temporary:
+        np.save(temporary / "offsets.npy", offsets, allow_pickle=False)
+        np.save(temporary / "id_text.npy", doc_ids.text, allow_pickle=False)
+        np.save(temporary / "id_offsets.npy", doc_ids.offsets, allow_pickle=False)
+        with (
+            (temporary / "docs.npy").open("wb") as docs_file,
+            (temporary / "impacts.npy").open("wb") as impacts_file,
+        ):
+            _write_header(docs_file, np.dtype(np.int32), int(offsets[-1]))
+            _write_header(impacts_file, np.dtype(np.float32), int(offsets[-1]))
+            for first, last in _term_ranges(offsets, budget):
+                count = int(offsets[last] - offsets[first])
+                docs, impacts = np.empty(count, np.int32), np.empty(count, np.float32)
+                heads = offsets[first:last] - offsets[first]
+                for (postings, rows), renumbered in zip(parts, numbers, strict=True):
+                    here = slice(int(postings.offsets[first]), int(postings.offsets[last]))
+                    append_kept(
+                        postings.offsets[first : last + 1],
+                        postings.docs[here],
+                        impacts=postings.impacts[here],
+                        rows=rows,
+                        renumbered=renumbered,
+                        heads=heads,
+                        out_docs=docs,
+                        out_impacts=impacts,
+                    )
+                docs.tofile(docs_file)
+                impacts.tofile(impacts_file)
+        storage.write_manifest(temporary, base, vocab_size=len(offsets) - 1, scale=1.0, vocabulary=vocabulary)
+
+
 BYTES_PER_POSTING = 24  # as given, inverted, and what is being copied
 
 
@@ -294,10 +353,7 @@ def _merge(segments: list[_Segment], folder: Path, bits: int, budget: int) -> fl
     with (folder / "docs.npy").open("wb") as docs_file, (folder / "impacts.npy").open("wb") as impacts_file:
         _write_header(docs_file, np.dtype(np.int32), total)
         _write_header(impacts_file, np.dtype(np.uint8 if bits == 8 else np.float32), total)
-        first = 0
-        while first < len(offsets) - 1:
-            last = int(np.searchsorted(offsets, offsets[first] + budget, side="right")) - 1
-            last = min(max(last, first + 1), len(offsets) - 1)
+        for first, last in _term_ranges(offsets, budget):
             count = int(offsets[last] - offsets[first])
             docs, impacts = np.empty(count, np.int32), np.empty(count, np.float32)
             heads = offsets[first:last] - offsets[first]
@@ -305,8 +361,17 @@ def _merge(segments: list[_Segment], folder: Path, bits: int, budget: int) -> fl
                 append_terms(*segment.read(first, last), segment.base, heads, docs, impacts)
             docs.tofile(docs_file)
             (to_steps(impacts, scale) if bits == 8 else impacts).tofile(impacts_file)
-            first = last
     return scale
+
+
+def _term_ranges(offsets: NDArray[np.int64], budget: int) -> Iterator[tuple[int, int]]:
+    """Ranges of terms with about `budget` postings each, at least one term."""
+    first = 0
+    while first < len(offsets) - 1:
+        last = int(np.searchsorted(offsets, offsets[first] + budget, side="right")) - 1
+        last = min(max(last, first + 1), len(offsets) - 1)
+        yield first, last
+        first = last
 
 
 def _write_header(file: Any, dtype: np.dtype[Any], length: int) -> None:

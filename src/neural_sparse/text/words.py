@@ -96,6 +96,10 @@ class Words:
         """Word ids of each text; new words join the vocabulary."""
         return self._ids(texts, learn=True)
 
+    def known(self, text: str) -> list[int]:
+        """Ids of the known words of a text, in its order."""
+        return self._ids([text], learn=False)[0]
+
     def _ids(self, texts: Sequence[str], learn: bool) -> list[list[int]]:
         refuse_one_string(texts)
         composed = [nfc(text) for text in texts]

@@ -201,7 +201,8 @@ def test_documents_of_a_model_and_of_an_encoded_folder(
     doc_only_model: NeuralSparseEncoder, texts: list[str], tmp_path: Path
 ) -> None:
     from neural_sparse.search.doc_ids import DocumentIds
-    from neural_sparse.search.encoded import EncodedCollection, PackedTexts
+    from neural_sparse.search.encoded import EncodedCollection
+    from neural_sparse.search.snapshot import PackedTexts
 
     corpus = tmp_path / "collection"
     corpus.mkdir()

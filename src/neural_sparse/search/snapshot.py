@@ -1,0 +1,278 @@
+"""What a collection holds at one moment: segments of documents, each with its vectors and texts, less what was deleted.
+
+A segment never changes. A change writes a new one and marks rows of others as deleted, and makes a new snapshot; a
+search goes on over the snapshot that it began with. A score depends on the document alone, and hits of all segments
+are ordered as those of one index would be, so that a snapshot finds what an index built anew from its documents finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol, overload
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from neural_sparse.errors import InputError
+from neural_sparse.search.doc_ids import DocumentIds
+from neural_sparse.search.exact import NO_HIT, write_hits
+from neural_sparse.search.hits import Hits
+from neural_sparse.search.index import NO_FILTER, SparseIndex
+from neural_sparse.search.postings import join, keep_documents
+
+
+class Texts(Protocol):
+    """Texts by row, read when they are asked for."""
+
+    def __getitem__(self, row: int, /) -> str: ...
+
+
+@dataclass(frozen=True)
+class PackedTexts:
+    """Texts in UTF-8, one after another.
+
+    Attributes:
+        text: uint8 [bytes].
+        lengths: int64 [texts], bytes of each.
+    """
+
+    text: NDArray[np.uint8]
+    lengths: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> PackedTexts:
+        encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
+        lengths = np.fromiter(map(len, encoded), np.int64, len(encoded))
+        return cls(np.frombuffer(b"".join(encoded), np.uint8), lengths)
+
+
+@dataclass(frozen=True)
+class MappedTexts:
+    """Texts on disk.
+
+    Attributes:
+        text: uint8 [bytes].
+        offsets: int64 [texts + 1].
+    """
+
+    text: NDArray[np.uint8]
+    offsets: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> str:
+        return bytes(self.text[self.offsets[row] : self.offsets[row + 1]]).decode("utf-8", "surrogatepass")
+
+    @property
+    def nbytes(self) -> int:
+        return self.text.nbytes + self.offsets.nbytes
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Documents that were written together.
+
+    Attributes:
+        index: their vectors and ids.
+        texts: of the same rows.
+        deleted: int64, rows that are no longer there, ascending.
+        name: of its folder inside the collection's.
+    """
+
+    index: SparseIndex
+    texts: Texts
+    deleted: NDArray[np.int64]
+    name: str = ""
+
+    @cached_property
+    def live(self) -> NDArray[np.bool_]:
+        """bool [documents]; empty where all of them are there."""
+        if not len(self.deleted):
+            return NO_FILTER
+        mask = np.ones(len(self.index), np.bool_)
+        mask[self.deleted] = False
+        return mask
+
+    @property
+    def documents(self) -> int:
+        """Those that are there."""
+        return len(self.index) - len(self.deleted)
+
+
+class Snapshot:
+    """The documents of one moment, in the order in which they were written last.
+
+    Rows count through all segments, deleted documents included: row 0 is the first of the first segment.
+
+    Attributes:
+        segments: in order.
+        generation: how many changes came before.
+    """
+
+    def __init__(self, segments: Sequence[Segment], generation: int = 0) -> None:
+        if not segments:
+            raise InputError("a collection has at least one segment")
+        self.segments = tuple(segments)
+        self.generation = generation
+        self.bases = np.concatenate([[0], np.cumsum([len(segment.index) for segment in segments])])
+
+    def __len__(self) -> int:
+        return sum(segment.documents for segment in self.segments)
+
+    @property
+    def vocabulary(self) -> str | None:
+        return self.segments[0].index.vocabulary
+
+    @property
+    def vocab_size(self) -> int:
+        return self.segments[0].index.vocab_size
+
+    @cached_property
+    def posting_lengths(self) -> NDArray[np.int64]:
+        """Postings per term, int64 [vocabulary]: what a query reads, those of deleted documents included."""
+        return np.sum([segment.index.posting_lengths for segment in self.segments], axis=0)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the indexes."""
+        return sum(segment.index.nbytes for segment in self.segments)
+
+    def rows(self) -> NDArray[np.int64]:
+        """Rows of all documents that are there, in order."""
+        parts = [
+            base + (np.flatnonzero(segment.live) if len(segment.live) else np.arange(len(segment.index)))
+            for base, segment in zip(self.bases, self.segments, strict=False)
+        ]
+        return np.concatenate(parts)
+
+    def place(self, row: int) -> tuple[Segment, int]:
+        """The segment that holds a row, and the row within it.
+
+        Raises:
+            IndexError: no such row.
+        """
+        if not 0 <= row < self.bases[-1]:
+            raise IndexError(f"row {row} of {self.bases[-1]}")
+        number = int(np.searchsorted(self.bases, row, side="right")) - 1
+        return self.segments[number], row - int(self.bases[number])
+
+    def doc_id(self, row: int) -> str:
+        segment, local = self.place(row)
+        return segment.index.doc_ids[local]
+
+    def text(self, row: int) -> str:
+        segment, local = self.place(row)
+        return segment.texts[local]
+
+    def vectors(self, rows: Sequence[int]) -> sp.csr_matrix:
+        """Vectors of a few documents, float32 [rows, vocabulary], in the order of `rows`."""
+        if not len(rows):
+            return sp.csr_matrix(np.zeros((0, self.vocab_size), np.float32))
+        wanted = np.asarray(rows, np.int64)
+        numbers = np.searchsorted(self.bases, wanted, side="right") - 1
+        order = np.argsort(numbers, kind="stable")
+        parts = []
+        for number in np.unique(numbers):
+            here = wanted[order][numbers[order] == number] - self.bases[number]
+            parts.append(self.segments[number].index.vectors(here.tolist()))
+        return sp.csr_matrix(sp.vstack(parts, format="csr")[np.argsort(order)])
+
+    def find(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        """Row of each id, int64; -1 where no such document is there."""
+        rows = np.full(len(ids), -1, np.int64)
+        for base, segment in zip(self.bases, self.segments, strict=False):
+            found = DocumentIds.find(segment.index.doc_ids, ids)
+            there = found >= 0
+            if len(segment.live):
+                there &= segment.live[found]  # of a row -1 it does not matter
+            rows[there] = base + found[there]
+        return rows
+
+    def search(
+        self,
+        queries: sp.csr_matrix,
+        k: int,
+        *,
+        without: Iterable[str] = (),
+        allowed: Sequence[NDArray[np.bool_]] | None = None,
+    ) -> Hits:
+        """The k best documents of each query; a document that shares no token with it is no hit.
+
+        In this thread, without the interpreter's lock but for moments: threads search beside each other.
+
+        Args:
+            queries: [queries, vocabulary], weights >= 0.
+            without: ids that may not be found; those that are not there do not matter.
+            allowed: per segment, bool [documents], which may be found.
+
+        Raises:
+            InputError: k < 1, queries of another vocabulary, a bad weight.
+        """
+        if k < 1:
+            raise InputError(f"k must be at least 1, got {k}")
+        queries = self.segments[0].index.checked_queries(queries)
+        excluded = self.find(ids) if (ids := list(without)) else np.empty(0, np.int64)
+        parts = []
+        for number, segment in enumerate(self.segments):
+            mask = segment.live
+            if allowed is not None:
+                mask = allowed[number] & mask if len(mask) else allowed[number]
+            base, end = self.bases[number], self.bases[number + 1]
+            here = excluded[(excluded >= base) & (excluded < end)] - base
+            if len(here):
+                mask = mask.copy() if len(mask) else np.ones(len(segment.index), np.bool_)
+                mask[here] = False
+            if not len(segment.index):
+                continue
+            keys = segment.index.best_keys(queries, k, mask)
+            # A key holds the complement of the row, so a later row is a smaller key.
+            parts.append(np.where(keys == NO_HIT, NO_HIT, keys - base) if base else keys)
+        hits = Hits(
+            np.full((queries.shape[0], k), -1, np.int32),
+            np.zeros((queries.shape[0], k), np.float32),
+            _Ids(self),
+        )
+        if parts:
+            keys = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+            if keys.shape[1] > k:
+                keys = np.partition(keys, keys.shape[1] - k, axis=1)[:, -k:]
+            write_hits(keys, hits.docs, hits.scores)
+        return hits
+
+    def joined(self) -> SparseIndex:
+        """One index of the documents that are there, in memory."""
+        first = self.segments[0]
+        if len(self.segments) == 1 and not len(first.deleted):
+            return first.index
+        postings, ids = [], []
+        for segment in self.segments:
+            segment.index.check()
+            part, names = segment.index.postings, segment.index.doc_ids
+            if len(segment.live):
+                part, names = keep_documents(part, segment.live), names.keep(segment.live)
+            postings.append(part)
+            ids.append(names)
+        return SparseIndex(join(postings), DocumentIds.join(ids), self.vocabulary)
+
+
+class _Ids(Sequence[str]):
+    """Ids by the rows of a snapshot."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def __len__(self) -> int:
+        return int(self._snapshot.bases[-1])
+
+    @overload
+    def __getitem__(self, row: int) -> str: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[str]: ...
+    def __getitem__(self, row: int | slice) -> str | list[str]:
+        if isinstance(row, slice):
+            return [self[one] for one in range(*row.indices(len(self)))]
+        return self._snapshot.doc_id(row)

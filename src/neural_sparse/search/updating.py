@@ -1,0 +1,131 @@
+"""Bringing an encoded collection up to date with a corpus file, with the model and settings it was encoded with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import scipy.sparse as sp
+
+from neural_sparse.corpora.corpus_file import corpus_documents, corpus_file
+from neural_sparse.errors import InputError
+from neural_sparse.io.urls import Location, location
+from neural_sparse.model.encoder import NeuralSparseEncoder
+from neural_sparse.model.encoding import encode_tokens
+from neural_sparse.model.location import content_hash, model_folder
+from neural_sparse.model.pruning import Pruning
+from neural_sparse.search.changes import Change, ChangingCollection, EncodeDocuments, changing
+from neural_sparse.search.doc_ids import DocumentIds
+from neural_sparse.text.tokens import tokenize
+
+BATCH = 5000  # documents of one change
+
+
+@dataclass(frozen=True)
+class Updated:
+    """What an update did: documents added, replaced, unchanged and deleted, and how many there are now."""
+
+    added: int
+    replaced: int
+    unchanged: int
+    deleted: int
+    documents: int
+
+
+def check_model(about: Mapping[str, Any], model: str, folder: str | Path) -> None:
+    """
+    Raises:
+        InputError: the collection was encoded with another model, or by a version that did not say with which.
+    """
+    known = about.get("weights")
+    if known is None:
+        raise InputError(f"{folder}: written by an earlier version; encode the corpus again to change it")
+    if content_hash(model_folder(model)) != known:
+        raise InputError(
+            f"{folder} was encoded with another model than {model} ({about.get('model')}); name that one, or encode "
+            "the corpus again"
+        )
+
+
+def document_encoder(about: Mapping[str, Any], model: str, folder: str | Path) -> EncodeDocuments:
+    """What encodes documents as those of a collection were encoded.
+
+    Args:
+        about: its manifest.
+        folder: named in errors.
+
+    Raises:
+        InputError: as `check_model`.
+    """
+    check_model(about, model, folder)
+    encoder = NeuralSparseEncoder(model, about["max_length"])
+    pruning = Pruning(**about["pruning"])
+
+    def encode(texts: Sequence[str]) -> sp.csr_matrix:
+        tokens = tokenize(list(texts), encoder.tokenizer, encoder.max_length, special_tokens=True)
+        return pruning(encode_tokens(encoder, tokens, bf16=about["bf16"]))
+
+    return encode
+
+
+def update_corpus(
+    model: str,
+    corpus: str | Location,
+    folder: str | Path,
+    *,
+    delete_missing: bool = False,
+    batch: int = BATCH,
+) -> Updated:
+    """Add the documents of a corpus file to an encoded collection, replace those whose text has changed.
+
+    In batches, each whole on the disk or not at all: the same call goes on after an interruption.
+
+    Args:
+        delete_missing: also delete what the file does not hold.
+        batch: documents of one change.
+
+    Raises:
+        InputError: no such corpus, model or collection; a malformed line or an id that occurs twice, before anything
+            is encoded; a collection of another model, or one that another process changes.
+    """
+    file = corpus_file(location(corpus))
+    ids = DocumentIds.of(name for name, _ in corpus_documents(file))
+    if not len(ids):
+        raise InputError(f"{file}: the corpus is empty")
+    with changing(folder) as collection:
+        encode = document_encoder(collection.collection.about, model, folder)
+        done = [
+            collection.change([name for name, _ in part], [text for _, text in part], encode)
+            for part in _batches(corpus_documents(file), batch)
+        ]
+        if delete_missing:
+            done.append(_delete_missing(collection, ids, encode))
+        while collection.merge():
+            pass
+        return Updated(
+            added=sum(one.added for one in done),
+            replaced=sum(one.replaced for one in done),
+            unchanged=sum(one.unchanged for one in done),
+            deleted=sum(one.deleted for one in done),
+            documents=len(collection.snapshot),
+        )
+
+
+def _delete_missing(collection: ChangingCollection, ids: DocumentIds, encode: EncodeDocuments) -> Change:
+    snapshot = collection.snapshot
+    names = [snapshot.doc_id(int(row)) for row in snapshot.rows()]
+    missing = [name for name, row in zip(names, ids.find(names).tolist(), strict=True) if row < 0]
+    return collection.change([], [], encode, missing)
+
+
+def _batches(documents: Iterator[tuple[str, str]], size: int) -> Iterator[list[tuple[str, str]]]:
+    part: list[tuple[str, str]] = []
+    for document in documents:
+        part.append(document)
+        if len(part) == size:
+            yield part
+            part = []
+    if part:
+        yield part

@@ -1,0 +1,385 @@
+"""The HTTP side: routes, bounds, the key, and what an error looks like."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from neural_sparse.corpora.fields import with_title
+from neural_sparse.errors import InputError
+from neural_sparse.search.index import available_cores
+from neural_sparse.serve.judgements import Judgements
+from neural_sparse.serve.metrics import Metrics
+from neural_sparse.serve.openapi import description
+from neural_sparse.serve.pool import Pool
+from neural_sparse.serve.requests import (
+    LARGEST_BODY,
+    LARGEST_DOCUMENTS,
+    LONGEST_ID,
+    LONGEST_QUERY,
+    Delete,
+    EncodeDocuments,
+    EncodeQuery,
+    Judge,
+    Refused,
+    Search,
+    Upsert,
+    answer,
+    parsed,
+)
+from neural_sparse.serve.systems import Changing, System
+
+logger = logging.getLogger(__name__)
+PAGE = Path(__file__).with_name("page")
+OPEN = ("/", "/docs", "/openapi.json", "/healthz", "/static/page.js", "/static/page.css", "/static/docs.js")
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; "
+    "form-action 'self'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+QUEUE = 512  # requests that may wait
+
+# Texts -> (token, weight) of each, heaviest first.
+Encode = Callable[[Sequence[str]], list[list[tuple[str, float]]]]
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def make_app(
+    systems: Sequence[System],
+    *,
+    encode: Encode | None = None,
+    judgements: Judgements | None = None,
+    key: str | None = None,
+    hosts: Sequence[str] | None = None,
+    queue: int = QUEUE,
+    workers: int | None = None,
+) -> Starlette:
+    """An ASGI application.
+
+    Args:
+        systems: the first answers requests that name no index.
+        encode: of documents; without it `POST /encode/documents` is refused.
+        judgements: where the page's judgements are kept; without it the page has no buttons for them.
+        key: asked for in `Authorization: Bearer KEY` or `X-API-Key`, but for the page's own files and /healthz.
+        hosts: names that a browser may know this server by; None for any. On the loopback it keeps pages of other
+            sites from asking it under a name of theirs.
+        queue: requests that may wait for a core.
+        workers: searches at a time; all cores if None.
+    """
+    app = _App(
+        systems,
+        encode=encode,
+        judgements=judgements,
+        key=key,
+        hosts=hosts,
+        queue=queue,
+        workers=workers or available_cores(),
+    )
+    return app.application()
+
+
+class _App:
+    def __init__(
+        self,
+        systems: Sequence[System],
+        encode: Encode | None,
+        judgements: Judgements | None,
+        key: str | None,
+        hosts: Sequence[str] | None,
+        queue: int,
+        workers: int,
+    ) -> None:
+        self.systems = {system.name: system for system in systems}
+        if len(self.systems) < len(systems):
+            raise InputError("two indexes have the same name; give one another: NAME=FOLDER")
+        self.first = systems[0].name
+        self.encode = encode
+        self.judgements = judgements
+        self.key = key
+        self.hosts = hosts
+        self.metrics = Metrics()
+        self.searches = Pool(workers, queue, self.metrics, "search")
+        self._merger = ThreadPoolExecutor(1, thread_name_prefix="merge")
+        self._merging = False
+        self.slow = Pool(1, 16, self.metrics, "encode")  # a model takes all cores itself
+
+    def application(self) -> Starlette:
+        handlers: list[tuple[str, str, Handler]] = [
+            ("POST", "/search", self.search),
+            ("POST", "/encode/query", self.encode_query),
+            ("POST", "/encode/documents", self.encode_documents),
+            ("POST", "/documents", self.upsert),
+            ("DELETE", "/documents", self.delete),
+            ("GET", "/indexes", self.indexes),
+            ("GET", "/document", self.document),
+            ("GET", "/judgements", self.judged),
+            ("POST", "/judgements", self.judge),
+            ("GET", "/healthz", self.healthz),
+            ("GET", "/metrics", self.show_metrics),
+            ("GET", "/openapi.json", self.openapi),
+        ]
+        routes = [Route(path, self._guarded(path, handler), methods=[how]) for how, path, handler in handlers]
+        files = {
+            "/": "index.html",
+            "/docs": "docs.html",
+            **{f"/static/{name}": name for name in ("page.js", "page.css", "docs.js")},
+        }
+        routes += [
+            Route(path, self._guarded(path, _file(PAGE / name)), methods=["GET"])
+            for path, name in files.items()
+        ]
+
+        @asynccontextmanager
+        async def lifespan(_: Starlette) -> Any:
+            yield
+            self.searches.close()
+            self.slow.close()
+            self._merger.shutdown()
+
+        return Starlette(
+            routes=routes, lifespan=lifespan, exception_handlers={404: self._unknown, 405: self._unknown}
+        )
+
+    def _guarded(self, path: str, handler: Handler) -> Handler:
+        seconds = self.metrics.seconds.labels(path)
+
+        async def guarded(request: Request) -> Response:
+            started = time.perf_counter()
+            try:
+                self._check_sender(request, path)
+                response = await handler(request)
+            except Refused as error:
+                response = _error(error.status, str(error))
+            except InputError as error:
+                full = isinstance(error.__cause__, OSError)  # the disk, not the request
+                response = _error(507 if full else 422, str(error))
+            except Exception:  # one request must not end the server
+                logger.exception("%s %s failed", request.method, path)
+                response = _error(500, "internal error; the server's log says more")
+            response.headers.update(HEADERS)
+            seconds.observe(time.perf_counter() - started)
+            self.metrics.answers.labels(path, response.status_code).inc()
+            return response
+
+        return guarded
+
+    async def _unknown(self, request: Request, error: Exception) -> Response:
+        status = getattr(error, "status_code", 404)
+        reason = "no such path; GET /docs shows what there is" if status == 404 else "not with this method"
+        return _error(status, reason)
+
+    def _check_sender(self, request: Request, path: str) -> None:
+        if self.hosts is not None:
+            for name in ("host", "origin"):
+                value = request.headers.get(name)
+                if value is None:
+                    continue
+                host = urlsplit(value if "//" in value else f"//{value}").hostname
+                if host not in self.hosts:
+                    raise Refused(403, f"{name}: this server answers to {', '.join(self.hosts)}")
+        if self.key is not None and path not in OPEN:
+            kind, _, given = request.headers.get("authorization", "").partition(" ")
+            if kind.lower() != "bearer":
+                given = request.headers.get("x-api-key", "")
+            if not secrets.compare_digest(given.encode("utf-8", "replace"), self.key.encode()):
+                raise Refused(401, "an API key is needed: Authorization: Bearer KEY")
+
+    def _system(self, name: str | None) -> System:
+        system = self.systems.get(self.first if name is None else name)
+        if system is None:
+            raise Refused(404, f"there is no such index; there are {', '.join(self.systems)}")
+        return system
+
+    async def search(self, request: Request) -> Response:
+        body = await _body(request)
+
+        def work() -> bytes:
+            asked = parsed(Search, body)
+            system = self._system(asked.index)
+            found = system.search(asked)
+            self.metrics.search_seconds.labels(system.name).observe(found["milliseconds"] / 1000)
+            return answer(found)
+
+        return _json(await self.searches.run(work))
+
+    async def encode_query(self, request: Request) -> Response:
+        body = await _body(request)
+
+        def work() -> bytes:
+            asked = parsed(EncodeQuery, body)
+            system = self._system(asked.index)
+            return answer({"index": system.name, "tokens": system.tokens(system.query(asked.query))})
+
+        return _json(await self.searches.run(work))
+
+    async def encode_documents(self, request: Request) -> Response:
+        body = await _body(request, LARGEST_DOCUMENTS)
+        if self.encode is None:
+            raise Refused(422, "this server has no model; start it with --model MODEL")
+        encode = self.encode
+
+        def work() -> bytes:
+            vectors = encode(parsed(EncodeDocuments, body).texts)
+            rows = [[{"token": token, "weight": weight} for token, weight in row] for row in vectors]
+            return answer({"documents": rows})
+
+        return _json(await self.slow.run(work))
+
+    async def upsert(self, request: Request) -> Response:
+        body = await _body(request, LARGEST_DOCUMENTS)
+
+        def work() -> bytes:
+            asked = parsed(Upsert, body)
+            changing = self._changing(asked.index)
+            ids = [one.id for one in asked.documents]
+            texts = [with_title(one.title, one.text) for one in asked.documents]
+            return answer(changing.change(ids, texts, ()))
+
+        return await self._changed(work)
+
+    async def delete(self, request: Request) -> Response:
+        body = await _body(request, LARGEST_DOCUMENTS)
+
+        def work() -> bytes:
+            asked = parsed(Delete, body)
+            return answer(self._changing(asked.index).change((), (), asked.ids))
+
+        return await self._changed(work)
+
+    def _changing(self, name: str | None) -> Changing:
+        system = self._system(name)
+        if system.changing is None:
+            raise Refused(
+                422, f"{system.name} does not change; start the server with its model: --model MODEL"
+            )
+        return system.changing
+
+    async def _changed(self, work: Callable[[], bytes]) -> Response:
+        content = await self.slow.run(work)
+        if not self._merging:  # beside the answer, and beside searches
+            self._merging = True
+            asyncio.get_running_loop().run_in_executor(self._merger, self._merge)
+        return _json(content)
+
+    def _merge(self) -> None:
+        try:
+            for system in self.systems.values():
+                while system.changing is not None and system.changing.collection.merge():
+                    pass
+        except Exception:  # there are more segments than need be, and nothing is lost
+            logger.exception("segments could not be merged")
+        finally:
+            self._merging = False
+
+    async def indexes(self, request: Request) -> Response:
+        about = [system.describe() for system in self.systems.values()]
+        judged = None
+        if self.judgements is not None:
+            queries, count = self.judgements.count()
+            judged = {"queries": queries, "judgements": count}
+        return JSONResponse({"indexes": about, "model": self.encode is not None, "judgements": judged})
+
+    async def document(self, request: Request) -> Response:
+        given = _parameters(request, index=LONGEST_ID, id=LONGEST_ID, query=LONGEST_QUERY)
+        if not given.get("id"):
+            raise Refused(422, "id: say which document")
+        system = self._system(given.get("index"))
+        return _json(
+            await self.searches.run(lambda: answer(system.document(given["id"], given.get("query"))))
+        )
+
+    async def judged(self, request: Request) -> Response:
+        given = _parameters(request, query=LONGEST_QUERY)
+        return JSONResponse({"judgements": self._judgements().of(given.get("query", ""))})
+
+    async def judge(self, request: Request) -> Response:
+        body = await _body(request)
+        judgements = self._judgements()
+
+        def work() -> bytes:
+            asked = parsed(Judge, body)
+            if self._system(asked.index).current().find([asked.id])[0] < 0:
+                raise Refused(404, "there is no document with this id")
+            grades = judgements.judge(asked.query, asked.id, asked.relevant)
+            queries, count = judgements.count()
+            return answer({"judgements": grades, "queries": queries, "count": count})
+
+        return _json(await self.slow.run(work))
+
+    def _judgements(self) -> Judgements:
+        if self.judgements is None:
+            raise Refused(422, "judgements are not kept; start the server with --judgements FOLDER")
+        return self.judgements
+
+    async def healthz(self, request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def show_metrics(self, request: Request) -> Response:
+        for system in self.systems.values():
+            self.metrics.documents.labels(system.name).set(len(system.current()))
+        return Response(self.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    async def openapi(self, request: Request) -> Response:
+        return JSONResponse(description(self.key is not None))
+
+
+def _file(path: Path) -> Handler:
+    async def handler(request: Request) -> Response:
+        return FileResponse(path, headers={"Cache-Control": "no-cache"})
+
+    return handler
+
+
+async def _body(request: Request, most: int = LARGEST_BODY) -> bytes:
+    """
+    Raises:
+        Refused: 413, larger; 415, no JSON (which a form of another site could send).
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise Refused(415, "send JSON, with Content-Type: application/json")
+    too_large = Refused(413, f"a request holds at most {most:,} bytes")
+    length = request.headers.get("content-length", "")
+    if length.isdigit() and int(length) > most:
+        raise too_large
+    chunks = bytearray()
+    async for chunk in request.stream():
+        chunks += chunk
+        if len(chunks) > most:
+            raise too_large
+    return bytes(chunks)
+
+
+def _parameters(request: Request, **longest: int) -> Mapping[str, str]:
+    given = dict(request.query_params)
+    for name, value in given.items():
+        if name not in longest:
+            raise Refused(422, f"{name[:100]}: unknown; there are {', '.join(longest)}")
+        if len(value) > longest[name]:
+            raise Refused(422, f"{name}: at most {longest[name]:,} characters")
+    return given
+
+
+def _json(content: bytes) -> Response:
+    return Response(content, media_type="application/json")
+
+
+def _error(status: int, reason: str) -> Response:
+    headers = {"Retry-After": "1"} if status == 429 else {}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse({"error": reason}, status, headers)

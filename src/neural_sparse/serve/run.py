@@ -1,0 +1,171 @@
+"""A server process: what it loads, where it listens, how it ends."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from neural_sparse.errors import InputError
+from neural_sparse.io.parts import alone
+from neural_sparse.io.urls import work_folder
+from neural_sparse.model.location import content_hash, model_folder
+from neural_sparse.search.changes import changing
+from neural_sparse.search.encoded import manifest_of
+from neural_sparse.search.updating import check_model, document_encoder
+from neural_sparse.serve.judgements import Judgements
+from neural_sparse.serve.systems import System, bm25_system, changing_system, encoded_system
+
+if TYPE_CHECKING:
+    from neural_sparse.model.encoder import NeuralSparseEncoder
+    from neural_sparse.serve.app import Encode
+
+logger = logging.getLogger(__name__)
+KEY = "NEURAL_SPARSE_API_KEY"
+SWITCH = 0.0005  # seconds a thread may keep the interpreter while another waits: the loop must not wait for searches
+
+
+def serve(
+    indexes: Sequence[str],
+    *,
+    model: str | None = None,
+    bm25: bool = False,
+    judgements: str | Path | None = None,
+    split: str = "test",
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    verify: bool = True,
+    workers: int | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT; what runs then is finished.
+
+    Args:
+        indexes: folders made by `neural-sparse encode`, each FOLDER or NAME=FOLDER.
+        model: encodes documents; the indexes that were encoded with it can be changed, by this process alone.
+        bm25: also over the texts of the first index.
+        judgements: folder for those made on the page.
+        host: other than the loopback only with a key in the environment (NEURAL_SPARSE_API_KEY).
+        port: 0 for any that is free.
+        verify: compare checksums first.
+        workers: searches at a time; all cores if None.
+
+    Raises:
+        InputError: the extra is not installed; an index or model that cannot be loaded; no place to listen; an
+            address that others reach, without a key.
+    """
+    try:
+        import uvicorn
+
+        from neural_sparse.serve.app import make_app
+    except ImportError as error:
+        raise InputError(f'a server needs the extra: pip install "neural-sparse[serve]" ({error})') from error
+    key = os.environ.get(KEY) or None
+    hosts = None if key else ["localhost", "127.0.0.1", "::1"]
+    if not _is_loopback(host) and key is None:
+        raise InputError(
+            f"--host {host}: others could reach it; put a key into the environment variable {KEY}, or leave --host out"
+        )
+    named = _named(indexes)
+    with ExitStack() as stack:
+        listening = stack.enter_context(_listen(host, port))
+        systems = _systems(named, model, verify, stack)
+        encode = _documents(model) if model else None
+        if bm25:
+            if "bm25" in named:
+                raise InputError("an index is called bm25; name it otherwise: NAME=FOLDER")
+            systems.append(bm25_system(systems[0]))
+        kept = None
+        if judgements is not None:
+            kept = Judgements(judgements, lambda: _texts(systems[0]), split)
+            stack.enter_context(alone(work_folder(Path(judgements)), judgements))
+        app = make_app(systems, encode=encode, judgements=kept, key=key, hosts=hosts, workers=workers)
+        port = listening.getsockname()[1]
+        shown = f"[{host}]" if ":" in host else host
+        print(f"http://{shown}:{port}/ serves {', '.join(system.name for system in systems)}", flush=True)
+        sys.setswitchinterval(SWITCH)
+        for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn sends them on when all is finished
+            signal.signal(number, lambda *_: None)
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, lifespan="on", server_header=False, backlog=2048
+        )
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _named(indexes: Iterable[str]) -> dict[str, Path]:
+    named: dict[str, Path] = {}
+    for one in indexes:
+        name, equals, folder = one.partition("=")
+        path = Path(folder if equals else one)
+        name = name if equals else path.resolve().name
+        if not name or not name.isprintable() or len(name) > 100:
+            raise InputError(f"{one!r}: a name has 1 to 100 printable characters")
+        if name in named:
+            raise InputError(f"two indexes are called {name}; give one another name: NAME={path}")
+        named[name] = path
+    return named
+
+
+def _systems(named: Mapping[str, Path], model: str | None, verify: bool, stack: ExitStack) -> list[System]:
+    """
+    Raises:
+        InputError: none of the indexes was encoded with the model.
+    """
+    systems = []
+    wanted = content_hash(model_folder(model)) if model else None
+    for name, folder in named.items():
+        if model is None or manifest_of(folder).get("weights") != wanted:
+            systems.append(encoded_system(name, folder, verify))
+            continue
+        collection = stack.enter_context(changing(folder, verify))
+        encode = document_encoder(collection.collection.about, model, folder)
+        systems.append(changing_system(name, collection, encode))
+    if model is not None and not any(system.changing for system in systems):
+        check_model(manifest_of(next(iter(named.values()))), model, next(iter(named.values())))
+    return systems
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        reason = error.strerror or error
+        raise InputError(
+            f"cannot listen on {host}:{port}: {reason}; give another --host or --port"
+        ) from error
+    return listening
+
+
+def _documents(model: str) -> Encode:
+    from neural_sparse.model.encoder import NeuralSparseEncoder
+
+    encoder: NeuralSparseEncoder = NeuralSparseEncoder(model)
+
+    def encode(texts: Sequence[str]) -> list[list[tuple[str, float]]]:
+        vectors = encoder.encode_documents(list(texts))
+        return [encoder.top_terms(vectors[row]) for row in range(vectors.shape[0])]
+
+    return encode
+
+
+def _texts(system: System) -> Iterable[tuple[str, str]]:
+    snapshot = system.current()
+    for row in snapshot.rows():
+        yield snapshot.doc_id(int(row)), snapshot.text(int(row))

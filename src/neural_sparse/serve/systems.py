@@ -1,0 +1,309 @@
+"""What a server searches with: an encoded collection, or BM25 over its texts, by one name each."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from neural_sparse.report.explained import explain_hit
+from neural_sparse.report.highlighted import (
+    FindSpans,
+    Span,
+    best_passage,
+    pieces,
+    token_spans,
+    word_spans,
+)
+from neural_sparse.search.bm25 import BM25Index
+from neural_sparse.search.changes import ChangingCollection, EncodeDocuments
+from neural_sparse.search.encoded import EncodedCollection
+from neural_sparse.search.snapshot import Segment, Snapshot, Texts
+from neural_sparse.serve.requests import Refused, Search
+from neural_sparse.text.tokens import nfc, top_terms, vocabulary
+
+MOST_ADDED = 24  # tokens that the model added, per hit
+MOST_SHOWN = 4000  # tokens of a document's vector
+
+
+@dataclass(frozen=True)
+class Changing:
+    """A collection with what encodes new documents."""
+
+    collection: ChangingCollection
+    encode: EncodeDocuments
+
+    def change(self, ids: Sequence[str], texts: Sequence[str], delete: Sequence[str]) -> dict[str, Any]:
+        done = self.collection.change(ids, texts, self.encode, delete)
+        return {**asdict(done), "documents": len(self.collection.snapshot)}
+
+
+@dataclass
+class System:
+    """One way to search.
+
+    Attributes:
+        name: as requests have it.
+        kind: "model" or "bm25".
+        current: the documents as they are now.
+        names: of the tokens, by id.
+        encode: texts -> csr float32 [texts, vocabulary].
+        spans: where a text's tokens lie in it.
+        about: what else is known, for people.
+        changing: how documents are changed; None where they cannot be.
+    """
+
+    name: str
+    kind: str
+    current: Callable[[], Snapshot]
+    names: Sequence[str]
+    encode: Callable[[Sequence[str]], sp.csr_matrix]
+    spans: FindSpans
+    about: Mapping[str, Any] = field(default_factory=dict)
+    changing: Changing | None = None
+
+    @cached_property
+    def token_ids(self) -> dict[str, int]:
+        return {name: token for token, name in enumerate(self.names)}
+
+    def query(self, text: str | None, tokens: Mapping[str, float] | None = None) -> sp.csr_matrix:
+        """The query's vector [1, vocabulary].
+
+        Raises:
+            Refused: a token that is none of the vocabulary.
+        """
+        if text is not None:
+            return self.encode([text])
+        tokens = tokens or {}
+        unknown = [token for token in tokens if token not in self.token_ids]
+        if unknown:
+            raise Refused(422, f"query_tokens: {unknown[0][:100]!r} is no token of {self.name}")
+        columns = np.array([self.token_ids[token] for token in tokens], np.int32)
+        values = np.array(list(tokens.values()), np.float32)
+        place = (values, (np.zeros(len(columns), np.int32), columns))
+        return sp.csr_matrix(place, shape=(1, len(self.names)), dtype=np.float32)
+
+    def tokens(self, vector: sp.csr_matrix) -> list[dict[str, Any]]:
+        return [{"token": token, "weight": _short(weight)} for token, weight in top_terms(vector, self.names)]
+
+    def search(self, asked: Search) -> dict[str, Any]:
+        """What `POST /search` answers."""
+        started = time.perf_counter()
+        snapshot = self.current()
+        vector = self.query(asked.query, asked.query_tokens)
+        hits = snapshot.search(vector, asked.k, without=asked.without)
+        seconds = time.perf_counter() - started
+        rows = [row for row in hits.docs[0].tolist() if row >= 0]
+        found: list[dict[str, Any]] = [
+            {"id": snapshot.doc_id(row), "score": score}
+            for row, score in zip(rows, hits.scores[0].tolist(), strict=False)
+        ]
+        if asked.explain or asked.snippets or asked.texts:
+            self._describe(found, rows, snapshot=snapshot, vector=vector, asked=asked)
+        return {
+            "index": self.name,
+            "milliseconds": round(1000 * seconds, 3),
+            "postings": int(snapshot.posting_lengths[vector.indices].sum()),
+            "documents": len(snapshot),
+            "query_tokens": self.tokens(vector),
+            "hits": found,
+        }
+
+    def _describe(
+        self,
+        found: list[dict[str, Any]],
+        rows: Sequence[int],
+        snapshot: Snapshot,
+        vector: sp.csr_matrix,
+        asked: Search,
+    ) -> None:
+        query = dict(zip(vector.indices.tolist(), vector.data.tolist(), strict=True))
+        vectors = snapshot.vectors(rows)
+        for place, row in enumerate(rows):
+            text = nfc(snapshot.text(row))
+            hit = found[place]
+            if asked.texts:
+                hit["text"] = text
+            if not (asked.explain or asked.snippets):
+                continue
+            spans = self.spans(text)
+            document = sp.csr_matrix(vectors[place])
+            adds = {
+                token: query[token] * weight
+                for token, weight in zip(document.indices.tolist(), document.data.tolist(), strict=True)
+                if token in query
+            }
+            hit["snippet"] = _snippet(text, spans, adds)
+            if asked.explain:
+                hit |= self._explained(hit["id"], text, query=query, document=document, spans=spans)
+
+    def _explained(
+        self,
+        doc_id: str,
+        text: str,
+        query: Mapping[int, float],
+        document: sp.csr_matrix,
+        spans: Sequence[Span],
+    ) -> dict[str, Any]:
+        why = explain_hit(
+            doc_id,
+            text,
+            query_weights={self.names[token]: weight for token, weight in query.items()},
+            doc_weights=dict(top_terms(document, self.names)),
+            text_tokens={self.names[span.token] for span in spans},
+        ).to_dict()
+        return {
+            "matched": [
+                {key: _short(value) if isinstance(value, float) else value for key, value in match.items()}
+                for match in why["matched"]
+            ],
+            "expansion": [[token, _short(weight)] for token, weight in why["expansion"][:MOST_ADDED]],
+        }
+
+    def document(self, doc_id: str, query: str | None) -> dict[str, Any]:
+        """A document whole: its text in pieces by what a query finds in it, and its vector.
+
+        Raises:
+            Refused: no such document.
+        """
+        snapshot = self.current()
+        row = int(snapshot.find([doc_id])[0])
+        if row < 0:
+            raise Refused(404, f"{self.name} has no document with this id")
+        text = nfc(snapshot.text(row))
+        vector = snapshot.vectors([row])
+        spans = self.spans(text)
+        own = {span.token for span in spans}
+        asked = self.query(query or None, {})
+        weights = dict(zip(asked.indices.tolist(), asked.data.tolist(), strict=True))
+        data = dict(zip(vector.indices.tolist(), vector.data.tolist(), strict=True))
+        adds = {token: weight * weights[token] for token, weight in data.items() if token in weights}
+        vector_tokens = [
+            {
+                "token": token,
+                "weight": _short(weight),
+                "in_text": self.token_ids[token] in own,
+                "matched": self.token_ids[token] in weights,
+            }
+            for token, weight in top_terms(vector, self.names, MOST_SHOWN)
+        ]
+        return {
+            "index": self.name,
+            "id": doc_id,
+            "text": [[part, _short(weight)] for part, weight in pieces(text, spans, adds)],
+            "tokens": len(data),
+            "vector": vector_tokens,
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """What `GET /indexes` says of it."""
+        snapshot = self.current()
+        documents = len(snapshot)
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "documents": documents,
+            "segments": len(snapshot.segments),
+            "generation": snapshot.generation,
+            "index_bytes": snapshot.nbytes,
+            "vocabulary_size": len(self.names),
+            "can_change": self.changing is not None,
+            **self.about,
+        }
+
+
+def encoded_system(name: str, folder: str | Path, verify: bool = True) -> System:
+    """A folder made by `neural-sparse encode`.
+
+    Raises:
+        InputError: no such folder, or one that is damaged.
+    """
+    return _system(name, EncodedCollection(folder, verify))
+
+
+def changing_system(name: str, collection: ChangingCollection, encode: EncodeDocuments) -> System:
+    """A collection that this process alone changes."""
+    system = _system(name, collection.collection)
+    system.changing = Changing(collection, encode)
+    return system
+
+
+def _system(name: str, collection: EncodedCollection) -> System:
+    length = collection.about.get("max_length")
+    return System(
+        name,
+        "model",
+        lambda: collection.snapshot,
+        names=vocabulary(collection.tokenizer),
+        encode=collection.encode_queries,
+        spans=token_spans(collection.tokenizer, length),
+        about={"model": collection.about.get("model"), "max_length": length},
+    )
+
+
+@dataclass(frozen=True)
+class _Chosen(Texts):
+    """Texts of some rows of a snapshot."""
+
+    snapshot: Snapshot
+    rows: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, row: int) -> str:
+        return self.snapshot.text(int(self.rows[row]))
+
+
+def bm25_system(of: System, name: str = "bm25") -> System:
+    """BM25 over the texts of another system, indexed now, in memory; `english_plus` as everywhere."""
+    snapshot = of.current()
+    rows = snapshot.rows()
+    texts = _Chosen(snapshot, rows)
+    index = BM25Index.build(
+        [texts[row] for row in range(len(rows))], [snapshot.doc_id(int(row)) for row in rows]
+    )
+    bm25 = Snapshot([Segment(index.index, texts, np.empty(0, np.int64))])
+    names = sorted(index.words.vocabulary, key=index.words.vocabulary.__getitem__)
+    lock = threading.Lock()  # its tokenizer learns while it reads
+    find = word_spans(index.words)
+
+    def encode(queries: Sequence[str]) -> sp.csr_matrix:
+        with lock:
+            return index.encode_queries(queries)
+
+    def spans(text: str) -> list[Span]:
+        with lock:
+            return find(text)
+
+    return System(
+        name,
+        "bm25",
+        lambda: bm25,
+        names=names,
+        encode=encode,
+        spans=spans,
+        about={"k1": index.k1, "b": index.b},
+    )
+
+
+def _snippet(text: str, spans: Sequence[Span], adds: Mapping[int, float]) -> dict[str, Any]:
+    start, end = best_passage(text, spans, adds)
+    return {
+        "pieces": [
+            [part, _short(weight)] for part, weight in pieces(text, spans, adds, start=start, end=end)
+        ],
+        "before": start > 0,
+        "after": end < len(text),
+    }
+
+
+def _short(weight: float) -> float:
+    return float(f"{weight:.5g}")

@@ -1,0 +1,66 @@
+"""`encode --update`: only what is new or changed is encoded, and the collection is then what a fresh one would be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from neural_sparse import InputError
+from neural_sparse.model.pruning import Pruning
+from neural_sparse.search.encode_corpus import encode_corpus
+from neural_sparse.search.encoded import EncodedCollection
+from neural_sparse.search.updating import update_corpus
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model: Callable[..., Path]) -> str:
+    return str(tiny_model("bert"))
+
+
+def write(file: Path, documents: dict[str, str]) -> Path:
+    file.write_text("".join(json.dumps({"_id": key, "text": text}) + "\n" for key, text in documents.items()))
+    return file
+
+
+def test_an_updated_collection_is_a_fresh_one(
+    model: str, texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {f"d{n}": texts[n % len(texts)] + f" {n}" for n in range(20)}
+    settings = {"pruning": Pruning(top_k=20), "max_length": 24, "show_progress": False}
+    encode_corpus(model, write(tmp_path / "a.jsonl", before), tmp_path / "out", **settings)  # type: ignore[arg-type]
+    after = {key: text for key, text in before.items() if key not in ("d3", "d4")}
+    after |= {"d5": "changed", "new": "a new document", "d19": "changed, too"}
+    done = update_corpus(model, write(tmp_path / "b.jsonl", after), tmp_path / "out", batch=7)
+    assert (done.added, done.replaced, done.unchanged, done.deleted, done.documents) == (1, 2, 16, 0, 21)
+    done = update_corpus(model, tmp_path / "b.jsonl", tmp_path / "out", delete_missing=True)
+    assert (done.added, done.replaced, done.unchanged, done.deleted, done.documents) == (0, 0, 19, 2, 19)
+    encode_corpus(model, tmp_path / "b.jsonl", tmp_path / "fresh", **settings)  # type: ignore[arg-type]
+    updated, fresh = EncodedCollection(tmp_path / "out"), EncodedCollection(tmp_path / "fresh")
+    assert sorted(updated.doc_ids) == sorted(fresh.doc_ids)
+    order = fresh.index.doc_ids.rows(updated.doc_ids)
+    np.testing.assert_allclose(
+        updated.index.vectors().toarray(), fresh.index.vectors().toarray()[order], atol=2e-5
+    )
+    assert [updated.text(row) for row in updated.snapshot.rows().tolist()] == [
+        fresh.text(row) for row in order.tolist()
+    ]
+    assert updated.about["documents"] == 19
+
+
+def test_what_an_update_refuses(
+    model: str, tiny_model: Callable[..., Path], texts: list[str], tmp_path: Path
+) -> None:
+    corpus = write(tmp_path / "a.jsonl", dict(zip("abcde", texts, strict=True)))
+    encode_corpus(model, corpus, tmp_path / "out", show_progress=False)
+    with pytest.raises(InputError, match=r"was encoded with another model than .*distilbert"):
+        update_corpus(str(tiny_model("distilbert")), corpus, tmp_path / "out")
+    with pytest.raises(InputError, match="no encoded collection"):
+        update_corpus(model, corpus, tmp_path / "nothing")
+    (tmp_path / "b.jsonl").write_text(corpus.read_text() + '{"_id": "a", "text": "again"}\n')
+    with pytest.raises(InputError, match="'a' occurs twice"):
+        update_corpus(model, tmp_path / "b.jsonl", tmp_path / "out")
+    assert "segments" not in EncodedCollection(tmp_path / "out").about
