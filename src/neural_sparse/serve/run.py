@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 KEY = "NEURAL_SPARSE_API_KEY"
+BACKLOG = 2048  # connections that wait to be accepted
 SWITCH = 0.0005  # seconds a thread may keep the interpreter while another waits: the loop must not wait for searches
 
 
@@ -86,6 +87,7 @@ def serve(
             kept = Judgements(judgements, lambda: _texts(systems[0]), split)
             stack.enter_context(alone(work_folder(Path(judgements)), judgements))
         app = make_app(systems, encode=encode, judgements=kept, key=key, hosts=hosts, workers=workers)
+        listening.listen(BACKLOG)
         port = listening.getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
         print(f"http://{shown}:{port}/ serves {', '.join(system.name for system in systems)}", flush=True)
@@ -93,7 +95,7 @@ def serve(
         for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn sends them on when all is finished
             signal.signal(number, lambda *_: None)
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, lifespan="on", server_header=False, backlog=2048
+            app, log_level="warning", access_log=False, lifespan="on", server_header=False, backlog=BACKLOG
         )
         uvicorn.Server(config).run(sockets=[listening])
 

@@ -1,0 +1,141 @@
+"""The server as a process: killed while documents change, ended while a request runs."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from python_processes import CLI, Running
+
+from neural_sparse.search.encode_corpus import encode_corpus
+from neural_sparse.search.encoded import EncodedCollection
+
+pytestmark = pytest.mark.integration
+pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
+KILLS = 4
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    from tiny_models import make_masked_lm, make_tokenizer
+
+    folder = tmp_path_factory.mktemp("bert")
+    tokenizer = make_tokenizer("bert")
+    make_masked_lm("bert", tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def encoded(model: str, tmp_path: Path) -> Path:
+    corpus = tmp_path / "corpus.jsonl"
+    rows = [{"_id": f"old{n}", "text": f"open a file and return a stream {n}"} for n in range(50)]
+    corpus.write_text("\n".join(map(json.dumps, rows)))
+    encode_corpus(model, corpus, tmp_path / "index", show_progress=False)
+    return tmp_path / "index"
+
+
+@contextmanager
+def server(*arguments: str) -> Iterator[tuple[Running, int]]:
+    """A process and the port that it has said."""
+    process = Running(["-c", CLI, "serve", *arguments, "--port", "0"])
+    try:
+        while not (said := re.search(r"127\.0\.0\.1:(\d+)/ serves", process.stdout.read_text())):
+            assert process.poll() is None, process.stderr.read_text()
+            time.sleep(0.02)
+        yield process, int(said[1])
+    finally:
+        process.kill()
+
+
+def ask(port: int, how: str, path: str, body: Any) -> tuple[int, Any]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    connection.request(how, path, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    answer = json.loads(response.read())
+    connection.close()
+    return response.status, answer
+
+
+def test_killed_while_documents_change_nothing_acknowledged_is_lost(model: str, encoded: Path) -> None:
+    """Batches are whole or absent, and what was answered is there, over kills at moments of no choosing."""
+    expected = {f"old{n}": f"open a file and return a stream {n}" for n in range(50)}
+    sent = 0
+    for kill in range(KILLS):
+        unsure: tuple[dict[str, str], list[str]] | None = None
+        with server(str(encoded), "--model", model) as (process, port):
+            killer: threading.Timer | None = None
+            begun = time.perf_counter()
+            try:
+                while True:
+                    sent += 1
+                    if (
+                        sent % 3 == 0
+                    ):  # somewhere in the next two changes, which take about as long as those before
+                        killer = threading.Timer(
+                            (kill + 1) / KILLS * (time.perf_counter() - begun), process.kill
+                        )
+                        killer.start()
+                    begun = time.perf_counter()
+                    new = {f"new{sent}-{n}": f"sorted items {sent} {n}" for n in range(3)}
+                    new[f"old{sent % 50}"] = f"changed {sent}"
+                    gone = [f"new{sent - 1}-1"]
+                    unsure = (new, [])
+                    rows = [{"id": key, "text": text} for key, text in new.items()]
+                    assert ask(port, "POST", "/documents", {"documents": rows})[0] == 200
+                    expected |= new
+                    unsure = ({}, gone)
+                    assert ask(port, "DELETE", "/documents", {"ids": gone})[0] == 200
+                    expected = {key: text for key, text in expected.items() if key not in gone}
+                    unsure = None
+            except (OSError, http.client.HTTPException):
+                pass  # killed
+            assert killer is not None
+            killer.join()
+        snapshot = EncodedCollection(encoded).snapshot
+        found = {snapshot.doc_id(row): snapshot.text(row) for row in snapshot.rows().tolist()}
+        assert len(found) == len(snapshot)
+        if unsure is not None and found != expected:
+            expected = {key: text for key, text in (expected | unsure[0]).items() if key not in unsure[1]}
+        assert found == expected
+    assert len(found) > 50
+
+
+def test_sigterm_finishes_what_runs(model: str, encoded: Path) -> None:
+    with server(str(encoded), "--model", model) as (process, port):
+        texts = [" ".join(["open", "a", "file", "and", "sort", "items"] * 2000)] * 60
+        answers: list[tuple[int, Any]] = []
+        asking = threading.Thread(
+            target=lambda: answers.append(ask(port, "POST", "/encode/documents", {"texts": texts}))
+        )
+        asking.start()
+        running = 'neural_sparse_running{pool="encode"} 1.0'
+        while running not in metrics(port) and not answers:
+            pass
+
+        os.kill(process.pid, signal.SIGTERM)
+        asking.join()
+        assert answers[0][0] == 200
+        assert len(answers[0][1]["documents"]) == 60
+        assert process.wait(60) == 0
+        assert "Traceback" not in process.stderr.read_text()
+
+
+def metrics(port: int) -> str:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("GET", "/metrics")
+    text = connection.getresponse().read().decode()
+    connection.close()
+    return text
