@@ -43,12 +43,13 @@ def token_spans(tokenizer: Any, max_length: int | None = None) -> FindSpans:
 def word_spans(words: Words) -> FindSpans:
     """Where BM25 finds its words."""
     pattern = re.compile(words.pattern)
+    group = min(pattern.groups, 1)  # one that looks ahead has what it found in a group
 
     def find(text: str) -> list[Span]:
         spans = []
         for match in pattern.finditer(text):
-            ids = words.known(match[0])
-            spans += [Span(match.start(), match.end(), one) for one in ids]
+            ids = words.known(match[group])
+            spans += [Span(match.start(group), match.end(group), one) for one in ids]
         return spans
 
     return find
