@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -89,10 +89,7 @@ class QueryEncoder:
     @property
     def fingerprint(self) -> str:
         """Hex sha256 of tokens and weights: equal for the query sides that make the same vectors."""
-        names = sorted(self.tokenizer.get_vocab().items(), key=lambda item: item[1])
-        digest = hashlib.sha256(json.dumps(names).encode())
-        digest.update(self.weights.astype("<f4").tobytes())
-        return digest.hexdigest()
+        return query_fingerprint(self.tokenizer.get_vocab(), self.weights)
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
         texts = [text if text.isascii() else unicodedata.normalize("NFC", text) for text in texts]
@@ -102,6 +99,14 @@ class QueryEncoder:
             whole = [text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for text in texts]
             encodings = self.tokenizer.encode_batch_fast(whole, add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
+
+
+def query_fingerprint(vocabulary: Mapping[str, int], weights: np.ndarray) -> str:
+    """Hex sha256 of {token: id} and of weights, float32 [vocabulary], 0 for special tokens."""
+    names = sorted(vocabulary.items(), key=lambda item: item[1])
+    digest = hashlib.sha256(json.dumps(names).encode())
+    digest.update(weights.astype("<f4").tobytes())
+    return digest.hexdigest()
 
 
 def _home(folder: Path) -> Path:

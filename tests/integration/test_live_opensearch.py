@@ -22,10 +22,11 @@ from python_processes import CLI, Done, python
 
 from neural_sparse import Collection, InputError, NeuralSparseEncoder
 from neural_sparse.cli.evaluate_cluster import evaluate_index
+from neural_sparse.engines.bulk_files import write_rank_features
+from neural_sparse.engines.vectors import VectorSource
 from neural_sparse.io.files import read_json
 from neural_sparse.model.location import resolve_model
 from neural_sparse.opensearch import VectorIndex, connect, export_model, server_names, stored
-from neural_sparse.opensearch.bulk_files import write_rank_features
 from neural_sparse.opensearch.deploy import DeployOptions, Documents, Patience, deploy, remove
 from neural_sparse.opensearch.deploy.exported import Exported
 from neural_sparse.opensearch.deploy.models import Models
@@ -38,7 +39,6 @@ from neural_sparse.opensearch.node.assembly import install
 from neural_sparse.opensearch.searches import About
 from neural_sparse.opensearch.seismic import Seismic, SeismicSearch
 from neural_sparse.opensearch.shipped import TwoPhase, heavy, two_phase_search
-from neural_sparse.opensearch.vectors import VectorSource
 
 pytestmark = pytest.mark.integration
 exceptions = pytest.importorskip("opensearchpy.exceptions")

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Before anything imports the hub's client: a unit test that asks the network would wait for it.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import pytest
 from tiny_models import TEXTS, make_masked_lm, make_tokenizer
+
+if TYPE_CHECKING:
+    from neural_sparse import NeuralSparseEncoder
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +42,17 @@ def bert_tokenizer() -> Any:
 @pytest.fixture(scope="session")
 def texts() -> list[str]:
     return TEXTS
+
+
+@pytest.fixture(scope="session")
+def doc_only_model(tiny_model: Callable[..., Path]) -> NeuralSparseEncoder:
+    """A tiny doc-only model: random weights, query weights by position in the vocabulary."""
+    from neural_sparse import NeuralSparseEncoder
+    from neural_sparse.text.tokens import vocabulary
+
+    model = NeuralSparseEncoder(tiny_model(), 32, device="cpu")
+    model.set_query_weights(
+        {token: 0.5 + index / 50 for index, token in enumerate(vocabulary(model.tokenizer))}
+    )
+    model.name = "runs/tiny"
+    return model

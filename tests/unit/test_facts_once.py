@@ -84,8 +84,8 @@ def test_a_commands_defaults_are_those_of_what_it_calls() -> None:
 
 def test_a_commands_help_names_what_there_is() -> None:
     from neural_sparse.data.from_documents import WAYS
+    from neural_sparse.engines.formats import VECTOR_FORMATS
     from neural_sparse.mining.sources import SOURCE_KINDS
-    from neural_sparse.opensearch.formats import VECTOR_FORMATS
 
     assert ", ".join(WAYS) in text(prepare, "queries_from")
     for command, name, kinds in (

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from neural_sparse import NeuralSparseEncoder
-from neural_sparse.opensearch.query_package import MODULE, PROBES, write_query_package
+from neural_sparse.engines.query_package import MODULE, PROBES, write_query_package
 from neural_sparse.query import QueryEncoder
 from neural_sparse.text.tokens import vocabulary
 

@@ -19,10 +19,10 @@ from neural_sparse.data.prepare import PrepareOptions, _tables, prepare
 from neural_sparse.data.source import find_source
 from neural_sparse.data.text_table import TextTable
 from neural_sparse.data.training_set import load_training_set
+from neural_sparse.engines import vectors
 from neural_sparse.errors import InputError
 from neural_sparse.evaluation.leakage import read_training_texts
 from neural_sparse.evaluation.runs import read_run
-from neural_sparse.opensearch import vectors
 from neural_sparse.search import encode_corpus as encoding
 from neural_sparse.teachers.score_files import read_scores
 from neural_sparse.teachers.score_writing import collection_texts
@@ -47,7 +47,7 @@ def stop(*_: object, **__: object) -> None:
 @pytest.fixture(autouse=True)
 def stop_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoding, "sha256_file", stop)
-    for module in ("model.encoder", "opensearch.vectors"):
+    for module in ("model.encoder", "engines.vectors"):
         monkeypatch.setattr(f"neural_sparse.{module}.NeuralSparseEncoder", stop)
 
 

@@ -25,7 +25,8 @@ def export(
         "--format",
         "-f",
         help="opensearch: packages for ML Commons. rank_features: documents for _bulk of any OpenSearch or "
-        "Elasticsearch. sparse_vector: for SEISMIC (3.3). "
+        "Elasticsearch. sparse_vector: for SEISMIC (3.3). elasticsearch, qdrant, milvus, pgvector, vespa, pinecone: "
+        "documents, and a client that fills and asks the engine. "
         "anserini, ciff: whole-number impacts. query: the query side alone, for services without torch. "
         "sentence-transformers: the model with its card.",
     ),
@@ -35,8 +36,7 @@ def export(
     ),
     corpus: Path | None = typer.Option(
         None,
-        help="Documents of rank_features, sparse_vector, anserini, ciff: corpus.jsonl, or a folder that holds it (and "
-        "queries.jsonl).",
+        help="Documents of the formats that hold some: corpus.jsonl, or a folder that holds it (and queries.jsonl).",
     ),
     collection: str | None = typer.Option(
         None,
@@ -82,11 +82,11 @@ def export(
 
       neural-sparse export outputs/mine/index -f rank_features -o bulk --corpus my-collection
     """
+    from neural_sparse.engines.formats import VECTOR_FORMATS, write_vectors
     from neural_sparse.errors import InputError
     from neural_sparse.io.files import check_output_folder
     from neural_sparse.io.terminal import console as make_console
     from neural_sparse.opensearch.export import ExportOptions
-    from neural_sparse.opensearch.formats import VECTOR_FORMATS, write_vectors
 
     if kind == "opensearch":
         from neural_sparse.cli.deploy import share
@@ -106,8 +106,8 @@ def export(
             model, output, options=options, idf=idf, max_length=max_length, collection=collection, split=split
         )
     elif kind in VECTOR_FORMATS:
+        from neural_sparse.engines.vectors import vector_source
         from neural_sparse.opensearch.guards import MAX_ID_BYTES
-        from neural_sparse.opensearch.vectors import vector_source
 
         check_output_folder(output)
         longest = MAX_ID_BYTES if kind in ("rank_features", "sparse_vector") else None
@@ -123,9 +123,11 @@ def export(
         make_console().print(
             f"{about['documents']:,} documents and {about['queries']:,} queries written to {output} ({kind})"
         )
+        for remark in about.get("remarks", ()):
+            make_console().print(f"note: {remark}", style="yellow")
     elif kind == "query":
+        from neural_sparse.engines.query_package import write_query_package
         from neural_sparse.model.encoder import NeuralSparseEncoder
-        from neural_sparse.opensearch.query_package import write_query_package
 
         check_output_folder(output)
         about = write_query_package(NeuralSparseEncoder(model, max_length, idf=idf, device="cpu"), output)

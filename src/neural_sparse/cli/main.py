@@ -33,6 +33,7 @@ from neural_sparse.cli.serve import serve
 from neural_sparse.cli.sweep import sweep
 from neural_sparse.cli.teach import app as teach
 from neural_sparse.cli.train import train
+from neural_sparse.cli.verify import verify
 from neural_sparse.errors import InputError
 from neural_sparse.io.resources import keep_memory
 from neural_sparse.io.terminal import replace_what_cannot_be_shown
@@ -63,6 +64,7 @@ COMMANDS = (
     explain,
     serve,
     export,
+    verify,
     deploy,
     load_test,
     push,

@@ -20,6 +20,10 @@ MAX_ID_BYTES = 512  # of a document's _id, in OpenSearch and Elasticsearch
 MIN_QUERY_WEIGHT = 1e-6  # the least weight of the published tables
 
 
+class NamesCollideError(InputError):
+    """Tokens cannot be told apart by what engines call them; engines that know tokens by their ids can."""
+
+
 def server_names(tokenizer: Any) -> list[str]:
     """What OpenSearch calls each id, [vocabulary]: the id decoded on its own.
 
@@ -27,8 +31,8 @@ def server_names(tokenizer: Any) -> list[str]:
     server leaves both out, so they have to weigh 0 on both sides.
 
     Raises:
-        InputError: a tokenizer without a tokenizer.json; special tokens that only one side knows; two
-            tokens of one name, or a token without one.
+        InputError: a tokenizer without a tokenizer.json; special tokens that only one side knows.
+        NamesCollideError: two tokens of one name, or a token without one.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
@@ -50,11 +54,12 @@ def server_names(tokenizer: Any) -> list[str]:
             continue
         if not name or name in seen:
             first = f"{tokens[seen[name]]!r} and {tokens[index]!r} are both {name!r}" if name else ""
-            raise InputError(
+            raise NamesCollideError(
                 "OpenSearch names tokens by decoding their ids one by one, and this tokenizer's names are not "
                 f"one-to-one: {first or f'{tokens[index]!r} has none'}. SentencePiece and byte-level tokenizers "
                 "lose word boundaries or parts of characters this way, so different tokens would share one "
-                "posting list. Use a model with a WordPiece tokenizer (BERT's, multilingual BERT's)."
+                "posting list. Use a model with a WordPiece tokenizer (BERT's, multilingual BERT's), or an engine that "
+                "knows tokens by their ids (docs/engines.md)."
             )
         seen[name] = index
     return names

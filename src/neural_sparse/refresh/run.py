@@ -18,6 +18,7 @@ from neural_sparse.adapt.corpus import Text, clean_corpus, held_documents
 from neural_sparse.adapt.settings import corpus_sum
 from neural_sparse.corpora.corpus_file import corpus_documents, corpus_texts, read_queries
 from neural_sparse.corpora.qrels_file import Qrels, read_qrels, whole_grades
+from neural_sparse.engines.query_package import write_query_side
 from neural_sparse.errors import InputError
 from neural_sparse.idf import (
     DocumentFrequencies,
@@ -35,7 +36,6 @@ from neural_sparse.io.files import check_output, replacing, write_json
 from neural_sparse.io.parts import alone
 from neural_sparse.model.location import content_hash, model_folder
 from neural_sparse.model.precision import wanted_bf16
-from neural_sparse.opensearch.query_package import write_query_side
 from neural_sparse.planning.estimate import Estimate
 from neural_sparse.planning.table import duration
 from neural_sparse.quickstart.run import story_console

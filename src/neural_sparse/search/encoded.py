@@ -31,6 +31,7 @@ from neural_sparse.text.ragged import offsets_of
 
 if TYPE_CHECKING:
     from neural_sparse.model.encoder import NeuralSparseEncoder
+    from neural_sparse.model.fingerprint import Fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -157,11 +158,14 @@ class EncodedCollection:
             shards, texts: of the documents, one after another; read once.
             about: what else the manifest says.
         """
+        from neural_sparse.model.fingerprint import Fingerprint
+        from neural_sparse.model.pruning import Pruning
         from neural_sparse.text.tokens import vocabulary
 
+        pruning = Pruning(**about["pruning"]) if "pruning" in about else None
         with replacing_folder(folder) as temporary:
-            fingerprint = vocabulary_fingerprint(vocabulary(model.tokenizer))
-            index = SparseIndex.build(shards, doc_ids, fingerprint, folder=temporary / "index")
+            columns = vocabulary_fingerprint(vocabulary(model.tokenizer))
+            index = SparseIndex.build(shards, doc_ids, columns, folder=temporary / "index")
             model.tokenizer.save_pretrained(temporary)
             save_idf_weights(model.idf_table(), temporary / "idf.json")
             write_texts(temporary, texts)
@@ -170,6 +174,7 @@ class EncodedCollection:
                 temporary / MANIFEST,
                 {
                     "model": model.name,
+                    "fingerprint": Fingerprint.of(model, pruning).as_json(),
                     "max_length": model.max_length,
                     "documents": len(doc_ids),
                     "nonzero_terms": int(index.posting_lengths.sum()) / len(doc_ids),
@@ -187,6 +192,19 @@ class EncodedCollection:
     @property
     def doc_ids(self) -> Sequence[str]:
         return self.index.doc_ids
+
+    @property
+    def query_weights(self) -> np.ndarray:
+        """float32 [vocabulary], 0 for special tokens."""
+        return self._weights
+
+    @property
+    def fingerprint(self) -> Fingerprint | None:
+        """Whose vectors these are; None for folders of versions that did not say."""
+        from neural_sparse.model.fingerprint import Fingerprint
+
+        said = self.about.get("fingerprint")
+        return Fingerprint.read(said) if said is not None else None
 
     def text(self, row: int) -> str:
         """Text of a row of `index`."""

@@ -6,7 +6,7 @@ import pytest
 
 from neural_sparse.idf import idf_weights
 from neural_sparse.opensearch.guards import server_names
-from neural_sparse.opensearch.vectors import published_analyzer
+from neural_sparse.opensearch.published import published_analyzer
 
 
 @pytest.mark.parametrize("name", ["bert-uncased", "mbert-uncased"])

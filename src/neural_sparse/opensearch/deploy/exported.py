@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from neural_sparse.errors import InputError
 from neural_sparse.io.files import read_json, sha256_file
 from neural_sparse.opensearch.packages import Package
-from neural_sparse.opensearch.vectors import published_analyzer
+from neural_sparse.opensearch.published import published_analyzer
 
 MANIFEST = "export.json"
 

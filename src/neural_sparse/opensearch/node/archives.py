@@ -9,7 +9,7 @@ import shutil
 import urllib.error
 import urllib.request
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -87,15 +87,18 @@ def default_cache() -> Path:
     return Path(home) / "neural-sparse" / "opensearch-node"
 
 
-def fetch(artifact: Artifact, folder: Path) -> Path:
+def fetch(artifact: Artifact, folder: Path, sums: Mapping[str, str] | None = None) -> Path:
     """The artifact's file in `folder`: there already, from ~/.m2/repository, or downloaded.
 
     A download that was stopped goes on where it was; a file of another content is never taken.
 
+    Args:
+        sums: {path in the repository: sha256}; those of nodes if None.
+
     Raises:
         InputError: the repository is out of reach or lacks the file; what came is not the file that is known.
     """
-    known = known_sums()[artifact.path]
+    known = (known_sums() if sums is None else sums)[artifact.path]
     target = folder / artifact.file
     folder.mkdir(parents=True, exist_ok=True)
     if target.is_file():  # was checked before it got its name

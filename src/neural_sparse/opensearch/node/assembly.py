@@ -248,18 +248,29 @@ def find_java(version: str) -> Path:
         InputError: there is none.
     """
     least, most = _JAVA[version.split(".")[0]]
+    return find_java_between(least, most if most < _ANY else None, f"OpenSearch {version}")
+
+
+def find_java_between(least: int, most: int | None, what: str) -> Path:
+    """Home of a Java of one of these versions, looked for as `find_java` does.
+
+    Args:
+        what: runs on it, for the message.
+
+    Raises:
+        InputError: there is none.
+    """
     seen: list[int] = []
     for home in _java_homes():
         number = _java_version(home)
-        if number is not None and least <= number <= most:
+        if number is not None and least <= number <= (most or _ANY):
             return home
         if number is not None:
             seen.append(number)
-    wanted = f"{least} to {most}" if most < _ANY else f"{least} or later"
+    wanted = f"{least} to {most}" if most is not None else f"{least} or later"
     have = f" (found: {', '.join(map(str, sorted(set(seen))))})" if seen else ""
     raise InputError(
-        f"OpenSearch {version} runs on Java {wanted}{have}: install one, and name its folder with "
-        "OPENSEARCH_JAVA_HOME"
+        f"{what} runs on Java {wanted}{have}: install one, and name its folder with OPENSEARCH_JAVA_HOME"
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from neural_sparse.engines.vectors import VectorSource
 from neural_sparse.errors import InputError
 from neural_sparse.io.files import write_json, write_text
 from neural_sparse.opensearch.features import (
@@ -19,7 +20,6 @@ from neural_sparse.opensearch.features import (
 from neural_sparse.opensearch.guards import check_ids
 from neural_sparse.opensearch.seismic import Seismic, SeismicSearch, token_ids
 from neural_sparse.opensearch.vector_index import index_body
-from neural_sparse.opensearch.vectors import VectorSource
 
 FILE_BYTES = 10_000_000  # what one _bulk request may well hold
 

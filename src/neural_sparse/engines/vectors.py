@@ -1,40 +1,37 @@
-"""Vectors to write in some engine's format, encoded before or now, and whether OpenSearch ships their query table."""
+"""Documents and queries of one vocabulary, encoded before or now: what is written for an engine, or searched in it."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
 from neural_sparse.corpora.corpus_file import corpus_file, read_corpus, read_queries
 from neural_sparse.errors import InputError
 from neural_sparse.model.encoder import NeuralSparseEncoder
-from neural_sparse.opensearch.guards import check_ids, check_query_side, server_names
+from neural_sparse.model.fingerprint import Fingerprint
+from neural_sparse.opensearch.guards import NamesCollideError, check_ids, check_query_side, server_names
 from neural_sparse.search.encoded import MANIFEST, EncodedCollection
-
-# sha256 over name, 0 byte and little-endian float32 weight of every token with a name, in the order of ids
-_ANALYZERS = {
-    "5b36e776fed859482f3906af4e6501cb72be627a5e9f2730369f09122c686534": "bert-uncased",
-    "7498a750de43688e04b4ea0037617d452473283147cbc3a2ce906a28cc9b2c9a": "mbert-uncased",
-}
+from neural_sparse.text.tokens import vocabulary
 
 
-def query_table_digest(weights: Mapping[str, float]) -> str:
-    """Hex sha256 of {token: weight}, which is in the order of ids."""
-    digest = hashlib.sha256()
-    for name, weight in weights.items():
-        digest.update(name.encode() + b"\0" + np.float32(weight).astype("<f4").tobytes())
-    return digest.hexdigest()
+@dataclass(frozen=True)
+class QuerySide:
+    """What makes queries.
 
+    Attributes:
+        tokenizer: of transformers. weights: float32 [vocabulary], 0 for special tokens.
+        name: of the model.
+    """
 
-def published_analyzer(weights: Mapping[str, float]) -> str | None:
-    """The analyzer whose queries weigh exactly as `weights`, if there is one."""
-    return _ANALYZERS.get(query_table_digest(weights))
+    tokenizer: Any
+    weights: NDArray[np.float32]
+    name: str
 
 
 @dataclass(frozen=True)
@@ -42,8 +39,11 @@ class VectorSource:
     """Documents and, where there are any, queries of one vocabulary.
 
     Attributes:
-        tokens: name of each column, "" for special tokens.
+        tokens: name of each column, "" for special tokens; its number as text where names are not one-to-one.
         documents: csr [documents, vocabulary]; queries: csr [queries, vocabulary].
+        side: makes more queries; None if it is not known.
+        fingerprint: whose vectors they are; None if it is not known.
+        numbered: whether `tokens` are numbers.
     """
 
     tokens: list[str]
@@ -53,6 +53,26 @@ class VectorSource:
     query_ids: Sequence[str]
     query_texts: Sequence[str]
     queries: sp.csr_matrix
+    side: QuerySide | None = None
+    fingerprint: Fingerprint | None = None
+    numbered: bool = False
+
+
+def token_names(tokenizer: Any) -> tuple[list[str], bool]:
+    """What an engine may call each id, [vocabulary], "" for special tokens, and whether that is its number.
+
+    Tokens of SentencePiece and byte-level tokenizers have no names of their own once they are decoded; engines that
+    take any name are given their numbers.
+
+    Raises:
+        InputError: as `opensearch.server_names`, but for names that collide.
+    """
+    try:
+        return server_names(tokenizer), False
+    except NamesCollideError:
+        special = set(tokenizer.all_special_ids)
+        count = len(vocabulary(tokenizer))
+        return ["" if token in special else str(token) for token in range(count)], True
 
 
 def vector_source(
@@ -70,7 +90,7 @@ def vector_source(
         corpus: corpus.jsonl, or a folder that holds one and perhaps queries.jsonl.
 
     Raises:
-        InputError: no such model or corpus; a model without query weights; a tokenizer whose names collide.
+        InputError: no such model or corpus; a model without query weights.
     """
     folder = corpus if corpus is not None and corpus.is_dir() else None
     query_ids, query_texts = _queries(folder)
@@ -84,6 +104,9 @@ def vector_source(
         check_ids(doc_ids, longest_id)
         texts: Sequence[str] = [encoded.text(row) for row in rows]
         documents = encoded.index.vectors()
+        weights = encoded.query_weights
+        name = str(encoded.about.get("model", model))
+        fingerprint = encoded.fingerprint
     else:
         if corpus is None:
             raise InputError(
@@ -96,7 +119,8 @@ def vector_source(
         if not uniform_query_weights:
             check_query_side(encoder)
         documents = encoder.encode_documents(texts, show_progress=True)
-    tokens = server_names(encoder.tokenizer)
+        weights, name, fingerprint = encoder.idf_table().vector, encoder.name, Fingerprint.of(encoder)
+    tokens, numbered = token_names(encoder.tokenizer)
     queries = encoder.encode_queries(query_texts)
     return VectorSource(
         tokens,
@@ -106,6 +130,9 @@ def vector_source(
         query_ids=query_ids,
         query_texts=query_texts,
         queries=queries,
+        side=QuerySide(encoder.tokenizer, weights, name),
+        fingerprint=fingerprint,
+        numbered=numbered,
     )
 
 

@@ -12,12 +12,12 @@ import pytest
 import scipy.sparse as sp
 
 from neural_sparse import InputError, NeuralSparseEncoder
+from neural_sparse.engines import bulk_files
+from neural_sparse.engines.formats import write_vectors
+from neural_sparse.engines.impacts import Scales, impacts, write_ciff
+from neural_sparse.engines.vectors import VectorSource, vector_source
 from neural_sparse.io.files import read_json
-from neural_sparse.opensearch import bulk_files
-from neural_sparse.opensearch.formats import write_vectors
-from neural_sparse.opensearch.impacts import Scales, impacts, write_ciff
 from neural_sparse.opensearch.seismic import Seismic, SeismicSearch
-from neural_sparse.opensearch.vectors import VectorSource, vector_source
 
 TOKENS = ["", "cat", ".", "##s", "한"]
 
@@ -186,7 +186,7 @@ def test_ciff(tmp_path: Path) -> None:
 
 
 def test_a_format_refuses_what_it_cannot_write(source: VectorSource, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="choose from rank_features, sparse_vector, anserini, ciff"):
+    with pytest.raises(InputError, match="choose from rank_features, sparse_vector, elasticsearch"):
         write_vectors("parquet", tmp_path / "out", source)
     (tmp_path / "mine").write_text("kept")
     with pytest.raises(InputError, match="exists"):

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from neural_sparse.engines.vectors import VectorSource
 from neural_sparse.errors import InputError
 from neural_sparse.io.files import replacing
-from neural_sparse.opensearch.vectors import VectorSource
 
 
 def write_ciff(
