@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from neural_sparse.cli.login import Login, takes_login
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -168,6 +170,7 @@ def interleave(
 
 
 @app.command()
+@takes_login
 def serve(
     url: str = typer.Option(..., envvar="OPENSEARCH_URL", help="Address of the cluster."),
     index: str = typer.Option(..., help="Index or alias of A, and of B unless --index-b."),
@@ -188,14 +191,8 @@ def serve(
     name: str = typer.Option("experiment", help="Name of the experiment."),
     host: str = typer.Option("127.0.0.1", help="Address to listen on; other machines reach it by 0.0.0.0."),
     port: int = typer.Option(8765, min=0, max=65535, help="Port to listen on; 0 for a free one."),
-    auth: str | None = typer.Option(None, help="basic, sigv4, cert or none, as in `neural-sparse deploy`."),
-    user: str | None = typer.Option(
-        None, envvar="OPENSEARCH_USER", help="Its password is OPENSEARCH_PASSWORD, or asked for."
-    ),
-    ca: Path | None = typer.Option(None, envvar="OPENSEARCH_CA", help="Authority of the certificate."),
-    cert: Path | None = typer.Option(None, help="The client's own certificate (PEM)."),
-    key: Path | None = typer.Option(None, help="Its key (PEM)."),
-    region: str | None = typer.Option(None, help="sigv4: the region."),
+    *,
+    login: Login,
 ) -> None:
     """Serve interleaved results of two kinds of search, and take clicks.
 
@@ -213,16 +210,12 @@ def serve(
     from neural_sparse.errors import InputError
     from neural_sparse.evaluation.interleaving_server import ExperimentLog, Interleaver, make_server
     from neural_sparse.io.terminal import console as make_console
-    from neural_sparse.opensearch.connection import connect
     from neural_sparse.opensearch.load import Template
     from neural_sparse.opensearch.searches import About, Kind, bm25_search, sparse_search
     from neural_sparse.opensearch.two_searches import Side, two_searches
 
     templates = {side: Template(side) for side in (a, b) if side not in ("match", "sparse")}
-    files = [str(file) if file is not None else None for file in (ca, cert, key)]
-    client = connect(
-        url, auth=auth, user=user, ca_certs=files[0], client_cert=files[1], client_key=files[2], region=region  # type: ignore[arg-type]
-    )  # fmt: skip
+    client = login.client(url)
     encoder = None
     if model is not None:
         from neural_sparse.model.encoder import NeuralSparseEncoder

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from neural_sparse.cli.login import Login, takes_login
+
 if TYPE_CHECKING:
     from neural_sparse.corpora.collection import Collection
     from neural_sparse.evaluation import Evaluation
     from neural_sparse.evaluation.systems import Encoder
 
 
+@takes_login
 def evaluate(
     model: str | None = typer.Argument(
         None,
@@ -86,14 +89,8 @@ def evaluate(
     analyzer: str | None = typer.Option(None, help="opensearch: analyzer of query weights."),
     field: str | None = typer.Option(None, help="opensearch: field of vectors.", show_default="the only one"),
     text_field: str = typer.Option("text", help="opensearch: field for BM25."),
-    auth: str | None = typer.Option(None, help="opensearch: basic, sigv4, cert or none."),
-    user: str | None = typer.Option(
-        None, envvar="OPENSEARCH_USER", help="Its password is OPENSEARCH_PASSWORD, or asked for."
-    ),
-    ca: Path | None = typer.Option(None, envvar="OPENSEARCH_CA", help="Authority of the certificate."),
-    cert: Path | None = typer.Option(None, help="The client's own certificate (PEM)."),
-    key: Path | None = typer.Option(None, help="Its key (PEM)."),
-    region: str | None = typer.Option(None, help="sigv4: the region."),
+    *,
+    login: Login,
 ) -> None:
     """Measure how well a system retrieves and what it costs, with BM25 beside it.
 
@@ -135,8 +132,6 @@ def evaluate(
     parse_measures(measure)  # before hours of encoding
     language = check_language(language)
     if model is not None and model.startswith(PREFIX):
-        from neural_sparse.opensearch.connection import connect
-
         if url is None:
             raise InputError(f"{model}: say where the cluster is: --url https://...")
         if len(names) > 1:
@@ -144,10 +139,7 @@ def evaluate(
         loaded = load_collection(names[0], split)
         if output is not None:
             check_ids(loaded.queries, loaded.doc_ids)
-        files = [str(file) if file is not None else None for file in (ca, cert, key)]
-        client = connect(
-            url, auth=auth, user=user, ca_certs=files[0], client_cert=files[1], client_key=files[2], region=region  # type: ignore[arg-type]
-        )  # fmt: skip
+        client = login.client(url)
         encoder = None
         if weights is not None:
             encoder = _load(

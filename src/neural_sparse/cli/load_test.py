@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from neural_sparse.cli.login import Login, takes_login
+
 if TYPE_CHECKING:
     from neural_sparse.evaluation.load import Cell
 
 
+@takes_login
 def load_test(
     url: str = typer.Option(
         ..., envvar="OPENSEARCH_URL", help="Address of the cluster, such as https://search.example.org:9200."
@@ -42,14 +45,6 @@ def load_test(
     ),
     text_field: str = typer.Option("text", help="Field for BM25."),
     k: int = typer.Option(10, min=1, help="Documents per search."),
-    auth: str | None = typer.Option(None, help="basic, sigv4, cert or none, as in `neural-sparse deploy`."),
-    user: str | None = typer.Option(
-        None, envvar="OPENSEARCH_USER", help="Its password is OPENSEARCH_PASSWORD, or asked for."
-    ),
-    ca: Path | None = typer.Option(None, envvar="OPENSEARCH_CA", help="Authority of the certificate."),
-    cert: Path | None = typer.Option(None, help="The client's own certificate (PEM)."),
-    key: Path | None = typer.Option(None, help="Its key (PEM)."),
-    region: str | None = typer.Option(None, help="sigv4: the region."),
     timeout: float = typer.Option(10.0, help="Seconds after which a request has failed."),
     lag_limit: float = typer.Option(
         0.1, help="No figures where this process itself was late by more than this share of the p99 latency."
@@ -61,6 +56,8 @@ def load_test(
     dry_run: bool = typer.Option(
         False, "--dry-run", help="Ask every search once, write workload/, and stop."
     ),
+    *,
+    login: Login,
 ) -> None:
     """Search a cluster at a given rate and say how long users wait, with BM25 beside it.
 
@@ -78,7 +75,6 @@ def load_test(
     from neural_sparse.evaluation.load import LoadOptions, measure_load, planned_seconds
     from neural_sparse.io.files import check_output
     from neural_sparse.io.terminal import console as make_console
-    from neural_sparse.opensearch.connection import connect
     from neural_sparse.opensearch.load import Template, search_system
     from neural_sparse.opensearch.searches import About, Searches, bm25_search, sparse_search
     from neural_sparse.opensearch.workload import write_workload
@@ -101,10 +97,7 @@ def load_test(
         for file in (body, Path(against) if against not in ("match", "none") else None)
     )
     texts = list(read_queries(queries).values())
-    files = [str(file) if file is not None else None for file in (ca, cert, key)]
-    client = connect(
-        url, auth=auth, user=user, ca_certs=files[0], client_cert=files[1], client_key=files[2], region=region  # type: ignore[arg-type]
-    )  # fmt: skip
+    client = login.client(url)
     about = About.of(client, index)
     if own is not None:
         searches = {"search": Searches(str(body), [own(text) for text in texts], pipeline)}
