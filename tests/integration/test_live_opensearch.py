@@ -11,7 +11,9 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +32,15 @@ from neural_sparse.opensearch import VectorIndex, connect, export_model, server_
 from neural_sparse.opensearch.deploy import DeployOptions, Documents, Patience, deploy, remove
 from neural_sparse.opensearch.deploy.exported import Exported
 from neural_sparse.opensearch.deploy.models import Models
+from neural_sparse.opensearch.deploy.remote_models import RemoteModels
 from neural_sparse.opensearch.deploy.server import ONLY_ML_NODES, UPLOAD, Server
 from neural_sparse.opensearch.evaluation import ClusterRetriever, ways
 from neural_sparse.opensearch.export import ExportOptions
 from neural_sparse.opensearch.features import neural_sparse_query, query_tokens
 from neural_sparse.opensearch.node import Node
 from neural_sparse.opensearch.node.assembly import install
+from neural_sparse.opensearch.remote.connector import Remote
+from neural_sparse.opensearch.remote.inference import DocumentEncoder, Refused, make_server
 from neural_sparse.opensearch.searches import About
 from neural_sparse.opensearch.seismic import Seismic, SeismicSearch
 from neural_sparse.opensearch.shipped import TwoPhase, heavy, two_phase_search
@@ -45,6 +50,7 @@ exceptions = pytest.importorskip("opensearchpy.exceptions")
 
 MODEL = "cognition/model"
 LIMIT_PREFIX = "plugins.ml_commons."
+LIVE_DIFFERENCE = 5e-6  # of a weight, from the model's own: another order of sums
 
 
 @dataclass
@@ -425,6 +431,20 @@ def test_documents_are_brought_along_and_not_twice(
     assert fill(doc_ids, texts) == (0, 60, 60)
     assert fill(doc_ids, ["another text", *texts[1:]]) == (1, 59, 60)
     fill(doc_ids, texts)
+    # The same texts with vectors of who knows what: told by who encoded them.
+    alias = options.name or ""
+    strange = VectorIndex(cluster.client, alias, server_names(model.tokenizer))
+    weights = sp.csr_matrix(np.full((1, model.vocab_size), 1.0, np.float32))
+    strange.add(weights, doc_ids[:1], texts[:1])
+    assert fill(doc_ids, texts) == (1, 59, 60)
+    # And vectors that only claim to be this encoder's, by their scores; the alias stays where it is.
+    strange.add(
+        weights, doc_ids[:1], texts[:1], fields=[{"encoded_by": Exported.open(export).encoder.sha256[:16]}]
+    )
+    with pytest.raises(InputError, match=r"does not rank as the export does: scores differ by .*document"):
+        fill(doc_ids, texts)
+    strange.delete(doc_ids[:1])
+    assert fill(doc_ids, texts) == (1, 59, 60)
     # Every query's ranking is the exact one over weights of 9 bits, up to ties.
     collection = Collection("part", doc_ids, texts, whole.queries, {})
     how = {"model": model, "text_field": None}
@@ -690,6 +710,21 @@ def test_an_approximate_index(cluster: Cluster, model: NeuralSparseEncoder, shar
         for row in index.search(queries[:5], 10, filter={"match": {"text": "3"}}):
             assert len(row) == 10
             assert {row_of[doc] % 5 for doc, _ in row} == {3}
+        # So with BM25 beside, which finds the same fifth by the text.
+        for row in index.search_with_bm25(queries[:5], ["3"] * 5, 10, filter={"match": {"text": "3"}}):
+            assert len(row) == 10
+            assert {row_of[doc] % 5 for doc, _ in row} == {3}
+        alone = index.search_with_bm25(
+            queries[:5], ["3"] * 5, 5, weights=(1.0, 0.0), filter={"match": {"text": "3"}}
+        )
+        for row, place in zip(alone, range(5), strict=True):
+            passing = [other for other in range(600) if other % 5 == 3]
+            first = max(passing, key=lambda other: exact[place, other])
+            assert (
+                name != "exact"
+                or row_of[row[0][0]] == first
+                or exact[place, first] == pytest.approx(exact[place, row_of[row[0][0]]], rel=1e-2)
+            )
         with pytest.raises(InputError, match="is a sparse_vector field, which is searched by seismic"):
             index.search(queries, 10, kind="rank_feature")
         client.indices.delete(index=name)
@@ -710,7 +745,7 @@ def test_an_index_is_judged_as_a_model_is(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     whole = Collection.load(shared_data / "collections" / "scifact")
-    part = set(whole.doc_ids[:800])
+    part = set(whole.doc_ids[:300])
     qrels = {
         query: kept
         for query, docs in whole.qrels.items()
@@ -718,14 +753,14 @@ def test_an_index_is_judged_as_a_model_is(
     }
     collection = replace(
         whole,
-        doc_ids=whole.doc_ids[:800],
-        texts=whole.texts[:800],
+        doc_ids=whole.doc_ids[:300],
+        texts=whole.texts[:300],
         queries={query: whole.queries[query] for query in qrels},
         qrels=qrels,
     )
     index = VectorIndex.create(cluster.client, "judged", server_names(model.tokenizer))
     index.add(model.encode_documents(collection.texts), collection.doc_ids, collection.texts)
-    common = {"measures": ["nDCG@10"], "ignore_identical_ids": None, "k": 100, "bm25": True}
+    common = {"measures": ["nDCG@10"], "ignore_identical_ids": None, "k": 20, "bm25": True}
     how = {"model_id": None, "analyzer": None, "pipelines": [], "field": None, "text_field": "text"}
     evaluate_index(
         cluster.client, "judged", collection, model=model, output=tmp_path / "judged", how=how, **common
@@ -935,6 +970,124 @@ def test_approximate_fields_and_the_servers_own_weights(
     assert list(done.models) == ["encoder"]
     assert max(check.difference for check in done.checks) < 1e-5
     remove(client, published, by_analyzer)
+
+
+# --- documents encoded by an endpoint ------------------------------------------------------------------
+
+TRUSTED = "plugins.ml_commons.trusted_connector_endpoints_regex"
+PRIVATE = "plugins.ml_commons.connector.private_ip_enabled"
+
+
+@contextmanager
+def listening(encode: Any, port: int = 0, key: str = "a-key") -> Iterator[int]:
+    """The port of an endpoint that runs meanwhile."""
+    server = make_server(encode, port=port, key=key)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_documents_are_encoded_by_an_endpoint(
+    cluster: Cluster, export: Path, model: NeuralSparseEncoder, shared_data: Path
+) -> None:
+    client, encoder = cluster.client, DocumentEncoder(Exported.open(export).encoder.path)
+    whole = Collection.load(shared_data / "collections" / "scifact")
+    doc_ids, texts = whole.doc_ids[:50], whole.texts[:50]
+    asked: list[int] = []
+
+    refused: list[str] = []
+
+    def once_busy(given: Any, form: str) -> Any:
+        asked.append(len(given))
+        if texts[20] in given and not refused:
+            refused.extend(given)
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "busy")
+        return encoder(given, form)
+
+    def settings(**values: Any) -> None:
+        client.cluster.put_settings(body={"persistent": values})
+
+    def connectors() -> int:
+        body = {"query": {"term": {"name.keyword": "live-remote"}}}
+        found = client.transport.perform_request("POST", "/_plugins/_ml/connectors/_search", body=body)
+        return int(found["hits"]["total"]["value"])
+
+    with listening(once_busy) as port:
+        remote = Remote(f"http://127.0.0.1:{port}/invocations", key="a-key")
+        options = DeployOptions(name="remote", remote=remote, query="tokens", prune=None)
+        try:
+            settings(**{TRUSTED: [r"^https://encoder\\.example\\.org/.*$"]})
+            with pytest.raises(
+                InputError, match=r"has to list a pattern of it in \S+trusted_connector_endpoints_"
+            ):
+                deploy(client, export, options)
+            settings(**{TRUSTED: [rf"^http://127\.0\.0\.1:{port}/.*$"]})
+            with pytest.raises(InputError, match=r"set \S+connector\.private_ip_enabled to true"):
+                deploy(client, export, options)
+            assert RemoteModels(Server(client, "")).find(Exported.open(export).encoder) == {}
+            assert not client.indices.exists(index="remote-1.0.0")
+            settings(**{PRIVATE: True})
+            done = deploy(client, export, options, documents=Documents(doc_ids, texts))
+            assert done.models["encoder"].how == "registered"
+            assert list(done.models) == ["encoder"]
+            assert max(check.difference for check in done.checks) < 5e-6
+            assert (done.loaded.indexed, done.documents) == (50, 50)  # type: ignore[union-attr]
+            assert max(asked) == remote.batch
+            assert texts[20] in refused  # and sent again, with those beside it
+            # The document side of the model itself, by way of the cluster.
+            models = Models(Server(client, ""))
+            names = server_names(model.tokenizer)
+            for text in ("Wait ... and see.", texts[0], "한국어 \x00 🦊"):
+                found = models.weights("sparse_encoding", done.models["encoder"].model_id, text)
+                (own,) = query_tokens(model.encode_documents([text]), names)
+                assert found == pytest.approx(own, abs=LIVE_DIFFERENCE)
+            queries = model.encode_queries(list(whole.queries.values())[:20])
+            exact = (queries @ stored(model.encode_documents(texts)).T).toarray()
+            index = VectorIndex(client, "remote", names)
+            for row, hits in enumerate(index.search(queries, 10)):
+                best = sorted((score for score in exact[row].tolist() if score > 0), reverse=True)[:10]
+                assert [score for _, score in hits] == pytest.approx(best, rel=2e-3)
+            if not cluster.node.version.startswith(
+                "2."
+            ):  # where the processor asks for ids in place of tokens
+                by_id = replace(options, name="remote-ids", field="sparse_vector")
+                assert all(check.passed for check in deploy(client, export, by_id).checks)
+                remove(client, export, by_id)
+            again = deploy(client, export, options).models["encoder"]
+            assert (again.model_id, again.how) == (done.models["encoder"].model_id, "there already")
+            run = python(
+                "-c", CLI, "deploy", export, *cluster.arguments(), "--name", "remote", "--remote", remote.url,
+                "--query", "tokens", "--prune", "none",
+                environment={**cluster.environment(), "NEURAL_SPARSE_ENDPOINT_KEY": "a-key"},
+            )  # fmt: skip
+            assert "encoder: model " in run.stdout, run.stderr
+            assert "a-key" not in run.stdout + run.stderr
+        finally:
+            settings(**{TRUSTED: None})
+    with pytest.raises(InputError, match="do not reach the endpoint of the remote model: is it running"):
+        deploy(client, export, options)
+    with listening(encoder, port, key="b-key"):  # the endpoint's key is another now
+        with pytest.raises(InputError, match="has to list a pattern of it"):
+            deploy(client, export, replace(options, remote=Remote(f"http://127.0.0.1:1/{port}")))
+        try:
+            settings(**{TRUSTED: [rf"^http://127\.0\.0\.1:{port}/.*$"]})
+            with pytest.raises(InputError, match=r"endpoint of the remote model refused .*ENDPOINT_KEY"):
+                deploy(client, export, options)
+            renewed = replace(options, remote=replace(remote, key="b-key"))
+            assert deploy(client, export, renewed).models["encoder"].how == "made anew"
+            time.sleep(1.2)
+            assert connectors() == 1
+        finally:
+            settings(**{TRUSTED: None, PRIVATE: None})
+    removed = remove(client, export, options, with_documents=True)
+    assert len([one for one in removed if one.startswith("remote model live")]) == 1
+    time.sleep(1.2)
+    assert connectors() == 0
 
 
 # --- last, for what was deployed comes back only after a while -----------------------------------------

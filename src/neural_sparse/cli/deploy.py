@@ -7,31 +7,20 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from neural_sparse.cli.login import Login, takes_login
+
 if TYPE_CHECKING:
     from rich.console import Console
 
     from neural_sparse.opensearch.deploy import Deployed
 
 
+@takes_login
 def deploy(
     export: Path = typer.Argument(help="Folder written by `neural-sparse export`."),
     url: str = typer.Option(
         ..., envvar="OPENSEARCH_URL", help="Address of the cluster, such as https://search.example.org:9200."
     ),
-    auth: str | None = typer.Option(
-        None,
-        help="basic: user and password. sigv4: boto3's credentials (Amazon). cert: --cert and --key. none.",
-        show_default="cert with --cert, basic with a user, else none",
-    ),
-    user: str | None = typer.Option(
-        None, envvar="OPENSEARCH_USER", help="Its password is OPENSEARCH_PASSWORD, or asked for."
-    ),
-    ca: Path | None = typer.Option(
-        None, envvar="OPENSEARCH_CA", help="File with the authority of the cluster's certificate."
-    ),
-    cert: Path | None = typer.Option(None, help="The client's own certificate (PEM)."),
-    key: Path | None = typer.Option(None, help="Its key (PEM)."),
-    region: str | None = typer.Option(None, help="sigv4: the region.", show_default="boto3's"),
     name: str | None = typer.Option(
         None, help="Name of the index (NAME-VERSION) and its pipelines.", show_default="the export's"
     ),
@@ -58,6 +47,15 @@ def deploy(
     ingest: bool = typer.Option(
         True, "--ingest/--no-ingest", help="The cluster encodes documents; or they bring their vectors."
     ),
+    remote: str | None = typer.Option(
+        None,
+        help="Documents are encoded by this endpoint, which the cluster calls (`neural-sparse endpoint`, `export "
+        "--format remote`); its key is NEURAL_SPARSE_ENDPOINT_KEY.",
+        show_default="a model on the cluster",
+    ),
+    remote_role: str | None = typer.Option(
+        None, help="SageMaker: ARN of the role that the cluster takes on to call the endpoint."
+    ),
     query: str = typer.Option(
         "model",
         help="Where query weights come from. model: the export's table on the cluster. analyzer: OpenSearch's own, if "
@@ -65,8 +63,8 @@ def deploy(
     ),
     corpus: Path | None = typer.Option(
         None,
-        help="Fill the index with these documents: corpus.jsonl, or a folder that holds it. What is there is not sent "
-        "again.",
+        help="Fill the index with these documents and prove its rankings: corpus.jsonl, or a folder that holds it (and "
+        "queries.jsonl). What is there is not sent again.",
     ),
     model: str | None = typer.Option(
         None, help="With --corpus and --no-ingest: the model that was exported, which encodes here."
@@ -95,6 +93,8 @@ def deploy(
         600.0, help="Seconds for one model to be deployed, or the index to be filled."
     ),
     busy_limit: float = typer.Option(120.0, help="Seconds that the cluster may be busy or away in between."),
+    *,
+    login: Login,
 ) -> None:
     """Put an export to work on an OpenSearch cluster, and prove that it answers as the model does.
 
@@ -108,20 +108,28 @@ def deploy(
 
       neural-sparse deploy export-2 --url https://search.example.org:9200 --user admin --reindex
 
+      neural-sparse deploy export --url https://search.example.org:9200 --user admin --remote https://encoder.example.org/invocations
+
       neural-sparse deploy export --url https://search.example.org:9200 --user admin --remove
     """
+    import os
+
     import neural_sparse.opensearch.deploy as work
     from neural_sparse.errors import InputError
     from neural_sparse.io.terminal import console as make_console
-    from neural_sparse.opensearch.connection import connect
     from neural_sparse.opensearch.deploy.exported import Exported
+    from neural_sparse.opensearch.remote.connector import Remote
+    from neural_sparse.opensearch.remote.inference import KEY
 
+    if remote_role is not None and remote is None:
+        raise InputError("--remote-role is for the endpoint of --remote")
     if with_documents and not remove:
         raise InputError("--with-documents is for --remove")
     options = work.DeployOptions(
         name,
         alias,
         ingest=ingest,
+        remote=None if remote is None else Remote(remote, remote_role, key=os.environ.get(KEY) or None),
         query=query,  # type: ignore[arg-type]
         prune=share(prune),
         approximate_threshold=approximate_threshold,
@@ -137,7 +145,7 @@ def deploy(
     if model is not None and corpus is None:
         raise InputError("--model encodes the documents of --corpus; give that too")
     if corpus is not None:
-        from neural_sparse.corpora.corpus_file import corpus_file, read_corpus
+        from neural_sparse.corpora.corpus_file import corpus_file, read_corpus, read_queries
 
         if remove or reindex:
             raise InputError("--corpus fills the index; leave --remove and --reindex out")
@@ -146,11 +154,10 @@ def deploy(
             from neural_sparse.model.encoder import NeuralSparseEncoder
 
             encoder = NeuralSparseEncoder(model, exported.max_length)
-        documents = work.Documents(*read_corpus(corpus_file(corpus)), encoder)
-    files = [str(file) if file is not None else None for file in (ca, cert, key)]
-    client = connect(
-        url, auth=auth, user=user, ca_certs=files[0], client_cert=files[1], client_key=files[2], region=region  # type: ignore[arg-type]
-    )  # fmt: skip
+        asked = corpus / "queries.jsonl"
+        queries = list(read_queries(asked).values()) if asked.is_file() else []
+        documents = work.Documents(*read_corpus(corpus_file(corpus)), encoder, queries)
+    client = login.client(url)
     console = make_console(160)
     if remove:
         removed = work.remove(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def export(
     model: str = typer.Argument(
         help="A doc-only model: folder, hub id, or folder inside a package. For formats that hold documents also "
-        "a folder made by `neural-sparse encode`."
+        "a folder made by `neural-sparse encode`; for remote the folder of an export."
     ),
     output: Path = typer.Option(..., "--output", "-o", help="Folder to write; must not exist yet."),
     kind: str = typer.Option(
@@ -28,6 +28,7 @@ def export(
         "Elasticsearch. sparse_vector: for SEISMIC (3.3). elasticsearch, qdrant, milvus, pgvector, vespa, pinecone: "
         "documents, and a client that fills and asks the engine. "
         "anserini, ciff: whole-number impacts. query: the query side alone, for services without torch. "
+        "remote: an export's document side for SageMaker or another HTTP server, with the bodies of its connector. "
         "sentence-transformers: the model with its card.",
     ),
     idf: Path | None = typer.Option(None, help="Query weights to use instead of the model's (idf.json)."),
@@ -135,6 +136,15 @@ def export(
             f"query side of {model} ({about['tokens']:,} tokens) written to {output}; "
             "tokenizers and numpy are all it needs"
         )
+    elif kind == "remote":
+        from neural_sparse.opensearch.remote_package import ARCHIVE, write_remote_package
+
+        if idf is not None or max_length is not None:
+            raise InputError("remote takes what was exported as it is; leave --idf and --max-length out")
+        about = write_remote_package(model, output)
+        make_console().print(
+            f"{ARCHIVE} of {about['name']} {about['version']}, connector.json and register.json written to {output}"
+        )
     elif kind == "sentence-transformers":
         _push(
             model,
@@ -145,7 +155,7 @@ def export(
             uniform_query_weights=uniform_query_weights,
         )
     else:
-        known = ", ".join(("opensearch", *VECTOR_FORMATS, "query", "sentence-transformers"))
+        known = ", ".join(("opensearch", *VECTOR_FORMATS, "query", "remote", "sentence-transformers"))
         raise InputError(f"unknown --format {kind!r}: choose from {known}")
 
 

@@ -18,6 +18,7 @@ from neural_sparse.cli.data import app as data
 from neural_sparse.cli.deploy import deploy
 from neural_sparse.cli.doctor import doctor
 from neural_sparse.cli.encode import encode
+from neural_sparse.cli.endpoint import endpoint
 from neural_sparse.cli.evaluate import evaluate
 from neural_sparse.cli.export import export, push
 from neural_sparse.cli.idf import app as idf
@@ -66,6 +67,7 @@ COMMANDS = (
     export,
     verify,
     deploy,
+    endpoint,
     load_test,
     push,
 )

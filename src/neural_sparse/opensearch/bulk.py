@@ -145,7 +145,10 @@ def send(
         size=settings.documents,
         pipeline=pipeline,
     )
-    documents = zip(doc_ids[progress.done :], sources(progress.done), strict=True)
+    documents = (
+        (doc_id, f'{{"index":{{"_id":{json.dumps(doc_id)}}}}}\n{source}\n')
+        for doc_id, source in zip(doc_ids[progress.done :], sources(progress.done), strict=True)
+    )
     with tqdm(
         total=len(doc_ids),
         initial=progress.done,
@@ -162,6 +165,22 @@ def send(
     return sender.report
 
 
+def delete(client: OpenSearch, index: str, doc_ids: Sequence[str], settings: BulkSettings) -> int:
+    """Delete documents by id; returns how many were there, as far as the server's answers came.
+
+    Raises:
+        InputError: as `send`; a document that the server refuses to delete. What was deleted before stays deleted.
+    """
+    sender = _Sender(
+        client, index, settings=settings, report=BulkReport(), size=settings.documents, pipeline="_none"
+    )
+    lines = ((doc_id, f'{{"delete":{{"_id":{json.dumps(doc_id)}}}}}\n') for doc_id in doc_ids)
+    for batch in sender.batches(lines):
+        if failed := sender.send(batch):
+            raise InputError(f"index {index!r}: {failed[0].doc_id!r} was not deleted: {failed[0].reason}")
+    return sender.deleted
+
+
 @dataclass
 class _Sender:
     """Requests of a size that the server can take: halved when it is too busy, slowly larger when it is not."""
@@ -172,13 +191,13 @@ class _Sender:
     report: BulkReport
     size: int
     pipeline: str
+    deleted: int = 0
 
     def batches(self, documents: Iterator[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
-        """(id, its two lines of a bulk request) in groups within both limits, or of one document."""
+        """(id, its lines of a bulk request) in groups within both limits, or of one document."""
         batch: list[tuple[str, str]] = []
         total = 0
-        for doc_id, source in documents:
-            lines = f'{{"index":{{"_id":{json.dumps(doc_id)}}}}}\n{source}\n'
+        for doc_id, lines in documents:
             length = len(lines.encode())
             if batch and (len(batch) >= self.size or total + length > self.settings.bytes):
                 yield batch
@@ -208,8 +227,8 @@ class _Sender:
                 settings.wait(pause)
         raise InputError(
             f"{self.index}: the server did not take {len(waiting):,} documents in {settings.retries + 1} attempts "
-            f"({cause}). Nothing is lost: when it is well again, the same call with the same resume file goes on "
-            "from there; smaller requests (documents, bytes) may help"
+            f"({cause}). Nothing is lost: when it is well again, the same call (with the same resume file, if any) "
+            "goes on from there; smaller requests (documents, bytes) may help"
         )
 
     def _try(self, batch: list[tuple[str, str]]) -> tuple[list[tuple[str, str]], list[FailedDocument], str]:
@@ -231,6 +250,8 @@ class _Sender:
                 return self._halves(batch)
             with readable_errors(self.index):
                 raise
+        results = [result.get("result") for item in answer["items"] for result in item.values()]
+        self.deleted += results.count("deleted")
         again, refused, cause = _sorted_out(batch, answer["items"])
         if len(refused) == len(batch) and all(one.status == 403 for one in refused):
             # What is refused to the user, or of a whole index, is refused to the rest of the documents as well.
@@ -264,7 +285,7 @@ def _sorted_out(
             again.append(sent)
             why = cured(reason(result["error"])) if result.get("error") else "no reason given"
             cause = f"status {status} for some documents: {why}"
-        elif status >= 300:
+        elif status >= 300 and result.get("result") != "not_found":  # what is to be deleted and is not there
             refused.append(FailedDocument(sent[0], status, cured(reason(result.get("error")))))
     return again, refused, cause
 

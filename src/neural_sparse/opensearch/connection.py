@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from neural_sparse.errors import InputError
-from neural_sparse.opensearch.refusals import cured, lacking, reason
+from neural_sparse.opensearch.refusals import cured, lacking, of_endpoint, reason
 
 if TYPE_CHECKING:
     from opensearchpy import OpenSearch
@@ -177,6 +177,8 @@ def readable_errors(where: str, timeout: float | None = None) -> Iterator[None]:
             f"{where} cannot be reached ({_reason(error)}): is the address right, and is OpenSearch running there?"
         ) from error
     except exceptions.AuthenticationException as error:
+        if (told := of_endpoint(_reason(error), 401)) is not None:
+            raise InputError(f"{where}: {told}") from error
         raise InputError(
             f"{where} refused the login (401): check OPENSEARCH_USER and OPENSEARCH_PASSWORD"
         ) from error
@@ -184,6 +186,8 @@ def readable_errors(where: str, timeout: float | None = None) -> Iterator[None]:
         raise InputError(f"{where}: not found (404): {_reason(error)}") from error
     except exceptions.TransportError as error:
         words = _reason(error)
+        if (told := of_endpoint(words, error.status_code)) is not None:
+            raise InputError(f"{where}: {told}") from error
         if error.status_code == 403 and lacking(words) is None and "block" not in words:
             words = f"the user may not do this (403): {words}"
         elif lacking(words) is None:

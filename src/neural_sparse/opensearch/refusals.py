@@ -37,13 +37,46 @@ _CURES = (
     ),
     (
         "flood-stage watermark",
-        "the disk of a node is almost full and its indexes are read-only: make room",
+        "the disk of a node is almost full and its indexes are read-only: make room, or an administrator raises "
+        "cluster.routing.allocation.disk.watermark.flood_stage; the server lifts the block by itself then",
+    ),
+    (
+        "cluster create-index blocked",
+        "the cluster makes no new indexes, as when the disks of all its nodes are too full: make room, or an "
+        "administrator raises cluster.routing.allocation.disk.watermark.high and takes cluster.blocks.create_index "
+        "back",
+    ),
+    (
+        "not matching the trusted connector endpoint regex",
+        "the cluster does not send texts to that address: an administrator has to list a pattern of it in "
+        "plugins.ml_commons.trusted_connector_endpoints_regex, such as "
+        r'["^https://encoder\\.example\\.org/.*$"], beside those that are to stay',
+    ),
+    (
+        "has private ip address",
+        "an administrator has to set plugins.ml_commons.connector.private_ip_enabled to true, for the address of the "
+        "endpoint is one of a private network",
+    ),
+    (
+        "Error communicating with remote model",
+        "the nodes of the cluster do not reach the endpoint of the remote model: is it running, and does the address "
+        "name it from there (localhost is each node itself)?",
     ),
     (
         "contains invalid dot usage",
         'a stored field of token weights holds "."; leave it out of the _source of the mapping ("excludes")',
     ),
 )
+
+
+def of_endpoint(words: str, status: int | str) -> str | None:
+    """What it means where the endpoint of a remote model refused what the cluster asked."""
+    if "Error from remote service" not in words or status not in (401, 403):
+        return None
+    return (
+        f"the endpoint of the remote model refused the cluster's request ({status}): {words}; it wants another key "
+        "(NEURAL_SPARSE_ENDPOINT_KEY) or role"
+    )
 
 
 def reason(error: Any) -> str:

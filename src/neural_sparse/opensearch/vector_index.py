@@ -14,7 +14,7 @@ import scipy.sparse as sp
 
 from neural_sparse.errors import InputError, refuse_one_string
 from neural_sparse.opensearch import versions
-from neural_sparse.opensearch.bulk import BulkReport, BulkSettings, Progress, send, text_json
+from neural_sparse.opensearch.bulk import BulkReport, BulkSettings, Progress, delete, send, text_json
 from neural_sparse.opensearch.connection import readable_errors, version_of
 from neural_sparse.opensearch.features import (
     MAX_CLAUSES,
@@ -73,7 +73,8 @@ class VectorIndex:
             server = version_of(client)
         self.uuid = str(found["settings"]["index"]["uuid"])
         mappings = found["mappings"]
-        fields = {one: about.get("type") for one, about in mappings.get("properties", {}).items()}
+        fields = {one: of_it.get("type") for one, of_it in mappings.get("properties", {}).items()}
+        about = mappings.get("_meta", {}).get("neural_sparse", {})
         kind = fields.get(vector_field)
         self._text_type = fields.get(text_field)
         if kind not in ("rank_features", SPARSE_VECTOR):
@@ -81,7 +82,6 @@ class VectorIndex:
                 f"index {name!r}: field {vector_field!r} is mapped as {kind}, not rank_features or {SPARSE_VECTOR}; "
                 "choose another index, or make one with VectorIndex.create"
             )
-        about = mappings.get("_meta", {}).get("neural_sparse", {})
         check_vocabulary(about.get("vocabulary"), vocabulary_fingerprint(tokens))
         self.names: Names = "ids" if kind == SPARSE_VECTOR else about.get("names", "plain")
         self.features = {"escaped": escaped, "ids": token_ids}.get(self.names, list)(tokens)
@@ -225,26 +225,18 @@ class VectorIndex:
             shown.append("".join(parts))
         return shown
 
-    def delete(self, doc_ids: Sequence[str]) -> int:
+    def delete(self, doc_ids: Sequence[str], settings: BulkSettings | None = None) -> int:
         """Delete documents by id; returns how many were there. Those that are not there are no error.
 
+        A server that is busy is asked again, as in `add`.
+
         Raises:
-            InputError: a server that refuses or does not answer; what was deleted before stays deleted, and the same
-                call deletes the rest.
+            InputError: ids that no document can have; a server that refuses or does not recover; what was deleted
+                before stays deleted, and the same call deletes the rest.
         """
         refuse_one_string(doc_ids, "ids")
-        deleted = 0
-        for start in range(0, len(doc_ids), _ROWS):
-            lines = [{"delete": {"_id": doc_id}} for doc_id in doc_ids[start : start + _ROWS]]
-            with readable_errors(f"index {self.name!r}"):
-                answer = self.client.bulk(body=lines, index=self.name, params={"pipeline": "_none"})
-            for item in answer["items"]:
-                if "error" in item["delete"]:
-                    raise InputError(
-                        f"index {self.name!r}: {item['delete']['_id']!r} was not deleted: "
-                        + cured(reason(item["delete"]["error"]))
-                    )
-                deleted += item["delete"]["result"] == "deleted"
+        check_ids(doc_ids)
+        deleted = delete(self.client, self.name, doc_ids, settings or BulkSettings())
         self._refresh()
         return deleted
 
@@ -361,7 +353,8 @@ class VectorIndex:
                     tokens, self.vector_field, wanted, max_clauses=max_clauses, only=only
                 )
             else:
-                query = _filtered(self._query(tokens, kind, max_clauses), filter)
+                query = self._query(tokens, kind, max_clauses)
+                query = _filtered(query, filter)
             settings = {"size": k, "_source": False, "track_total_hits": False}
             return {**self._search_defaults, **settings, "query": query}
 

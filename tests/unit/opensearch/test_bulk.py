@@ -16,7 +16,7 @@ import pytest
 
 from neural_sparse import InputError
 from neural_sparse.io.files import read_json
-from neural_sparse.opensearch.bulk import BulkSettings, FailedDocument, Progress, send
+from neural_sparse.opensearch.bulk import BulkSettings, FailedDocument, Progress, delete, send
 from neural_sparse.opensearch.connection import connect, readable_errors
 
 opensearchpy = pytest.importorskip("opensearchpy")
@@ -34,6 +34,8 @@ class Server:
 
     def bulk(self, body: bytes) -> tuple[int, dict[str, Any]] | None:
         lines = [json.loads(line) for line in body.splitlines()]
+        if "delete" in lines[0]:
+            return self.deleting([line["delete"]["_id"] for line in lines])
         pairs = [(head["index"]["_id"], source) for head, source in zip(lines[::2], lines[1::2], strict=True)]
         ids = [doc_id for doc_id, _ in pairs]
         self.requests.append(ids)
@@ -58,6 +60,21 @@ class Server:
             if status < 300:
                 self.documents[doc_id] = source
         return 200, {"errors": bool(statuses), "items": items}
+
+    def deleting(self, ids: list[str]) -> tuple[int, dict[str, Any]]:
+        self.requests.append(ids)
+        otherwise = self.behave(len(self.requests) - 1, ids) or {}
+        if isinstance(otherwise, int):
+            return otherwise, {"error": {"type": "busy", "reason": "as told"}, "status": otherwise}
+        items: list[dict[str, Any]] = []
+        for doc_id in ids:
+            if doc_id in otherwise:
+                items.append({"_id": doc_id, "status": otherwise[doc_id], "error": {"reason": "as told"}})
+            elif self.documents.pop(doc_id, None) is None:
+                items.append({"_id": doc_id, "status": 404, "result": "not_found"})
+            else:
+                items.append({"_id": doc_id, "status": 200, "result": "deleted"})
+        return 200, {"errors": bool(otherwise), "items": [{"delete": item} for item in items]}
 
 
 @contextmanager
@@ -266,6 +283,25 @@ def test_a_server_that_takes_the_connection_and_says_nothing() -> None:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(InputError, match=r"did not answer within 0\.05 s"):
             connect(url, timeout=0.05)
+
+
+def test_deletes_go_again_to_a_busy_server() -> None:
+    behaviour: list[Any] = [429, {"d1": 429, "d2": 503}, 503, {}, {}, {}]
+    server = Server(lambda number, ids: behaviour[number] if number < len(behaviour) else None)
+    server.documents = {doc_id: {} for doc_id in IDS[:6]}
+    waits: list[float] = []
+    with serving(server) as url:
+        client = connect(url)
+        chosen = BulkSettings(documents=4, retries=3, wait=waits.append)
+        assert delete(client, "i", [*IDS[:5], "none"], chosen) == 5
+        assert server.documents == {"d5": {}}
+        assert waits == [1, 2, 4]
+        behaviour[:] = [{"d5": 400}] * 9
+        with pytest.raises(InputError, match=r"index 'i': 'd5' was not deleted: as told"):
+            delete(client, "i", ["d5"], chosen)
+        behaviour[:] = [503] * 99
+        with pytest.raises(InputError, match=r"did not take 1 documents in 4 attempts .*the same call"):
+            delete(client, "i", ["d5"], chosen)
 
 
 def test_settings_that_cannot_be() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from neural_sparse.errors import InputError
 from neural_sparse.opensearch.bulk import BulkReport, BulkSettings, Progress, send, text_json
-from neural_sparse.opensearch.deploy.plan import TEXT_FIELD, VECTOR_FIELD, Plan
+from neural_sparse.opensearch.deploy.plan import ENCODED_BY, TEXT_FIELD, VECTOR_FIELD, Plan
 from neural_sparse.opensearch.deploy.server import Server
 from neural_sparse.opensearch.features import vector_objects
 from neural_sparse.opensearch.guards import check_ids
@@ -30,6 +30,7 @@ class Documents:
 
     Args:
         model: encodes here, for deployments without an ingest pipeline.
+        queries: by which the rankings are proven; beginnings of documents if there are none.
 
     Raises:
         InputError: ids that are not unique, or that the server would refuse.
@@ -38,6 +39,7 @@ class Documents:
     doc_ids: Sequence[str]
     texts: Sequence[str]
     model: NeuralSparseEncoder | None = None
+    queries: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         check_ids(self.doc_ids)
@@ -68,12 +70,14 @@ class Documents:
 def load_documents(
     server: Server, plan: Plan, documents: Documents, show_progress: bool = True
 ) -> BulkReport:
-    """Send what the index lacks, or holds with another text; a run that was stopped is finished by the next.
+    """Send what the index lacks, or holds with another text or another encoder's vector.
+
+    A run that was stopped is finished by the next.
 
     Raises:
         InputError: documents that the server refused, with the first reasons; see `bulk.send`.
     """
-    rows = list(_missing(server, plan.index, documents))
+    rows = list(_missing(server, plan, documents))
     report = BulkReport(resumed=len(documents.doc_ids) - len(rows))
 
     def sent(rows: Sequence[int], pipeline: str, size: BulkSettings) -> None:
@@ -120,9 +124,10 @@ class _Sources:
     def __call__(self, start: int) -> Iterator[str]:
         texts = [self.documents.texts[row] for row in self.rows[start:]]
         model = self.documents.model
+        by = f"{json.dumps(ENCODED_BY)}:{json.dumps(self.plan.encoded_by)}"
         if model is None:
             for text in texts:
-                yield f"{{{json.dumps(TEXT_FIELD)}:{text_json(text)}}}"
+                yield f"{{{json.dumps(TEXT_FIELD)}:{text_json(text)},{by}}}"
             return
         names = self.plan.exported.tokens
         approximate = self.plan.options.field == "sparse_vector"
@@ -132,20 +137,24 @@ class _Sources:
         for text, vector in zip(texts, vectors, strict=True):
             # An empty vector, as the first of a field, spoils it for those that follow.
             held = "" if approximate and vector == "{}" else f",{json.dumps(VECTOR_FIELD)}:{vector}"
-            yield f"{{{json.dumps(TEXT_FIELD)}:{text_json(text)}{held}}}"
+            yield f"{{{json.dumps(TEXT_FIELD)}:{text_json(text)},{by}{held}}}"
 
 
-def _missing(server: Server, index: str, documents: Documents) -> Iterator[int]:
-    """Rows that the index does not hold with this text."""
+def _missing(server: Server, plan: Plan, documents: Documents) -> Iterator[int]:
+    """Rows that the index does not hold with this text, encoded by this export."""
+    index = plan.index
     if not int(server.ask(server.client.count, index=index)["count"]):
         yield from range(len(documents.doc_ids))
         return
     for start in range(0, len(documents.doc_ids), _LOOKED_UP):
         ids = list(documents.doc_ids[start : start + _LOOKED_UP])
         answer: dict[str, Any] = server.ask(
-            server.client.mget, index=index, body={"ids": ids}, params={"_source_includes": TEXT_FIELD}
+            server.client.mget,
+            index=index,
+            body={"ids": ids},
+            params={"_source_includes": f"{TEXT_FIELD},{ENCODED_BY}"},
         )
         for row, found in enumerate(answer["docs"], start=start):
-            wanted = json.loads(text_json(documents.texts[row]))
-            if not found.get("found") or found.get("_source", {}).get(TEXT_FIELD) != wanted:
+            wanted = {TEXT_FIELD: json.loads(text_json(documents.texts[row])), ENCODED_BY: plan.encoded_by}
+            if not found.get("found") or found.get("_source", {}) != wanted:
                 yield row

@@ -17,9 +17,9 @@ from neural_sparse.opensearch.refusals import cured
 
 logger = logging.getLogger(__name__)
 
-_RUNS = ("DEPLOYED", "PARTIALLY_DEPLOYED")
+RUNS = ("DEPLOYED", "PARTIALLY_DEPLOYED")
 _HALF = ("REGISTERING", "UPLOADING")
-_ORDER = (*_RUNS, "DEPLOYING", "REGISTERED", "UNDEPLOYED", "DEPLOY_FAILED", *_HALF)
+_ORDER = (*RUNS, "DEPLOYING", "REGISTERED", "UNDEPLOYED", "DEPLOY_FAILED", *_HALF)
 # What the versions say of a model that lacks a chunk.
 _INCOMPLETE = ("Fail to find model chunk", "Failed to deploy model", "Failed to retrieve model chunk")
 
@@ -50,14 +50,14 @@ class Models:
             "size": 100,
             "query": {"bool": {"filter": [{"term": {key: value}} for key, value in terms.items()]}},
         }
-        found = self._search(body)
+        found = self.search(body)
         states = {hit["_id"]: self.state(hit["_id"]) for hit in found}
         there = {model_id: state for model_id, state in states.items() if state is not None}
         return dict(sorted(there.items(), key=lambda pair: _rank(pair[1])))
 
     def answers(self, package: Package) -> bool:
         """Whether a model with this content is deployed."""
-        return any(state in _RUNS for state in self.find(package).values())
+        return any(state in RUNS for state in self.find(package).values())
 
     def state(self, model_id: str) -> str | None:
         """None: there is no such model."""
@@ -82,23 +82,23 @@ class Models:
         how = "deployed again"
         if model_id is None:
             model_id, state, how = self._register(package), "REGISTERING", "uploaded"
-        elif state in _RUNS:
+        elif state in RUNS:
             return Running(model_id, "there already")
         if self._upload(model_id, package, complete=state not in _HALF) and how == "deployed again":
             how = "upload finished"
         try:
-            self._deploy(model_id)
+            self.deploy(model_id)
         except _ChunkMissing:
             logger.info("%s: parts of it are missing", package.name)
             self._upload(model_id, package, all_of_it=True)
-            self._deploy(model_id)
+            self.deploy(model_id)
             how = "upload finished"
         except _OtherContent:
             logger.info("%s: what was uploaded is not its content; once more from the start", package.name)
             self.delete(model_id)
             model_id, how = self._register(package), "uploaded"
             self._upload(model_id, package)
-            self._deploy(model_id)
+            self.deploy(model_id)
         return Running(model_id, how)
 
     def weights(self, function: str, model_id: str, text: str) -> dict[str, float]:
@@ -106,8 +106,14 @@ class Models:
         answer = self.server.ask(
             self.api.predict, algorithm_name=function, model_id=model_id, body={"text_docs": [text]}
         )
-        weights: dict[str, float] = answer["inference_results"][0]["output"][0]["dataAsMap"]["response"][0]
-        return weights
+        try:
+            (weights,) = answer["inference_results"][0]["output"][0]["dataAsMap"]["response"]
+            return {str(token): float(weight) for token, weight in weights.items()}
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+            raise InputError(
+                f"{self.server.where}: the model {model_id} answers no {{token: weight}} for a text but "
+                f"{json.dumps(answer)[:300]}"
+            ) from None
 
     def delete(self, model_id: str) -> None:
         """Undeploy and delete; nothing happens where it is gone already."""
@@ -116,9 +122,9 @@ class Models:
         state = self.state(model_id)
         if state is None:
             return
-        if state in (*_RUNS, "DEPLOYING", "DEPLOY_FAILED"):
+        if state in (*RUNS, "DEPLOYING", "DEPLOY_FAILED"):
             self.server.ask(self.api.undeploy_model, body={"model_ids": [model_id]})
-            self._wait_while(model_id, (*_RUNS, "DEPLOYING"))
+            self._wait_while(model_id, (*RUNS, "DEPLOYING"))
 
         def deleted() -> None:
             try:
@@ -170,18 +176,20 @@ class Models:
     def _chunks(self, model_id: str) -> set[int]:
         """Numbers of the chunks that are there, those of the last second perhaps not among them."""
         body = {"size": 10_000, "_source": ["chunk_number"], "query": {"term": {"model_id": model_id}}}
-        sources = (hit["_source"] for hit in self._search(body))
+        sources = (hit["_source"] for hit in self.search(body))
         return {int(source["chunk_number"]) for source in sources if "chunk_number" in source}
 
-    def _search(self, body: dict[str, Any]) -> list[dict[str, Any]]:
+    def search(self, body: dict[str, Any]) -> list[dict[str, Any]]:
+        """Hits among models and their chunks, those of the last second perhaps not among them."""
+
         def asked() -> Any:
             return self.api.transport.perform_request("POST", "/_plugins/_ml/models/_search", body=body)
 
         hits: list[dict[str, Any]] = self.server.ask(asked)["hits"]["hits"]
         return hits
 
-    def _deploy(self, model_id: str) -> None:
-        """Deploy and wait until the model answers."""
+    def deploy(self, model_id: str) -> None:
+        """Deploy and wait until the model answers. Raises InputError: it cannot, or not in time."""
         patience = self.server.patience
         end = patience.clock() + patience.task
         while True:
@@ -190,7 +198,7 @@ class Models:
             while self.server.outages == outages:  # a server that was away forgot what it was doing
                 task = self._task(task_id)
                 state = self.state(model_id)
-                if state in _RUNS and task.get("state") not in ("CREATED", "RUNNING"):
+                if state in RUNS and task.get("state") not in ("CREATED", "RUNNING"):
                     if task.get("state") == "COMPLETED_WITH_ERROR":
                         logger.warning("not on every node: %s", _task_error(task))
                     return
@@ -202,7 +210,7 @@ class Models:
                         f"at GET /_plugins/_ml/tasks/{task_id}, and run this again or allow more time"
                     )
                 patience.wait(patience.look)
-            if self.state(model_id) in _RUNS:
+            if self.state(model_id) in RUNS:
                 return
 
     def _task(self, task_id: str) -> Mapping[str, Any]:

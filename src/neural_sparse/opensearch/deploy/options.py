@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from neural_sparse.errors import InputError
+from neural_sparse.opensearch.remote.connector import Remote
 from neural_sparse.opensearch.shipped import PRUNE
 
 QueryBy = Literal["model", "analyzer", "tokens"]
@@ -20,6 +21,7 @@ class DeployOptions:
         name: of the index (NAME-VERSION), its pipelines and, without `alias`, the alias; the export's if None.
         alias: name that searches use; it goes to the new index at the end.
         ingest: the cluster encodes documents; without it, they bring their vectors, and no model is uploaded for them.
+        remote: the endpoint that encodes documents for the cluster's ingest pipeline, where models cannot be uploaded.
         query: "model", the cluster looks weights up in the export's table; "analyzer", in the one that OpenSearch
             ships, where the export's is the same (3.1 or later); "tokens", the caller brings them.
         prune: weights below this share of a document's greatest are dropped by the ingest pipeline; None keeps all.
@@ -35,6 +37,7 @@ class DeployOptions:
     name: str | None = None
     alias: str | None = None
     ingest: bool = True
+    remote: Remote | None = None
     query: QueryBy = "model"
     prune: float | None = PRUNE
     two_phase: bool = False
@@ -55,5 +58,9 @@ class DeployOptions:
             raise InputError("approximate_threshold is for sparse_vector fields")
         if self.two_phase and self.field == "sparse_vector":
             raise InputError("two-phase search is not for sparse_vector fields: leave one of the two out")
+        if self.remote is not None and not self.ingest:
+            raise InputError(
+                "the endpoint encodes documents for the ingest pipeline: leave --no-ingest or --remote out"
+            )
         if self.reindex and not self.ingest:
             raise InputError("reindex encodes documents on the cluster, which takes the ingest pipeline")

@@ -17,6 +17,7 @@ from neural_sparse.search.hits import vocabulary_fingerprint
 
 TEXT_FIELD = "text"
 VECTOR_FIELD = "embedding"
+ENCODED_BY = "encoded_by"  # the encoder's sha256, as it was when a document was sent
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,11 @@ class Plan:
     @property
     def alias(self) -> str:
         return self.options.alias or self.name
+
+    @property
+    def encoded_by(self) -> str:
+        """What documents say of who made their vectors."""
+        return self.exported.encoder.sha256[:16]
 
     @property
     def ingest_pipeline(self) -> str | None:
@@ -84,6 +90,8 @@ class Plan:
         }
         if self.options.prune is not None:
             processor |= {"prune_type": "max_ratio", "prune_ratio": self.options.prune}
+        if self.options.remote is not None:
+            processor["batch_size"] = self.options.remote.batch
         return {"description": self._description, "processors": [{"sparse_encoding": processor}]}
 
     def search_body(self, query_id: str) -> dict[str, Any]:
@@ -124,17 +132,16 @@ class Plan:
             vector = {"type": SPARSE_VECTOR, "method": {"name": "seismic"}}
             if threshold is not None:
                 vector = Seismic(approximate_threshold=threshold).mapping()
-        mappings: dict[str, Any] = {
-            "_meta": {"neural_sparse": self.about()},
-            "properties": {TEXT_FIELD: {"type": "text"}, VECTOR_FIELD: vector},
-        }
+        fields: dict[str, Any] = {TEXT_FIELD: {"type": "text"}, VECTOR_FIELD: vector}
+        fields[ENCODED_BY] = {"type": "keyword", "index": False, "doc_values": False}
+        mappings: dict[str, Any] = {"_meta": {"neural_sparse": self.about()}, "properties": fields}
         if self.options.ingest:
             mappings["_source"] = {"excludes": [VECTOR_FIELD]}
         return {"settings": settings, "mappings": mappings}
 
     def about(self) -> dict[str, Any]:
         """What the index says of itself: vectors and weights of another export do not go with it."""
-        about = {
+        about: dict[str, Any] = {
             "vocabulary": vocabulary_fingerprint(self.exported.tokens),
             "names": "plain" if self.options.field == "rank_features" else "ids",
             "encoder": self.exported.encoder.sha256,
@@ -166,7 +173,7 @@ class Plan:
         if self.options.field == "sparse_vector":
             how["method_parameters"] = {"k": size, "top_n": 10, "heap_factor": 1.0}
         return {
-            "_source": {"excludes": [VECTOR_FIELD]},
+            "_source": {"excludes": [VECTOR_FIELD, ENCODED_BY]},
             "size": size,
             "query": {"neural_sparse": {VECTOR_FIELD: how}},
         }

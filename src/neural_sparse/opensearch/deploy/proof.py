@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,11 +37,11 @@ class Proof:
         self.server = server
         self.plan = plan
         self.ids = ids
-        encoder, lookup = (
+        self.encoder, lookup = (
             ServedDocuments(plan.exported.encoder.path),
             ServedQueries(plan.exported.queries.path),
         )
-        self.documents = {name: encoder.weights(text) for name, text in AWKWARD_TEXTS.items()}
+        self.documents = {name: self.encoder.weights(text) for name, text in AWKWARD_TEXTS.items()}
         self.queries = {name: lookup.weights(text) for name, text in AWKWARD_TEXTS.items()}
 
     def run(self) -> list[Check]:
@@ -112,7 +112,7 @@ class Proof:
 
     def _search(self, index: str, texts: Mapping[str, str]) -> list[Check]:
         client, ask = self.server.client, self.server.ask
-        stored = {name: self._stored(self.documents[name]) for name in texts}
+        stored = {name: [stored_vector(self.plan, self.documents[name])] for name in texts}
         worst, where, n_queries, moved = 0.0, "", 0, 0
         for name, text in texts.items():
             weights = {token: weight for token, weight in self.queries[name].items() if 0 < weight <= 64}
@@ -122,7 +122,8 @@ class Proof:
             body = self.plan.query(text, weights, size=len(texts))
             hits = ask(client.search, index=index, body=body)["hits"]["hits"]
             found = {hit["_id"]: float(hit["_score"]) for hit in hits}
-            expected = {doc: score for doc, vector in stored.items() if (score := _dot(weights, vector)) > 0}
+            scores = {doc: best_score(weights, vectors) for doc, vectors in stored.items()}
+            expected = {doc: score for doc, score in scores.items() if score > 0}
             difference = max(
                 (
                     abs(found.get(doc, 0.0) - expected.get(doc, 0.0))
@@ -155,15 +156,6 @@ class Proof:
             )
         return checks
 
-    def _stored(self, vector: Vector) -> Vector:
-        """As it is in the index: pruned where the ingest pipeline prunes, 9 bits of each weight."""
-        least = 0.0
-        if self.plan.options.ingest and self.plan.options.prune is not None and vector:
-            least = self.plan.options.prune * max(vector.values())
-        kept = {token: weight for token, weight in vector.items() if weight >= max(least, MIN_WEIGHT)}
-        cut = truncated(np.array(list(kept.values()), np.float32)).tolist()
-        return dict(zip(kept, cut, strict=True))
-
     def _clear(self, index: str) -> None:
         """Delete the proof's index, and no other."""
         client, ask = self.server.client, self.server.ask
@@ -190,5 +182,19 @@ def _compare(what: str, answers: Mapping[str, Vector], expected: Mapping[str, Ve
     return Check(what, len(expected), difference=worst, limit=VECTOR_LIMIT, note=where)
 
 
-def _dot(query: Vector, document: Vector) -> float:
-    return sum(weight * document[token] for token, weight in query.items() if token in document)
+def stored_vector(plan: Plan, vector: Vector) -> Vector:
+    """As it is in the index: pruned where the ingest pipeline prunes, 9 bits of each weight."""
+    least = 0.0
+    if plan.options.ingest and plan.options.prune is not None and vector:
+        least = plan.options.prune * max(vector.values())
+    kept = {token: weight for token, weight in vector.items() if weight >= max(least, MIN_WEIGHT)}
+    cut = truncated(np.array(list(kept.values()), np.float32)).tolist()
+    return dict(zip(kept, cut, strict=True))
+
+
+def best_score(query: Vector, vectors: Sequence[Vector]) -> float:
+    """Of a document with these vectors, or 0 if it has none."""
+    return max(
+        (sum(weight * one[token] for token, weight in query.items() if token in one) for one in vectors),
+        default=0.0,
+    )

@@ -15,8 +15,10 @@ from neural_sparse.opensearch.deploy.documents import Documents, load_documents
 from neural_sparse.opensearch.deploy.exported import Exported
 from neural_sparse.opensearch.deploy.models import Models, Running
 from neural_sparse.opensearch.deploy.options import DeployOptions
-from neural_sparse.opensearch.deploy.plan import Plan
+from neural_sparse.opensearch.deploy.plan import ENCODED_BY, VECTOR_FIELD, Plan
 from neural_sparse.opensearch.deploy.proof import Proof
+from neural_sparse.opensearch.deploy.rankings import check_rankings
+from neural_sparse.opensearch.deploy.remote_models import RemoteModels
 from neural_sparse.opensearch.deploy.server import Patience, Server
 from neural_sparse.opensearch.parity import Check
 from neural_sparse.opensearch.refusals import cured, reason
@@ -68,7 +70,8 @@ def deploy(
         client: see `connect`.
         export: folder written by `neural-sparse export`.
         where: the cluster's address, for messages.
-        documents: the index is filled with them; those that it holds already are not sent again.
+        documents: the index is filled with them, and its rankings are proven; those that it holds already are not sent
+            again.
 
     Raises:
         InputError: a folder that is no export; documents that are refused; a server that cannot do what is asked, or
@@ -82,7 +85,7 @@ def deploy(
     version = server.version()
     plan.check(version)
     needed = _needed(plan)
-    if needed:
+    if needed or plan.options.remote is not None:
         server.check_plugins()
     there = _check_index(server, plan)
     before = _alias_indexes(server, plan)
@@ -94,6 +97,8 @@ def deploy(
         for role, package in needed.items():
             running[role] = models.ensure(package)
             logger.info("%s: model %s, %s", role, running[role].model_id, running[role].how)
+    if plan.options.remote is not None:
+        running["encoder"] = RemoteModels(server).ensure(plan.exported.encoder, plan.options.remote)
     ids = {role: model.model_id for role, model in running.items()}
     _put_pipelines(server, plan, ids)
     if not there:
@@ -102,7 +107,10 @@ def deploy(
     checks = Proof(server, plan, ids).run()
     if plan.options.reindex:
         _reindex(server, plan, before)
-    loaded = load_documents(server, plan, documents) if documents is not None else None
+    loaded = None
+    if documents is not None:
+        loaded = load_documents(server, plan, documents)
+        checks += check_rankings(server, plan, documents)
     remarks = list(_remarks(plan, version))
     count = _count(server, plan.index)
     alias_of = _switch(server, plan, before=before, documents=count, remarks=remarks)
@@ -159,12 +167,15 @@ def remove(
                 continue
             models.delete(model_id)
             removed.append(f"model {package.name} ({model_id})")
+    for model_id in RemoteModels(server).delete(plan.exported.encoder, but=used):
+        removed.append(f"remote model {plan.exported.encoder.name} ({model_id})")
     return removed
 
 
 def _needed(plan: Plan) -> dict[str, Any]:
+    """Packages that have to be on the cluster."""
     needed = {}
-    if plan.options.ingest:
+    if plan.options.ingest and plan.options.remote is None:
         needed["encoder"] = plan.exported.encoder
     if plan.options.query == "model":
         needed["queries"] = plan.exported.queries
@@ -250,8 +261,13 @@ def _reindex(server: Server, plan: Plan, before: list[str]) -> None:
         return
     body = {
         "conflicts": "proceed",
-        "source": {"index": sources, "_source": {"excludes": ["embedding"]}, "size": 100},
+        "source": {"index": sources, "_source": {"excludes": [VECTOR_FIELD]}, "size": 100},
         "dest": {"index": plan.index, "op_type": "create"},
+        "script": {
+            "lang": "painless",
+            "source": f"ctx._source.{ENCODED_BY} = params.by",
+            "params": {"by": plan.encoded_by},
+        },
     }
     task_id = ask(client.reindex, body=body, params={"wait_for_completion": "false"})["task"]
     end = patience.clock() + patience.task

@@ -20,7 +20,13 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 _BUSY = {429, 502, 503, 504}
 # What ML Commons answers with a 500 while the node comes back and its own indexes are not there yet.
-_COMING_BACK = ("No shard available", "RECOVERING", "Fail to search model version", "all shards failed")
+_COMING_BACK = (
+    "No shard available",
+    "RECOVERING",
+    "Fail to search model version",
+    "all shards failed",
+    "Fetching master key timed out",
+)
 _PREFIX = "plugins.ml_commons."
 UPLOAD = _PREFIX + "allow_registering_model_via_local_file"
 ONLY_ML_NODES = _PREFIX + "only_run_on_ml_node"
