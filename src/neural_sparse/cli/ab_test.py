@@ -172,7 +172,9 @@ def interleave(
 @app.command()
 @takes_login
 def serve(
-    url: str = typer.Option(..., envvar="OPENSEARCH_URL", help="Address of the cluster."),
+    url: str = typer.Option(
+        ..., envvar="OPENSEARCH_URL", help="Address of the cluster, or of several nodes, by commas."
+    ),
     index: str = typer.Option(..., help="Index or alias of A, and of B unless --index-b."),
     log: Path = typer.Option(..., help="File of impressions and clicks; continued if it is there."),
     a: str = typer.Option(

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 def deploy(
     export: Path = typer.Argument(help="Folder written by `neural-sparse export`."),
     url: str = typer.Option(
-        ..., envvar="OPENSEARCH_URL", help="Address of the cluster, such as https://search.example.org:9200."
+        ...,
+        envvar="OPENSEARCH_URL",
+        help="Address of the cluster, such as https://search.example.org:9200, or of several nodes, parted by commas.",
     ),
     name: str | None = typer.Option(
         None, help="Name of the index (NAME-VERSION) and its pipelines.", show_default="the export's"
@@ -208,6 +210,6 @@ def _show(done: Deployed, url: str, console: Console) -> None:
         console.print(f"note: {remark}", style="yellow")
     query = json.dumps(plan.query("sort a list", {"sort": 1.0, "list": 1.0}), ensure_ascii=False)
     name = plan.alias if done.alias_of == plan.index else plan.index
-    console.print(f"search it: POST {url.rstrip('/')}/{name}/_search {query}")
+    console.print(f"search it: POST {url.split(',')[0].rstrip('/')}/{name}/_search {query}")
     if plan.two_phase_pipeline is not None:
         console.print(f"or, faster and not exact: ...?search_pipeline={plan.two_phase_pipeline}")

@@ -74,7 +74,10 @@ def evaluate(
         show_default="only where queries are documents, as in ArguAna",
     ),
     url: str | None = typer.Option(
-        None, envvar="OPENSEARCH_URL", help="opensearch: address of the cluster.", show_default=False
+        None,
+        envvar="OPENSEARCH_URL",
+        help="opensearch: address of the cluster, or of several nodes.",
+        show_default=False,
     ),
     weights: str | None = typer.Option(
         None,

@@ -43,6 +43,7 @@ def evaluate_index(
     from neural_sparse.io.terminal import console as make_console
     from neural_sparse.opensearch.evaluation import ClusterRetriever, drift, ways
     from neural_sparse.opensearch.searches import About
+    from neural_sparse.opensearch.shards import count_documents
     from neural_sparse.report.comparison import print_report
     from neural_sparse.report.html_page import write_report
     from neural_sparse.report.tables import terminal_table
@@ -50,7 +51,7 @@ def evaluate_index(
     console = make_console(160)
     about = About.of(client, index)
     found = ways(client, about, model=model, **{**how, "text_field": how["text_field"] if bm25 else None})
-    held = int(client.count(index=index)["count"])
+    held = count_documents(client, index)
     console.print(
         f"{collection.name}: {len(collection.texts):,} documents, {len(collection.queries):,} queries; "
         f"index {index}: {held:,} documents"

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 @takes_login
 def load_test(
     url: str = typer.Option(
-        ..., envvar="OPENSEARCH_URL", help="Address of the cluster, such as https://search.example.org:9200."
+        ...,
+        envvar="OPENSEARCH_URL",
+        help="Address of the cluster, such as https://search.example.org:9200, or of several nodes, parted by commas.",
     ),
     index: str = typer.Option(..., help="Index or alias."),
     queries: Path = typer.Option(..., help="queries.jsonl, {_id, text} per line."),

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tqdm import tqdm
 
@@ -34,6 +34,10 @@ class BulkSettings:
         documents, bytes: most of one request. Fewer are sent after the server said that it is busy.
         retries: of one request before giving up; first_wait: seconds before the first, doubled each time.
         longest_wait: seconds.
+        copies: of its shard, the primary one among them, that have to be in place before a document is taken; None: as
+            the index says, which is the primary one alone. A document that was taken is on the disk of every copy that
+            was in place.
+        shard_wait: seconds that the server may wait for such a shard before it answers that it is not there (503).
         wait: how to wait.
     """
 
@@ -42,11 +46,22 @@ class BulkSettings:
     retries: int = 8
     first_wait: float = 1.0
     longest_wait: float = 60.0
+    copies: int | Literal["all"] | None = None
+    shard_wait: float = 20.0
     wait: Callable[[float], None] = time.sleep
 
     def __post_init__(self) -> None:
         if self.documents < 1 or self.bytes < 1 or self.retries < 0:
             raise InputError("bulk requests need at least one document and one byte, and no negative retries")
+        if isinstance(self.copies, int) and self.copies < 1:
+            raise InputError(f'copies is "all" or at least 1, not {self.copies}')
+
+    def parameters(self, client: OpenSearch) -> dict[str, Any]:
+        """Of a bulk request."""
+        copies = {} if self.copies is None else {"wait_for_active_shards": str(self.copies)}
+        # Without a request_timeout beside it, opensearch-py takes "timeout" for its own.
+        own = client.transport.kwargs.get("timeout", 10.0)
+        return {"request_timeout": own, "timeout": f"{max(1, round(1000 * self.shard_wait))}ms", **copies}
 
 
 @dataclass(frozen=True)
@@ -237,7 +252,8 @@ class _Sender:
 
         try:
             body = "".join(lines for _, lines in batch)
-            answer = self.client.bulk(body=body, index=self.index, params={"pipeline": self.pipeline})
+            params = {"pipeline": self.pipeline, **self.settings.parameters(self.client)}
+            answer = self.client.bulk(body=body, index=self.index, params=params)
         except exceptions.SSLError:
             with readable_errors(self.index):
                 raise

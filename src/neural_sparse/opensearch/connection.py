@@ -7,10 +7,10 @@ import importlib.util
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, get_args
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from neural_sparse.errors import InputError
 from neural_sparse.opensearch.refusals import cured, lacking, of_endpoint, reason
@@ -25,7 +25,7 @@ Auth = Literal["basic", "sigv4", "cert", "none"]
 
 
 def connect(
-    url: str,
+    url: str | Sequence[str],
     *,
     auth: Auth | None = None,
     user: str | None = None,
@@ -39,6 +39,8 @@ def connect(
     """A client of the cluster at `url`, which is asked once who it is.
 
     Args:
+        url: of the cluster, or several of its nodes, as a list or parted by commas: these take turns, and what one of
+            them does not take (no connection, 502, 503, 504) goes to the next at once.
         auth: "basic", a user and a password; "sigv4", requests signed with the credentials that boto3 finds (extra
             boto3), for Amazon's service; "cert", a certificate of the client's own; "none". None: "cert" where one is
             given, "basic" where a user is known, else "none".
@@ -55,6 +57,47 @@ def connect(
     _require_client()
     from opensearchpy import OpenSearch
 
+    urls = [one.strip() for one in url.split(",")] if isinstance(url, str) else list(url)
+    where = ", ".join(urls)
+    hosts = [_host(one) for one in urls]
+    user = user or os.environ.get("OPENSEARCH_USER")
+    auth = auth or ("cert" if client_cert else "basic" if user else "none")
+    if auth not in get_args(Auth):
+        raise InputError(f"auth is one of {', '.join(get_args(Auth))}, not {auth!r}")
+    for what, file in (("ca_certs", ca_certs), ("client_cert", client_cert), ("client_key", client_key)):
+        if file is not None and not os.access(file, os.R_OK):
+            raise InputError(f"{what}: {file} cannot be read")
+    if auth == "cert" and client_cert is None:
+        raise InputError("auth cert needs a certificate: give client_cert (and client_key), PEM files")
+    serverless = any(str(host.hostname).endswith(".aoss.amazonaws.com") for host in hosts)
+    login: Any = None
+    if auth == "basic":
+        if not user:
+            raise InputError("auth basic needs a user: give one, or set OPENSEARCH_USER")
+        login = (user, _password(user))
+        for host in hosts:
+            if host.scheme == "http" and host.hostname not in ("localhost", "127.0.0.1", "::1"):
+                logger.warning("%s: the password travels unencrypted over http", host.geturl())
+    elif auth == "sigv4":
+        login = _signer(region, "aoss" if serverless else "es")
+    client = OpenSearch(
+        hosts=urls,
+        http_auth=login,
+        ca_certs=ca_certs,
+        client_cert=client_cert if auth == "cert" else None,
+        client_key=client_key if auth == "cert" else None,
+        verify_certs=verify_certs,
+        ssl_show_warn=False,
+        timeout=timeout,
+        max_retries=len(urls) - 1,  # each once; `bulk` retries what is worth it, and waits longer each time
+    )
+    if not serverless:  # which does not say who it is
+        with readable_errors(where, timeout):
+            version_of(client)
+    return client
+
+
+def _host(url: str) -> SplitResult:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InputError(
@@ -65,40 +108,7 @@ def connect(
             "the address holds a user or password, which would end up in logs: set OPENSEARCH_USER and "
             "OPENSEARCH_PASSWORD instead"
         )
-    user = user or os.environ.get("OPENSEARCH_USER")
-    auth = auth or ("cert" if client_cert else "basic" if user else "none")
-    if auth not in get_args(Auth):
-        raise InputError(f"auth is one of {', '.join(get_args(Auth))}, not {auth!r}")
-    for what, file in (("ca_certs", ca_certs), ("client_cert", client_cert), ("client_key", client_key)):
-        if file is not None and not os.access(file, os.R_OK):
-            raise InputError(f"{what}: {file} cannot be read")
-    if auth == "cert" and client_cert is None:
-        raise InputError("auth cert needs a certificate: give client_cert (and client_key), PEM files")
-    serverless = parts.hostname.endswith(".aoss.amazonaws.com")
-    login: Any = None
-    if auth == "basic":
-        if not user:
-            raise InputError("auth basic needs a user: give one, or set OPENSEARCH_USER")
-        login = (user, _password(user))
-        if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
-            logger.warning("%s: the password travels unencrypted over http", url)
-    elif auth == "sigv4":
-        login = _signer(region, "aoss" if serverless else "es")
-    client = OpenSearch(
-        hosts=[url],
-        http_auth=login,
-        ca_certs=ca_certs,
-        client_cert=client_cert if auth == "cert" else None,
-        client_key=client_key if auth == "cert" else None,
-        verify_certs=verify_certs,
-        ssl_show_warn=False,
-        timeout=timeout,
-        max_retries=0,  # `bulk` retries what is worth it, and waits longer each time
-    )
-    if not serverless:  # which does not say who it is
-        with readable_errors(url, timeout):
-            version_of(client)
-    return client
+    return parts
 
 
 def version_of(client: OpenSearch) -> tuple[str, str] | None:

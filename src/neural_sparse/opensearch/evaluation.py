@@ -16,6 +16,7 @@ from neural_sparse.opensearch.connection import version_of
 from neural_sparse.opensearch.deploy.server import Server
 from neural_sparse.opensearch.refusals import cured, reason
 from neural_sparse.opensearch.searches import About, Kind, bm25_search, sparse_search
+from neural_sparse.opensearch.shards import missing
 from neural_sparse.search.hits import Hits
 
 if TYPE_CHECKING:
@@ -97,6 +98,8 @@ class ClusterRetriever:
         for answer in answers:
             if answer.get("status") in _BUSY:
                 raise exceptions.TransportError(answer["status"], reason(answer["error"]), answer)
+            if "error" not in answer and (said := missing(answer)):  # perhaps a node that comes back
+                raise exceptions.TransportError(503, said, {})
         return answers
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,7 @@ from neural_sparse.errors import InputError
 from neural_sparse.evaluation.load import Answer, Send, System
 from neural_sparse.io.files import read_json
 from neural_sparse.opensearch.connection import readable_errors
+from neural_sparse.opensearch.shards import missing
 
 if TYPE_CHECKING:
     from opensearchpy import OpenSearch
@@ -84,7 +86,7 @@ def search_system(
 
     A connection is opensearch-py's own urllib3 one (its login and certificates included), of which every worker has
     one: a client of many threads keeps a single open connection unless told otherwise, and would make a new one for
-    every request.
+    every request. Where the client knows several nodes, workers take them in turn.
 
     Args:
         pipeline: search pipeline; "_none" for none, None for the index's default.
@@ -102,9 +104,11 @@ def search_system(
     with readable_errors(f"index {index!r}"):
         client.transport.perform_request("POST", f"/{index}/_search", params=params, body=sent[0])
 
+    hosts = itertools.cycle(client.transport.hosts)
+
     def connect() -> Send:
         transport = client.transport
-        connection = transport.connection_class(**{**transport.kwargs, **transport.hosts[0]})
+        connection = transport.connection_class(**{**transport.kwargs, **next(hosts)})
         return _sender(connection, f"/{index}/_search", params=params, bodies=sent, timeout=timeout)
 
     return System(name, connect)
@@ -132,7 +136,7 @@ def _sender(
         took = float(answer.get("took", math.nan))
         if answer.get("timed_out"):
             return Answer("timed out on the server", took)
-        if answer["_shards"]["failed"]:
+        if missing(answer):
             return Answer("shards failed", took)
         return Answer(took=took)
 

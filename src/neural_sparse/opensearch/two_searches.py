@@ -11,6 +11,7 @@ from neural_sparse.evaluation.interleaving_server import Ask, Hits
 from neural_sparse.opensearch.connection import readable_errors
 from neural_sparse.opensearch.refusals import cured, reason
 from neural_sparse.opensearch.searches import Kind
+from neural_sparse.opensearch.shards import missing
 
 if TYPE_CHECKING:
     from opensearchpy import OpenSearch
@@ -57,8 +58,8 @@ def two_searches(
 def _hits(answer: Any) -> Hits | str:
     if "error" in answer:
         return cured(reason(answer["error"]))
-    if answer["_shards"]["failed"]:
-        return f"{answer['_shards']['failed']} shards failed"
+    if said := missing(answer):
+        return said
     return [
         {"id": hit["_id"], **({"fields": hit["_source"]} if "_source" in hit else {})}
         for hit in answer["hits"]["hits"]

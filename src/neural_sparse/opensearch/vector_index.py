@@ -27,6 +27,7 @@ from neural_sparse.opensearch.features import (
 from neural_sparse.opensearch.guards import check_ids
 from neural_sparse.opensearch.refusals import cured, reason
 from neural_sparse.opensearch.seismic import SPARSE_VECTOR, Seismic, SeismicSearch, token_ids
+from neural_sparse.opensearch.shards import count_documents, require_whole
 from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.search.hits import check_vocabulary, vocabulary_fingerprint
 
@@ -247,6 +248,9 @@ class VectorIndex:
 
         Args:
             fields: names; the text and all others but the vector if None.
+
+        Raises:
+            InputError: a server that refuses or does not answer; a shard that does not.
         """
         refuse_one_string(doc_ids, "ids")
         if not doc_ids:
@@ -258,6 +262,11 @@ class VectorIndex:
         )
         with readable_errors(f"index {self.name!r}"):
             answer = self.client.mget(body={"ids": list(doc_ids)}, index=self.name, params=chosen)
+        for one in answer["docs"]:
+            if "error" in one:
+                raise InputError(
+                    f"index {self.name!r}: document {one['_id']!r}: {cured(reason(one['error']))}"
+                )
         return {one["_id"]: one.get("_source", {}) for one in answer["docs"] if one.get("found")}
 
     def switch_alias(self, alias: str) -> list[str]:
@@ -301,9 +310,9 @@ class VectorIndex:
             logger.warning("%s; new documents are found after the index's own refresh_interval", error)
 
     def __len__(self) -> int:
-        """Documents that searches can find."""
+        """Documents that searches can find. Raises InputError: shards that do not answer."""
         with readable_errors(f"index {self.name!r}"):
-            return int(self.client.count(index=self.name)["count"])
+            return count_documents(self.client, self.name)
 
     def search(
         self,
@@ -331,7 +340,7 @@ class VectorIndex:
 
         Raises:
             InputError: k < 1; a weight outside (0, 64]; a query of too many tokens; a rank_feature query for a token
-                that it cannot name; a server that refuses.
+                that it cannot name; a server that refuses; shards that do not answer, whose documents would be missing.
         """
         kind = kind or ("rank_feature" if self.names == "escaped" else "neural_sparse")
         if k < 1:
@@ -382,6 +391,7 @@ class VectorIndex:
                 if "error" in answer:
                     words = cured(reason(answer["error"]))
                     raise InputError(f"index {self.name!r} refused query {place}: {words}")
+                require_whole(answer, f"index {self.name!r}, query {place}")
                 found[place] = [(hit["_id"], float(hit["_score"])) for hit in answer["hits"]["hits"]]
         return found
 
@@ -397,8 +407,9 @@ class VectorIndex:
     ) -> list[list[Hit]]:
         """The k best documents by both vectors and BM25: OpenSearch's hybrid query (2.10 or later).
 
-        Each side's scores of its first `depth` documents are put between 0 and 1 by their least and greatest, and added
-        with `weights`, by a normalization-processor that goes with the request, so that no pipeline has to be made.
+        Each side's scores of its first `depth` documents are put between 0 and 1 by their least and greatest, and
+        added with `weights`, by a normalization-processor that goes with the request, so that no pipeline has to be
+        made. Over several shards these are the first `depth` of each, and BM25 is each shard's own.
 
         Args:
             queries: [queries, vocabulary]. texts: of the same queries, for BM25 on the text field.
@@ -438,16 +449,19 @@ class VectorIndex:
                 ours = SeismicSearch().query(tokens, self.vector_field, depth, only=_together(filter))
             else:
                 ours = self._query(tokens, kind, MAX_CLAUSES)
-            sides = [ours, {"match": {self.text_field: {"query": text}}}]
+            sides = [
+                _filtered(side, filter) for side in (ours, {"match": {self.text_field: {"query": text}}})
+            ]
             body = {
                 "size": depth,
                 "_source": False,
-                "query": {"hybrid": {"queries": [_filtered(side, filter) for side in sides]}},
+                "query": {"hybrid": {"queries": sides}},
                 "search_pipeline": {"phase_results_processors": [{"normalization-processor": processor}]},
             }
             with readable_errors(f"index {self.name!r}"):
-                hits = self.client.search(body=body, index=self.name)["hits"]["hits"]
-            found.append([(hit["_id"], float(hit["_score"])) for hit in hits[:k]])
+                answer = self.client.search(body=body, index=self.name)
+            require_whole(answer, f"index {self.name!r}")
+            found.append([(hit["_id"], float(hit["_score"])) for hit in answer["hits"]["hits"][:k]])
         return found
 
     def _query(self, tokens: dict[str, float], kind: str, max_clauses: int) -> dict[str, Any]:

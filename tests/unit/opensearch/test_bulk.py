@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -31,6 +32,7 @@ class Server:
         self.documents: dict[str, Any] = {}
         self.requests: list[list[str]] = []
         self.authorizations: set[str | None] = set()
+        self.queries: list[dict[str, list[str]]] = []
 
     def bulk(self, body: bytes) -> tuple[int, dict[str, Any]] | None:
         lines = [json.loads(line) for line in body.splitlines()]
@@ -84,8 +86,10 @@ def serving(server: Server) -> Iterator[str]:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             server.authorizations.add(self.headers.get("Authorization"))
             answer: tuple[int, dict[str, Any]] | None
-            match self.command, self.path:
-                case "POST", "/i/_bulk?pipeline=_none":
+            address = urlsplit(self.path)
+            match self.command, address.path:
+                case "POST", "/i/_bulk":
+                    server.queries.append(parse_qs(address.query))
                     answer = server.bulk(body)
                 case "GET", "/":
                     answer = 200, {"version": {"number": "3.0.0", "distribution": "opensearch"}}
@@ -143,6 +147,37 @@ def test_all_documents_in_order() -> None:
     assert server.documents == {doc_id: {"row": row} for row, doc_id in enumerate(IDS)}
     assert (report.indexed, report.resumed, report.failed, report.retries) == (20, 0, [], 0)
     assert waits == []
+
+
+def test_how_many_copies_have_to_be_in_place() -> None:
+    server = Server()
+    run(server, copies=2, shard_wait=1.5)
+    run(server, copies="all", documents=20)
+    run(server, documents=20)
+    asked = [{key: values[0] for key, values in query.items()} for query in server.queries]
+    common = {"pipeline": "_none", "timeout": "20000ms"}
+    assert asked == [
+        *[{**common, "timeout": "1500ms", "wait_for_active_shards": "2"}] * 5,
+        {**common, "wait_for_active_shards": "all"},
+        common,
+    ]
+    with pytest.raises(InputError, match=r"copies is .all. or at least 1, not 0"):
+        BulkSettings(copies=0)
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_node_that_is_not_there_is_passed_by(listed: bool) -> None:
+    gone, server = Server(), Server()
+    with serving(gone) as away:
+        pass
+    with serving(server) as url:
+        client = connect([away, url, away] if listed else f"{away}, {url},{away}")
+        settings = BulkSettings(documents=4, wait=lambda seconds: pytest.fail("waited"))
+        report = send(client, "i", IDS, sources, Progress(None, about()), settings, show_progress=False)
+    assert (report.indexed, report.retries) == (20, 0)
+    assert server.documents == {doc_id: {"row": row} for row, doc_id in enumerate(IDS)}
+    with pytest.raises(InputError, match=r"'nowhere' is no address"):
+        connect(f"{url},nowhere")
 
 
 def test_requests_stay_within_bytes() -> None:

@@ -22,6 +22,7 @@ from neural_sparse.opensearch.deploy.remote_models import RemoteModels
 from neural_sparse.opensearch.deploy.server import Patience, Server
 from neural_sparse.opensearch.parity import Check
 from neural_sparse.opensearch.refusals import cured, reason
+from neural_sparse.opensearch.shards import count_documents
 
 if TYPE_CHECKING:
     from opensearchpy import OpenSearch
@@ -293,7 +294,7 @@ def _reindex(server: Server, plan: Plan, before: list[str]) -> None:
 
 def _count(server: Server, index: str) -> int:
     server.ask(server.client.indices.refresh, index=index)
-    return int(server.ask(server.client.count, index=index)["count"])
+    return server.ask(count_documents, server.client, index)
 
 
 def _switch(server: Server, plan: Plan, before: list[str], documents: int, remarks: list[str]) -> str | None:

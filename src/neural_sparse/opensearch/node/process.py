@@ -16,7 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -51,6 +51,7 @@ class Node:
         port: of the HTTP interface; a free one if None.
         heap: of Java, as -Xmx takes it. An uploaded model arrives in chunks of 10 MB (17 MB of request), for which
             1g has been too little after some uploads: the breaker of all memory stood in the way (429).
+        java: more options of Java.
         cache: folder of archives and unpacked nodes.
         patience: seconds to become ready.
 
@@ -68,6 +69,7 @@ class Node:
         data: str | Path | None = None,
         port: int | None = None,
         heap: str = "1536m",
+        java: Sequence[str] = (),
         cache: str | Path | None = None,
         patience: float = 240.0,
     ) -> None:
@@ -79,8 +81,9 @@ class Node:
         )
         self.keeps = data is not None
         self.folder = Path(data).resolve() if data is not None else None
-        self.port = port or _free_port()
+        self.port = port or free_ports(1)[0]
         self.heap = heap
+        self.java = tuple(java)
         self.patience = patience
         self.user = "admin" if security else None
         self.password = self.installation.password
@@ -89,6 +92,10 @@ class Node:
     @property
     def url(self) -> str:
         return f"{'https' if self.security else 'http'}://localhost:{self.port}"
+
+    @property
+    def urls(self) -> list[str]:
+        return [self.url]
 
     @property
     def ca_certs(self) -> str | None:
@@ -119,7 +126,7 @@ class Node:
                 "OPENSEARCH_JAVA_HOME": str(self.installation.java),
                 "OPENSEARCH_PATH_CONF": str(folder / "config"),
                 "OPENSEARCH_TMPDIR": str(folder / "tmp"),
-                "OPENSEARCH_JAVA_OPTS": f"-Xms{self.heap} -Xmx{self.heap}",
+                "OPENSEARCH_JAVA_OPTS": " ".join((f"-Xms{self.heap} -Xmx{self.heap}", *self.java)),
                 "PYTORCH_LIBRARY_PATH": str(self.installation.libtorch),
                 "HOME": str(folder),
             }
@@ -214,7 +221,7 @@ class Node:
             "node.name": "node",
             "network.host": "127.0.0.1",
             "http.port": self.port,
-            "transport.port": _free_port(),
+            "transport.port": free_ports(1)[0],
             "discovery.type": "single-node",
             "path.data": str(folder / "data"),
             "path.logs": str(folder / "logs"),
@@ -291,7 +298,10 @@ def _give(folder: Path) -> None:
         os.chown(path, found.pw_uid, found.pw_gid, follow_symlinks=False)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody listens on, no two the same."""
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
