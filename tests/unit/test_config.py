@@ -128,6 +128,17 @@ def test_one_name_stands_for_a_list_or_a_loss() -> None:
         ({"teachers": [{"kind": "bm25", "weight": -1}]}, "the weight of bm25 is negative"),
         ({"teachers": [{"kind": "dense", "nam": "x"}]}, "unknown key 'nam'; did you mean 'name'?"),
         ({"teachers": [{"name": "x"}]}, "lacks kind"),
+        ({"schedule": "cosin"}, "unknown schedule 'cosin'; choose from linear, cosine, constant"),
+        ({"optimizer": "sgd"}, "unknown optimizer 'sgd'; choose from adamw, adamw_fused, adamw_8bit"),
+        ({"ema_decay": 1}, "ema_decay must be below 1"),
+        ({"ema_decay": -1}, "ema_decay must not be negative"),
+        ({"ema_decay": 0.9, "target_flops": 1, "flops_ramp_steps": 1}, "ship their average; leave out one"),
+        ({"dev_also": ["d"]}, "dev_also adds collections to dev"),
+        ({"push_to_hub": "mine"}, "'mine' is no repository of the hub; write OWNER/NAME"),
+        ({"in_batch_negatives": False, "num_hard_negatives": 0}, "leaves a query its own candidates"),
+        ({"in_batch_negatives": False, "num_hard_negatives": 1, "ranking": "kl", "teachers": [{"kind": "bm25"}]},
+         "num_hard_negatives=1 a query has two"),
+        ({"logit_scale": 0}, "logit_scale must be positive"),
     ],
 )  # fmt: skip
 def test_refuses(change: dict[Any, Any], message: str) -> None:
@@ -174,6 +185,13 @@ def test_names_agree_with_the_code_they_choose() -> None:
 
     assert set(RANKING_LOSSES) == set(ranking.RANKING_LOSSES)
     assert set(ACTIVATIONS) == set(get_args(Activation))
+
+
+def test_names_of_the_optimisation_agree_with_those_it_is_built_from() -> None:
+    from neural_sparse.config import OPTIMIZERS, SCHEDULES
+    from neural_sparse.training import setup
+
+    assert (tuple(setup.OPTIMIZERS), tuple(setup.SCHEDULES)) == (OPTIMIZERS, SCHEDULES)
 
 
 def test_reading_a_recipe_does_not_import_torch() -> None:

@@ -18,9 +18,12 @@ def doctor(
         help="An IDF table, a model folder, a run folder; the machine if none is given.",
     ),
     model: str | None = typer.Option(None, help="Model whose tokenizer IDF tables have to fit."),
+    backbone: list[str] | None = typer.Option(
+        None, help="A model to start from: what stands in its way, and the recipe's keys that help."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON instead of tables."),
 ) -> None:
-    """Say what is wrong with this machine, an IDF table, a model or a run, and which key to change.
+    """Say what is wrong with this machine, an IDF table, a model, a run or a backbone, and which key to change.
 
     Ends with status 1 if there is a problem; a warning is none.
 
@@ -32,7 +35,7 @@ def doctor(
 
     from rich.text import Text
 
-    from neural_sparse.doctor.examine import examine, kind_of
+    from neural_sparse.doctor.examine import examine, examine_backbone, kind_of
     from neural_sparse.errors import InputError
     from neural_sparse.io.terminal import console as make_console
 
@@ -43,7 +46,11 @@ def doctor(
     waiting = errors.status("looking at ...") if errors.is_terminal else contextlib.nullcontext()
     found: list[Examination] = []
     with waiting as status:
-        for path in paths or (None,):
+        for name in backbone or ():
+            if status is not None:
+                status.update(Text(f"looking at {name}"))
+            found.append(examine_backbone(name))
+        for path in paths or (() if backbone else (None,)):
             if status is not None:
                 what = path or "this machine (torch.compile takes up to a minute)"
                 status.update(Text(f"looking at {what}"))  # a path is no markup
@@ -70,7 +77,13 @@ def _print(found: Sequence[Examination]) -> None:
 
     console = make_console()
     colours = {"ok": "green", "warning": "yellow", "problem": "bold red"}
-    titles = {"machine": "this machine", "idf": "IDF table", "model": "model", "run": "run"}
+    titles = {
+        "machine": "this machine",
+        "idf": "IDF table",
+        "model": "model",
+        "run": "run",
+        "backbone": "backbone",
+    }
     for one in found:
         rows = [
             [finding.check, finding.found, Text(finding.verdict, colours[finding.verdict]), finding.advice]

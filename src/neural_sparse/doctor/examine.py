@@ -16,7 +16,7 @@ from neural_sparse.model.tokenizer import load_tokenizer
 from neural_sparse.training.run_record import CONFIG_FILE, read_training_run
 from neural_sparse.training.run_rules import run_findings
 
-Kind = Literal["machine", "idf", "model", "run"]
+Kind = Literal["machine", "idf", "model", "run", "backbone"]
 MODEL_FILES = ("modules.json", "config.json")
 
 
@@ -64,6 +64,17 @@ def examine(path: str | Path | None = None, tokenizer: str | None = None) -> Exa
     from neural_sparse.doctor.model import model_findings
 
     return Examination(kind, str(path), model_findings(resolve_model(str(path))))
+
+
+def examine_backbone(name: str) -> Examination:
+    """Check a model that training is to start from: a folder, a folder inside an installed package, a hub id.
+
+    Raises:
+        InputError: no such model.
+    """
+    from neural_sparse.doctor.backbone import backbone_findings
+
+    return Examination("backbone", name, backbone_findings(name))
 
 
 def kind_of(path: str | Path) -> Kind:

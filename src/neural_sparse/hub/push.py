@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from neural_sparse.errors import InputError
@@ -62,6 +62,20 @@ def prepare_folder(
                 license_id=license_id,
                 uniform_query_weights=uniform_query_weights,
             ),
+        )
+
+
+def check_access(repository: str) -> None:
+    """Before long work that ends with an upload.
+
+    Raises:
+        InputError: the hub is switched off, or there is no token.
+    """
+    if constants.is_offline_mode():
+        raise InputError(f"{repository}: the hub is switched off by HF_HUB_OFFLINE; unset it, or push later")
+    if not get_token():
+        raise InputError(
+            f"{repository}: there is no token for the hub; set HF_TOKEN to one that may write there"
         )
 
 

@@ -24,7 +24,13 @@ from neural_sparse.model.activation import SPLADE_POOLING_NAMES, Activation, act
 from neural_sparse.model.encoding import encode_documents, packed_features
 from neural_sparse.model.head import pack, pooled_logits
 from neural_sparse.model.layout import Group, Layout, PaddingMask, map_tensors
-from neural_sparse.model.location import model_not_found, resolve_model
+from neural_sparse.model.location import (
+    encoder_folder,
+    lacks_head,
+    model_folder,
+    model_not_found,
+    resolve_model,
+)
 from neural_sparse.model.own_words import MEAN_LENGTH, OwnWords, check_own_words
 from neural_sparse.model.pruning import sparsity_stats
 from neural_sparse.text.tokens import Tokens, encode_queries, tokenize, top_terms, vocabulary
@@ -58,6 +64,10 @@ class NeuralSparseEncoder(SparseEncoder):
             vector, see `model.own_words.OwnWords`; 0: not, as in SPLADE; as it was saved if None.
         device: "cpu", "cuda", ...; the best there is if None.
         trust_remote_code: run code that comes with the model. Only for a repository you have read.
+        new_head: of an encoder without a masked-LM head (a sentence-embedding model): give it its architecture's, at
+            random; `model.new_head.fit_head` makes it of use.
+        attention: implementation of attention, such as "sdpa", "eager" or "flash_attention_2"; transformers' choice
+            if None.
 
     Attributes:
         cache_tokens: for training: the transformer takes at most this many tokens at once, and the backward
@@ -83,6 +93,8 @@ class NeuralSparseEncoder(SparseEncoder):
         device: str | torch.device | None = None,
         trust_remote_code: bool = False,
         revision: str | None = None,
+        new_head: bool = False,
+        attention: str | None = None,
     ) -> None:
         if not use_relu:
             raise InputError("use_relu=False would leave no weight at zero: a sparse encoder needs the ReLU")
@@ -90,7 +102,10 @@ class NeuralSparseEncoder(SparseEncoder):
             check_activation(activation)
         location = resolve_model(str(model_name))
         query, transformer, pooling, words = reading_folder(
-            location, lambda: load_modules(location, trust_remote_code, revision)
+            location,
+            lambda: load_modules(
+                location, trust_remote_code, revision, new_head=new_head, attention=attention
+            ),
         )
         mlm: Any = transformer.model
         tokenizer: Any = transformer.tokenizer
@@ -386,10 +401,23 @@ class NeuralSparseEncoder(SparseEncoder):
 
 
 def load_modules(
-    location: str, trust_remote_code: bool, revision: str | None
+    location: str,
+    trust_remote_code: bool,
+    revision: str | None,
+    new_head: bool = False,
+    attention: str | None = None,
 ) -> tuple[SparseStaticEmbedding | None, Transformer, SpladePooling, OwnWords | None]:
     """The query table, if the model has one, the transformer, the pooling, what counts own words."""
     kwargs: dict[str, Any] = {"use_safetensors": True, "dtype": torch.float32}
+    if attention is not None:
+        kwargs["attn_implementation"] = attention
+    if new_head:
+        return None, _with_new_head(location, kwargs, trust_remote_code), SpladePooling("max"), None
+    if lacks_head(location):
+        raise InputError(
+            f"{location}: an encoder without a masked-LM head, such as a sentence-embedding model; new_head=true in a "
+            "recipe makes one and fits it to the training documents"
+        )
     try:
         modules: list[Any] = list(
             SparseEncoder._load_with_module_classes(
@@ -422,6 +450,26 @@ def load_modules(
     if not isinstance(projection, nn.Linear):
         raise InputError(f"{location}: {type(transformer.model).__name__} has no linear masked-LM projection")
     return query, transformer, pooling, words
+
+
+def _with_new_head(location: str, model_kwargs: dict[str, Any], trust_remote_code: bool) -> Transformer:
+    """The encoder of a model's folder (or hub id) as a masked LM of its architecture, with a random head.
+
+    Raises:
+        InputError: it has a head already; it cannot be loaded, or its architecture has no masked LM.
+    """
+    folder = str(model_folder(location))
+    if not lacks_head(folder):
+        raise InputError(f"{location} has a masked-LM head: leave out new_head")
+    try:
+        return Transformer(
+            encoder_folder(folder),
+            transformer_task="fill-mask",
+            model_kwargs={**model_kwargs, "trust_remote_code": trust_remote_code},
+            config_kwargs={"trust_remote_code": trust_remote_code},
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise model_not_found(location, error) from error
 
 
 def fit_vocabulary(mlm: Any, tokenizer: Any) -> None:

@@ -10,7 +10,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError
 
 from neural_sparse.errors import InputError
-from neural_sparse.io.files import sha256_file
+from neural_sparse.io.files import read_json, sha256_file
 
 _WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.py")
 _UNWANTED = ("onnx/*", "openvino/*", "*/onnx/*", "*/openvino/*")
@@ -97,6 +97,23 @@ def model_folder(name: str) -> Path:
         return Path(snapshot_download(location, allow_patterns=[*_WANTED], ignore_patterns=[*_UNWANTED]))
     except (OSError, ValueError, HFValidationError) as error:  # the hub's own errors are OSErrors
         raise model_not_found(name, error) from error
+
+
+def encoder_folder(location: str) -> str:
+    """The folder of the transformer that a sentence-embedding model begins with; other models' own."""
+    modules = Path(location) / "modules.json"
+    first = read_json(modules)[0] if modules.is_file() else {"type": "", "path": ""}
+    inside = str(first["type"]).endswith(".Transformer") and first["path"]
+    return str(Path(location, first["path"])) if inside else location
+
+
+def lacks_head(location: str) -> bool:
+    """Whether a folder holds an encoder without a masked-LM head, by the architectures its config.json names."""
+    config = Path(encoder_folder(location)) / "config.json"
+    if not config.is_file():
+        return False
+    named = read_json(config).get("architectures") or []
+    return bool(named) and not any("MaskedLM" in name or "PreTraining" in name for name in named)
 
 
 def content_hash(folder: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from neural_sparse.model.location import model_not_found, resolve_model
+from neural_sparse.model.location import encoder_folder, lacks_head, model_not_found, resolve_model
 
 
 def load_tokenizer(name: str) -> Any:
@@ -15,13 +15,13 @@ def load_tokenizer(name: str) -> Any:
         InputError: no such model.
     """
     location = resolve_model(name)
-    if (Path(location) / "modules.json").is_file():
+    if (Path(location) / "modules.json").is_file() and not lacks_head(location):
         from neural_sparse.model.encoder import NeuralSparseEncoder
 
         return NeuralSparseEncoder(location, device="cpu").tokenizer
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(location)
+        return AutoTokenizer.from_pretrained(encoder_folder(location))
     except (OSError, ValueError) as error:
         raise model_not_found(name, error) from error

@@ -63,7 +63,7 @@ def measure(
     """
     source = "timed here by --measure"
     documents, queries = _texts(recipe)
-    encoder = NeuralSparseEncoder(recipe.init, recipe.max_length)
+    encoder = NeuralSparseEncoder(recipe.init, recipe.max_length, new_head=recipe.new_head)
     shape = shape_of(recipe.init)
     cores = available_cores()
     on_device = encoder.device.type != "cpu"

@@ -133,6 +133,7 @@ class Collator:
         teachers: None for losses that need no teacher.
         terms: what terms the documents should have; None where no loss asks.
         pack: what the encoder takes for tokenized documents, and for `columns=`, if it is to give only these.
+        in_batch: compare a query with all documents of the batch; False: with its own candidates alone.
     """
 
     def __init__(
@@ -143,7 +144,9 @@ class Collator:
         teachers: Teachers | None,
         terms: TermTargets | None = None,
         pack: Callable[..., dict[str, Any]] = packed_features,
+        in_batch: bool = True,
     ) -> None:
+        self.in_batch = in_batch
         self.data = data
         self.tokenizer = copy.deepcopy(tokenizer)
         self.max_length = max_length
@@ -161,7 +164,8 @@ class Collator:
                 share of them, while all else speaks of all, in the order of ranks;
             query_ids, query_mask [queries, tokens], and query_terms;
             positive [queries]: column of each query's relevant document;
-            other_relevant [queries, documents]: other documents known to be relevant to a query;
+            other_relevant [queries, documents]: documents that are no negatives of a query: others known to be relevant
+                to it, and where `in_batch` is not set all but its own candidates;
             targets, mask [queries, documents]: teachers' scores (absent without teachers);
             terms: rows, columns and values of what this rank's documents should have (absent without `terms`);
             sample (absent without one).
@@ -184,6 +188,8 @@ class Collator:
         doc_rows = doc_rows[order]
 
         other_relevant = np.array([np.isin(doc_rows, list(self.data.relevant[row])) for row in query_rows])
+        if not self.in_batch:
+            other_relevant |= ~own
         other_relevant[np.arange(len(examples)), positive] = False
 
         documents = tokenize(
@@ -211,6 +217,8 @@ class Collator:
                 raise InputError(
                     "a teacher gave a score that is not a number; check it with `neural-sparse evaluate`"
                 )
+            if not self.in_batch:
+                mask = mask & torch.from_numpy(own)
             batch["targets"], batch["mask"] = targets, mask
         if self.terms is not None:
             wanted = self.terms(mine).tocoo()

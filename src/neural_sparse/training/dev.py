@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -73,3 +75,23 @@ class DevEvaluator(BaseEvaluator):
             "flops": cost.flops,
             "terms": cost.doc_terms,
         }
+
+
+class MeanEvaluator(BaseEvaluator):
+    """The means of several collections' figures, and each one's nDCG@10 under its name.
+
+    Args:
+        evaluators: of the collections; each counts the same, however many queries it has.
+    """
+
+    def __init__(self, evaluators: Sequence[DevEvaluator]) -> None:
+        super().__init__()
+        self.evaluators = evaluators
+        self.primary_metric = KEY
+
+    def __call__(self, model: Any, *args: Any, **kwargs: Any) -> dict[str, float]:
+        found = [evaluator(model) for evaluator in self.evaluators]
+        figures = {key: float(np.mean([one[key] for one in found])) for key in found[0]}
+        for place, (evaluator, one) in enumerate(zip(self.evaluators, found, strict=True), 1):
+            figures[f"{KEY}_{place}_{Path(evaluator.collection.name).name}"] = one[KEY]
+        return figures

@@ -41,7 +41,7 @@ EARLIER_MODEL = (
 FREE_KEYS = frozenset(
     {
         *("output", "teacher_cache", "logging_steps", "save_steps", "save_total_limit", "collapse_guard"),
-        *("gradient_checkpointing", "cache_tokens"),
+        *("gradient_checkpointing", "cache_tokens", "push_to_hub", "hub_private"),
     }
 )
 
@@ -198,10 +198,14 @@ def record(
 def dev_history(log_history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
     """The judgements of a run on its dev collection: step, nDCG@10, FLOPS, terms per document."""
     return [
-        {"step": row["step"], **{key.removeprefix("eval_"): row[key] for key in row if key in DEV_KEYS}}
+        {"step": row["step"], **{key.removeprefix("eval_"): row[key] for key in row if _is_of_dev(key)}}
         for row in log_history
         if f"eval_{KEY}" in row
     ]
+
+
+def _is_of_dev(key: str) -> bool:
+    return key in DEV_KEYS or key.startswith(f"eval_{KEY}_")
 
 
 def loss_history(log_history: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
@@ -225,6 +229,7 @@ def input_sums(recipe: Recipe) -> dict[str, str]:
     """
     named: list[tuple[str, Any]] = [("train", one) for one in recipe.train]
     named += [("corpus", recipe.corpus), ("idf", recipe.idf), ("dev", recipe.dev)]
+    named += [("dev_also", one) for one in recipe.dev_also]
     named += [("teachers", one.name) for one in recipe.teachers if one.kind == "precomputed"]
     sums = {}
     for key, name in named:

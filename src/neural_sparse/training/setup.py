@@ -23,26 +23,44 @@ from neural_sparse.model.precision import wanted_bf16
 from neural_sparse.teachers.ensemble import PreparedEnsemble
 from neural_sparse.training.batches import Collator, Schedule, TermTargets
 from neural_sparse.training.cost_target import CostTarget, query_share
-from neural_sparse.training.dev import KEY, DevEvaluator, sample
+from neural_sparse.training.dev import KEY, DevEvaluator, MeanEvaluator, sample
 from neural_sparse.training.monitor import ProgressBar
 from neural_sparse.training.trainer import OWN_WORDS, QUERY_WEIGHTS, NeuralSparseTrainer
 from neural_sparse.work import ranks
 
+# By transformers' names; "fused" is one kernel for all weights, on processors too.
+OPTIMIZERS = {"adamw": "adamw_torch", "adamw_fused": "adamw_torch_fused", "adamw_8bit": "adamw_bnb_8bit"}
+SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
-def dev_evaluator(recipe: Recipe) -> DevEvaluator | None:
+
+def check_packages(recipe: Recipe) -> None:
+    """
+    Raises:
+        InputError: a package is missing that a key of the recipe needs.
+    """
+    needed = {f"report_to={package}": package for package in recipe.report_to}
+    if recipe.optimizer == "adamw_8bit":
+        needed["optimizer=adamw_8bit"] = "bitsandbytes"
+    for key, package in needed.items():
+        if importlib.util.find_spec(package) is None:
+            raise InputError(f"{key} needs the package {package}: pip install {package}")
+
+
+def dev_evaluator(recipe: Recipe) -> DevEvaluator | MeanEvaluator | None:
     """What judges the student while it trains.
 
     Raises:
-        InputError: no such collection or judgements; a package that `report_to` needs is missing.
+        InputError: no such collection or judgements; a package that a key of the recipe needs is missing.
     """
-    for package in recipe.report_to:
-        if importlib.util.find_spec(package) is None:
-            raise InputError(f"report_to={package} needs the package {package}: pip install {package}")
+    check_packages(recipe)
     if recipe.dev is None:
         return None
-    collection = load_collection(recipe.dev, recipe.dev_split)
-    chosen = sample(collection, recipe.dev_queries, recipe.dev_documents, recipe.seed)
-    return DevEvaluator(chosen, recipe.bf16)
+    evaluators = []
+    for name in (recipe.dev, *recipe.dev_also):
+        collection = load_collection(name, recipe.dev_split)
+        chosen = sample(collection, recipe.dev_queries, recipe.dev_documents, recipe.seed)
+        evaluators.append(DevEvaluator(chosen, recipe.bf16))
+    return MeanEvaluator(evaluators) if len(evaluators) > 1 else evaluators[0]
 
 
 class OneDeviceArguments(SparseEncoderTrainingArguments):
@@ -72,7 +90,7 @@ def build_trainer(
     idf: IdfWeights,
     data: TrainingSet,
     teachers: PreparedEnsemble | None,
-    evaluator: DevEvaluator | None,
+    evaluator: DevEvaluator | MeanEvaluator | None,
     terms: TermTargets | None = None,
 ) -> NeuralSparseTrainer:
     ramp = recipe.flops_ramp_steps if recipe.flops_ramp_steps is not None else recipe.num_steps // 3
@@ -113,7 +131,8 @@ def build_trainer(
         weight_decay=recipe.weight_decay,
         warmup_steps=recipe.warmup_steps,
         max_grad_norm=recipe.max_grad_norm,
-        lr_scheduler_type="linear",
+        lr_scheduler_type=SCHEDULES[recipe.schedule],
+        optim=OPTIMIZERS[recipe.optimizer],
         bf16=wanted_bf16(recipe.bf16, model.device),
         use_cpu=model.device.type == "cpu",
         seed=recipe.seed,
@@ -145,7 +164,13 @@ def build_trainer(
     )
     asked = teachers if loss.needs_teacher else None
     collator = Collator(
-        data, model.tokenizer, max_length=model.max_length, teachers=asked, terms=terms, pack=model.packed
+        data,
+        model.tokenizer,
+        max_length=model.max_length,
+        teachers=asked,
+        terms=terms,
+        pack=model.packed,
+        in_batch=recipe.in_batch_negatives,
     )
     cost = None
     if recipe.target_flops is not None:
@@ -160,6 +185,7 @@ def build_trainer(
         cost=cost,
         collapse_guard=recipe.collapse_guard,
         sampler=sampler,
+        ema_decay=recipe.ema_decay,
         callbacks=callbacks,
         evaluator=evaluator,
     )

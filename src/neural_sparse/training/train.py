@@ -19,6 +19,7 @@ from transformers import TrainerState, set_seed
 from neural_sparse.config import Recipe, recipe_to_dict
 from neural_sparse.data.training_set import TrainingSet, load_training_set
 from neural_sparse.errors import InputError
+from neural_sparse.hub.push import check_access, prepare_folder, upload_folder
 from neural_sparse.idf import (
     DEFAULT_IDF,
     IdfWeights,
@@ -39,6 +40,7 @@ from neural_sparse.training.run_folder import METRICS_FILE, claim, finish, recor
 from neural_sparse.training.run_record import INTERRUPTED, TrainingRun
 from neural_sparse.training.run_rules import learning_rate, ramp
 from neural_sparse.training.setup import build_trainer, dev_evaluator
+from neural_sparse.training.start import starting_model
 from neural_sparse.training.tokenizer_rules import tokenizer_findings
 from neural_sparse.training.trainer import NeuralSparseTrainer, checkpoints
 from neural_sparse.work import ranks
@@ -105,19 +107,15 @@ def _run(
     teachers: PreparedEnsemble | None,
     idf: IdfWeights | None,
 ) -> Path:
+    if recipe.push_to_hub is not None:
+        check_access(recipe.push_to_hub)
     evaluator = dev_evaluator(recipe)  # now, for what it lacks should not be found after hours of teachers
     set_seed(recipe.seed)
     if data is None:
         data = load_training_set(recipe.train, recipe.corpus)
     if teachers is None:
         check_endpoints(recipe, data)
-    model = NeuralSparseEncoder(
-        recipe.init,
-        recipe.max_length,
-        activation=recipe.activation,  # type: ignore[arg-type]
-        own_words=0.0 if recipe.own_words == 0 else None,
-        device=ranks.device(),
-    )
+    model = starting_model(recipe, data.documents, ranks.device())
     if not ranks.rank():
         for finding in tokenizer_findings(model.tokenizer):
             if finding.verdict != "ok":
@@ -189,7 +187,24 @@ def _run(
             raise
         raise said from error
     ranks.wait_for_all()
+    if recipe.push_to_hub is not None and not ranks.rank():
+        _push(output / "final_model", recipe.push_to_hub, recipe.hub_private)
     return output / "final_model"
+
+
+def _push(folder: Path, repository: str, private: bool) -> None:
+    """Upload a finished model with its card.
+
+    Raises:
+        InputError: the hub does not take it; the model stays, and the message says how to push it later.
+    """
+    try:
+        with prepare_folder(NeuralSparseEncoder(folder, device="cpu"), repository) as (prepared, _):
+            logger.info("the model is at %s", upload_folder(prepared, repository, private))
+    except InputError as error:
+        raise InputError(
+            f"{error}. The model is in {folder}: `neural-sparse push {folder} {repository}`"
+        ) from error
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from neural_sparse.training.cost_target import CostTarget
 from neural_sparse.training.monitor import CollapseGuard, DimensionMonitor, teacher_agreement
 from neural_sparse.training.prefetch import Prefetch
 from neural_sparse.training.vocabulary import PlacedExamples, RunVocabulary, SamplingCollator
+from neural_sparse.training.weight_average import WeightAverage
 from neural_sparse.work import ranks
 
 QUERY_WEIGHTS = r"sub_modules\.query\.0\.weight$"  # name of the query table's parameter
@@ -132,6 +134,7 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
         cost: CostTarget | None = None,
         collapse_guard: bool = True,
         sampler: VocabularySampler | None = None,
+        ema_decay: float | None = None,
         **kwargs: Any,
     ) -> None:
         self.schedule = schedule
@@ -150,6 +153,10 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
         ]
         if floored:
             self.add_callback(NonNegative(floored))
+        self.average: WeightAverage | None = None
+        if ema_decay is not None:
+            self.average = WeightAverage(kwargs["model"], ema_decay)
+            self.add_callback(self.average)
         self.cost = cost
         if cost is not None:
             self.loss.cost = cost  # type: ignore[union-attr,assignment,attr-defined]
@@ -201,11 +208,22 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            return super().train(*args, **kwargs)
+            done = super().train(*args, **kwargs)
+            self._end_with_average()
+            return done
         finally:
             if self.batches is not None:
                 self.batches.close()
                 self.batches = None
+
+    def _end_with_average(self) -> None:
+        """The model is the average, that of the best checkpoint where the best one was loaded."""
+        if self.average is None:
+            return
+        best = self.state.best_model_checkpoint
+        if self.args.load_best_model_at_end and best is not None:
+            self.average.load(Path(best))
+        self.average.apply()
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         # The parent's copies would wait for all that the device has been given to do.
@@ -293,7 +311,8 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         self.look()
-        return super().evaluate(*args, **kwargs)
+        with nullcontext() if self.average is None else self.average.applied():
+            return super().evaluate(*args, **kwargs)
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         self.look()
@@ -314,6 +333,8 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
                 self.cost.save(folder)
             if self.vocabulary is not None:
                 self.vocabulary.save(folder)
+            if self.average is not None:
+                self.average.save(folder)
             write_text(folder / COMPLETE, "")
 
 

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 from neural_sparse.config import Recipe
 from neural_sparse.data.training_set import TrainingSet, load_training_set
 from neural_sparse.idf import IdfWeights
-from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.teachers.builder import build_ensemble
 from neural_sparse.teachers.ensemble import PreparedEnsemble
 from neural_sparse.training.inputs import (
@@ -23,6 +22,7 @@ from neural_sparse.training.inputs import (
     prepare_teachers,
 )
 from neural_sparse.training.refresh import RunNegatives
+from neural_sparse.training.start import starting_tokenizer
 
 T = TypeVar("T")
 
@@ -83,10 +83,11 @@ class Shared:
         data = self.data(recipe)
 
         def count() -> IdfWeights:
-            tokenizer = NeuralSparseEncoder(recipe.init, device="cpu").tokenizer
-            return counted_weights(recipe, data.documents, tokenizer)
+            return counted_weights(recipe, data.documents, starting_tokenizer(recipe))
 
-        return self._once("idf", _files(recipe) | {"init": recipe.init}, count)
+        return self._once(
+            "idf", _files(recipe) | {"init": recipe.init, "fold_variants": recipe.fold_variants}, count
+        )
 
     def _prepare(self, recipe: Recipe) -> PreparedEnsemble:
         data = self.data(recipe)

@@ -258,3 +258,19 @@ class TestLoading:
     def test_missing_file(self, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"absent\.jsonl: no such file"):
             load_training_set([tmp_path / "absent.jsonl"])
+
+
+def test_without_in_batch_negatives_a_query_has_its_own_candidates_alone(bert_tokenizer: Any) -> None:
+    class All:
+        def scores(self, query_rows: Any, doc_rows: Any, own: Any) -> Any:
+            return torch.zeros(own.shape), torch.ones(own.shape, dtype=torch.bool)
+
+    data = training_set()
+    examples = [(number, data.negatives[number][:2]) for number in range(4)]
+    whole = Collator(data, bert_tokenizer, 16, All())(examples)
+    alone = Collator(data, bert_tokenizer, 16, All(), in_batch=False)(examples)
+    assert whole["mask"].all()
+    assert alone["mask"].sum(1).tolist() == [3] * 4
+    left = ~alone["other_relevant"]
+    assert torch.equal(left, alone["mask"])
+    assert left[torch.arange(4), alone["positive"]].all()

@@ -52,6 +52,21 @@ def test_figures_are_those_of_an_evaluation(collection: Collection, tiny_model: 
     assert 0 < figures[KEY] <= 1
 
 
+def test_several_collections_count_the_same(
+    collection: Collection, tiny_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = sample(collection, 2, 4, seed=1)
+    known = {"a": collection, "b/small": replace(small, name="b/small")}
+    monkeypatch.setattr("neural_sparse.training.setup.load_collection", lambda name, split: known[name])
+    model = NeuralSparseEncoder(tiny_model("bert"), 24)
+    recipe = Recipe(init="m", train=("t",), ranking={"info_nce": 1.0}, dev="a", dev_also=("b/small",))
+    found = dev_evaluator(recipe)(model)  # type: ignore[misc]
+    one, other = (DevEvaluator(part, False)(model) for part in known.values())
+    assert found[KEY] == pytest.approx((one[KEY] + other[KEY]) / 2)
+    assert found["flops"] == pytest.approx((one["flops"] + other["flops"]) / 2)
+    assert (found[f"{KEY}_1_tiny"], found[f"{KEY}_2_small"]) == (one[KEY], other[KEY])
+
+
 def test_a_run_without_bfloat16_is_judged_without_it(
     collection: Collection, tiny_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
