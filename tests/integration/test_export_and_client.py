@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from python_processes import CLI, Done, python
 
 from neural_sparse import Collection, InputError, NeuralSparseEncoder
 from neural_sparse.io.files import read_json, sha256_file
+from neural_sparse.model.fingerprint import Fingerprint
 from neural_sparse.model.location import resolve_model
 from neural_sparse.opensearch import (
     BulkSettings,
@@ -159,7 +161,8 @@ def vectors(model: NeuralSparseEncoder, scifact: Collection) -> sp.csr_matrix:
 def filled(
     server: Any, model: NeuralSparseEncoder, scifact: Collection, vectors: sp.csr_matrix
 ) -> VectorIndex:
-    index = VectorIndex.create(connect(server.url), "scifact", server_names(model.tokenizer))
+    tokens, mine = server_names(model.tokenizer), Fingerprint.of(model)
+    index = VectorIndex.create(connect(server.url), "scifact", tokens, fingerprint=mine)
     report = index.add(vectors, scifact.doc_ids, scifact.texts)
     assert (report.indexed, report.failed, len(index)) == (1200, [], 1200)
     return index
@@ -249,6 +252,12 @@ def test_an_index_that_does_not_fit(server: Any, filled: VectorIndex, model: Neu
         VectorIndex(client, "nowhere", tokens)
     with pytest.raises(InputError, match="vocabulary is not the one the index was built with"):
         VectorIndex(client, "scifact", [*tokens[:-1], "another"])
+    mine = Fingerprint.of(model)
+    assert len(VectorIndex(client, "scifact", tokens, fingerprint=mine)) == 1200
+    with pytest.raises(
+        InputError, match=r"'scifact' holds vectors of .*; these are of 'other' .*the query table"
+    ):
+        VectorIndex(client, "scifact", tokens, fingerprint=replace(mine, name="other", queries="0"))
     client.indices.create(index="texts", body={"mappings": {"properties": {"embedding": {"type": "text"}}}})
     with pytest.raises(InputError, match="mapped as text, not rank_features"):
         VectorIndex(client, "texts", tokens)

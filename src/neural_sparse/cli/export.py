@@ -83,7 +83,7 @@ def export(
 
       neural-sparse export outputs/mine/index -f rank_features -o bulk --corpus my-collection
     """
-    from neural_sparse.engines.formats import VECTOR_FORMATS, write_vectors
+    from neural_sparse.engines.formats import LONGEST_IDS, VECTOR_FORMATS, write_vectors
     from neural_sparse.errors import InputError
     from neural_sparse.io.files import check_output_folder
     from neural_sparse.io.terminal import console as make_console
@@ -108,17 +108,15 @@ def export(
         )
     elif kind in VECTOR_FORMATS:
         from neural_sparse.engines.vectors import vector_source
-        from neural_sparse.opensearch.guards import MAX_ID_BYTES
 
         check_output_folder(output)
-        longest = MAX_ID_BYTES if kind in ("rank_features", "sparse_vector") else None
         source = vector_source(
             model,
             corpus,
             idf=idf,
             max_length=max_length,
             uniform_query_weights=uniform_query_weights,
-            longest_id=longest,
+            longest_id=LONGEST_IDS.get(kind),
         )
         about = write_vectors(kind, output, source)
         make_console().print(

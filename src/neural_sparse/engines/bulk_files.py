@@ -77,7 +77,11 @@ def write_rank_features(folder: Path, source: VectorSource) -> dict[str, Any]:
         return rank_feature_query(tokens, "embedding", MAX_CLAUSES)
 
     return _write(
-        folder, source, escaped(source.tokens), index=index_body(source.tokens, "escaped"), query=query
+        folder,
+        source,
+        escaped(source.tokens),
+        index=index_body(source.tokens, "escaped", fingerprint=source.fingerprint),
+        query=query,
     )
 
 
@@ -106,7 +110,7 @@ def write_sparse_vector(folder: Path, source: VectorSource, seismic: Seismic | N
     def query(tokens: Mapping[str, float]) -> dict[str, Any]:
         return search.query(tokens, "embedding", 10)
 
-    index = index_body(source.tokens, "plain", seismic=seismic)
+    index = index_body(source.tokens, "plain", seismic=seismic, fingerprint=source.fingerprint)
     return _write(folder, source, token_ids(source.tokens), index=index, query=query)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from neural_sparse.engines import elasticsearch, milvus, pinecone
 from neural_sparse.engines.bulk_files import write_rank_features, write_sparse_vector
 from neural_sparse.engines.document_files import QUERY_SIDE
 from neural_sparse.engines.elasticsearch import write_elasticsearch
@@ -20,6 +21,7 @@ from neural_sparse.engines.vespa import write_vespa
 from neural_sparse.errors import InputError
 from neural_sparse.io.files import check_output_folder, replacing_folder, write_json
 from neural_sparse.opensearch.export import MANIFEST
+from neural_sparse.opensearch.guards import MAX_ID_BYTES
 
 _PLAIN: dict[str, Callable[[Path, VectorSource], dict[str, Any]]] = {
     "rank_features": write_rank_features,
@@ -36,6 +38,14 @@ _SCALED: dict[str, Callable[[Path, VectorSource, Scales], dict[str, Any]]] = {
     "ciff": write_common_index,
 }
 VECTOR_FORMATS = (*_PLAIN, *_SCALED)
+# Bytes that an engine takes of an id, where it has a limit: looked at before anything is encoded.
+LONGEST_IDS: dict[str, int | None] = {
+    "rank_features": MAX_ID_BYTES,
+    "sparse_vector": MAX_ID_BYTES,
+    "elasticsearch": elasticsearch.LIMITS.id_bytes,
+    "milvus": milvus.LIMITS.id_bytes,
+    "pinecone": pinecone.LIMITS.id_bytes,
+}
 
 
 def write_vectors(

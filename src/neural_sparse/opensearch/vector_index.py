@@ -13,6 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from neural_sparse.errors import InputError, refuse_one_string
+from neural_sparse.model.fingerprint import Fingerprint
 from neural_sparse.opensearch import versions
 from neural_sparse.opensearch.bulk import BulkReport, BulkSettings, Progress, delete, send, text_json
 from neural_sparse.opensearch.connection import readable_errors, version_of
@@ -51,9 +52,12 @@ class VectorIndex:
         name: of the index, which exists; make one with `create`.
         tokens: what the server calls each column (`guards.server_names`), "" for special tokens.
         vector_field, text_field: names of the fields.
+        fingerprint: whose vectors are to be added and searched; compared with what the index was made with, where
+            both are known.
 
     Raises:
-        InputError: no such index; one of another vocabulary; a server that refuses or does not answer.
+        InputError: no such index; one of another vocabulary, or of vectors of another model, query table, tokenizer
+            or pruning; a server that refuses or does not answer.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class VectorIndex:
         *,
         vector_field: str = "embedding",
         text_field: str = "text",
+        fingerprint: Fingerprint | None = None,
     ) -> None:
         self.client = client
         self.name = name
@@ -84,6 +89,8 @@ class VectorIndex:
                 "choose another index, or make one with VectorIndex.create"
             )
         check_vocabulary(about.get("vocabulary"), vocabulary_fingerprint(tokens))
+        if fingerprint is not None and about.get("fingerprint") is not None:
+            Fingerprint.read(about["fingerprint"]).require(fingerprint, f"index {name!r}")
         self.names: Names = "ids" if kind == SPARSE_VECTOR else about.get("names", "plain")
         self.features = {"escaped": escaped, "ids": token_ids}.get(self.names, list)(tokens)
         has_pipelines = server is None or (  # only OpenSearch keeps it to itself
@@ -105,6 +112,7 @@ class VectorIndex:
         vector_field: str = "embedding",
         text_field: str = "text",
         seismic: Seismic | None = None,
+        fingerprint: Fingerprint | None = None,
     ) -> VectorIndex:
         """Make an index.
 
@@ -113,6 +121,7 @@ class VectorIndex:
             names: "escaped" writes "." as "%2E", so that rank_feature queries find every token (see
                 `features.escaped`); "plain" keeps tokens as they are, as ingest processors and query models of the
                 server call them.
+            fingerprint: whose vectors it will hold; kept in the index, so that others are refused.
 
         Raises:
             InputError: it exists already; a name the server refuses.
@@ -138,9 +147,17 @@ class VectorIndex:
                 vector_field=vector_field,
                 text_field=text_field,
                 seismic=seismic,
+                fingerprint=fingerprint,
             )
             client.indices.create(index=name, body=body)
-        return cls(client, name, tokens, vector_field=vector_field, text_field=text_field)
+        return cls(
+            client,
+            name,
+            tokens,
+            vector_field=vector_field,
+            text_field=text_field,
+            fingerprint=fingerprint,
+        )
 
     def add(
         self,
@@ -503,9 +520,15 @@ def index_body(
     vector_field: str = "embedding",
     text_field: str = "text",
     seismic: Seismic | None = None,
+    fingerprint: Fingerprint | None = None,
 ) -> dict[str, Any]:
-    """What makes the index; "_meta" tells vocabularies apart when it is opened."""
-    meta = {"vocabulary": vocabulary_fingerprint(tokens), "names": "ids" if seismic else names}
+    """What makes the index; "_meta" tells vocabularies and models apart when it is opened."""
+    meta: dict[str, Any] = {
+        "vocabulary": vocabulary_fingerprint(tokens),
+        "names": "ids" if seismic else names,
+    }
+    if fingerprint is not None:
+        meta["fingerprint"] = fingerprint.as_json()
     vector = {"type": "rank_features"} if seismic is None else seismic.mapping()
     fields = {text_field: {"type": "text"}, vector_field: vector}
     sparse = {} if seismic is None else {"sparse": True}

@@ -14,6 +14,7 @@ from neural_sparse.errors import InputError
 from neural_sparse.io.urls import Location, location
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.model.encoding import encode_tokens
+from neural_sparse.model.fingerprint import Fingerprint
 from neural_sparse.model.location import content_hash, model_folder
 from neural_sparse.model.pruning import Pruning
 from neural_sparse.search.changes import Change, ChangingCollection, EncodeDocuments, changing
@@ -37,16 +38,23 @@ class Updated:
 def check_model(about: Mapping[str, Any], model: str, folder: str | Path) -> None:
     """
     Raises:
-        InputError: the collection was encoded with another model, or by a version that did not say with which.
+        InputError: the collection was encoded with another model (both are named, and in what they differ), or by a
+            version that did not say with which.
     """
     known = about.get("weights")
     if known is None:
         raise InputError(f"{folder}: written by an earlier version; encode the corpus again to change it")
-    if content_hash(model_folder(model)) != known:
+    if content_hash(model_folder(model)) == known:
+        return
+    if "fingerprint" not in about:
         raise InputError(
             f"{folder} was encoded with another model than {model} ({about.get('model')}); name that one, or encode "
             "the corpus again"
         )
+    # Other files, such as a copy without its card, may hold the same model.
+    encoder = NeuralSparseEncoder(model, about["max_length"], device="cpu")
+    theirs = Fingerprint.of(encoder, Pruning(**about["pruning"]))
+    Fingerprint.read(about["fingerprint"]).require(theirs, str(folder))
 
 
 def document_encoder(about: Mapping[str, Any], model: str, folder: str | Path) -> EncodeDocuments:

@@ -94,6 +94,16 @@ def test_a_client_refuses_queries_of_another_model(source: VectorSource, tmp_pat
         read_export(tmp_path / "out")
 
 
+@pytest.mark.parametrize("kind", ["rank_features", "sparse_vector"])
+def test_indexes_of_opensearch_say_whose_vectors_they_hold(
+    source: VectorSource, tmp_path: Path, kind: str
+) -> None:
+    write_vectors(kind, tmp_path / "out", source)
+    said = read_json(tmp_path / "out" / "index.json")["mappings"]["_meta"]["neural_sparse"]["fingerprint"]
+    assert source.fingerprint is not None
+    assert said == source.fingerprint.as_json()
+
+
 def test_clients_need_nothing_of_this_package(source: VectorSource, tmp_path: Path) -> None:
     write_vectors("vespa", tmp_path / "out", source)
     command = [

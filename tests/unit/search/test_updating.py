@@ -56,7 +56,7 @@ def test_what_an_update_refuses(
 ) -> None:
     corpus = write(tmp_path / "a.jsonl", dict(zip("abcde", texts, strict=True)))
     encode_corpus(model, corpus, tmp_path / "out", show_progress=False)
-    with pytest.raises(InputError, match=r"was encoded with another model than .*distilbert"):
+    with pytest.raises(InputError, match=r"holds vectors of .*; these are of .*distilbert.* They differ in"):
         update_corpus(str(tiny_model("distilbert")), corpus, tmp_path / "out")
     with pytest.raises(InputError, match="no encoded collection"):
         update_corpus(model, corpus, tmp_path / "nothing")
