@@ -12,6 +12,7 @@ from neural_sparse.cli.login import Login, takes_login
 if TYPE_CHECKING:
     from neural_sparse.corpora.collection import Collection
     from neural_sparse.evaluation import Evaluation
+    from neural_sparse.evaluation.measures import Run
     from neural_sparse.evaluation.systems import Encoder
 
 
@@ -65,6 +66,13 @@ def evaluate(
         help="Of BM25's words: a language (german, or de), korean (morphemes), bigrams (pairs of letters), plain.",
         show_default="told from the documents",
     ),
+    fuse: str | None = typer.Option(
+        None, help="Also judge the system fused with another: bm25, or a run file, such as of a dense system."
+    ),
+    fusion: str = typer.Option(
+        "rrf", help="How: rrf (reciprocal ranks), minmax (weighted sum of scores moved to 0 .. 1)."
+    ),
+    fusion_weight: float = typer.Option(0.5, min=0, max=1, help="Of the system; the other has the rest."),
     training: Path | None = typer.Option(
         None, help="JSON lines the model was trained on; test texts found in them are reported."
     ),
@@ -124,6 +132,7 @@ def evaluate(
     from neural_sparse.io.terminal import console as make_console
     from neural_sparse.report.comparison import print_report
     from neural_sparse.report.html_page import write_report
+    from neural_sparse.search.fusion import fused
 
     if (model is None) == (run is None):
         raise InputError("give either a model (or bm25) or --run FILE")
@@ -133,6 +142,7 @@ def evaluate(
     if output is not None:
         check_output(output, folder=True)
     parse_measures(measure)  # before hours of encoding
+    other_run = _other_run(fuse, fusion, weight=fusion_weight, bm25=bm25, model=model, collections=len(names))
     language = check_language(language)
     if model is not None and model.startswith(PREFIX):
         if url is None:
@@ -179,6 +189,7 @@ def evaluate(
 
     results: list[Evaluation] = []
     baselines: list[Evaluation] = []
+    both: list[Evaluation] = []
     for one in names:
         loaded = load_collection(one, split)
         if any(loaded.name == other.collection for other in results):
@@ -234,21 +245,67 @@ def evaluate(
             if read.details.get("words", ENGLISH_WORDS) != ENGLISH_WORDS:
                 console.print(f"  BM25 reads {read.details['words']}")
         stopwatch.measure()
+        if fuse is not None:
+            other = baselines[-1].run if other_run is None else other_run
+            together = {
+                query_id: fused(
+                    [ranking, other.get(query_id, {})], fusion, [fusion_weight, 1 - fusion_weight]
+                )
+                for query_id, ranking in result.run.items()
+            }
+            name_of_both = (
+                f"{shown_name} + {baseline_name if other_run is None else Path(fuse).stem} ({fusion})"
+            )
+            both.append(
+                evaluate_external_run(
+                    together, loaded, measure, name=name_of_both, ignore_identical_ids=ignore_identical_ids
+                )
+            )
         if output is not None:
             folder = loaded.name.replace("/", "-")  # names of ir_datasets
             result.save(output / folder if len(names) > 1 else output)
             for baseline in baselines[-1:]:
                 baseline.save(output / "bm25" / folder)
-        for kept in (result, *baselines[-1:]):
+            for fused_too in both[-1:]:
+                fused_too.save(output / "fused" / folder)
+        for kept in (result, *baselines[-1:], *both[-1:]):
             kept.run = {}  # a thousand documents a query: thirteen collections of them need not be held
     systems = [System.of(*baselines)] if baselines else []
-    report = compare_systems([*systems, System.of(*results)])
+    report = compare_systems([*systems, System.of(*results), *([System.of(*both)] if both else [])])
     print_report(report, console)
     if output is not None:
         write_report(report, output, title=f"{shown_name} on {', '.join(report.collections)}")
         if len(names) > 1:
-            write_json(output / "metrics.json", report.to_dict()["systems"][-1])
+            write_json(output / "metrics.json", report.to_dict()["systems"][len(systems)])
         console.print(f"written to {output} (report.html is the whole report)")
+
+
+def _other_run(
+    fuse: str | None, fusion: str, *, weight: float, bm25: bool, model: str | None, collections: int
+) -> Run | None:
+    """The run to fuse with; None for BM25's, which is judged anyway.
+
+    Raises:
+        InputError: nothing there to fuse with, or not in this way.
+    """
+    from neural_sparse.errors import InputError
+    from neural_sparse.evaluation import read_run
+    from neural_sparse.search.fusion import check_fusion
+
+    check_fusion(fusion, [weight, 1 - weight], 2)
+    if fuse is None:
+        return None
+    if model is not None and model.startswith("opensearch:"):
+        raise InputError(
+            "--fuse is for models, bm25 and runs; write the index's run with --output and fuse that"
+        )
+    if fuse.lower() == "bm25":
+        if not bm25 or (model is not None and model.lower() == "bm25"):
+            raise InputError("--fuse bm25 takes BM25 evaluated beside another system; leave out --no-bm25")
+        return None
+    if collections > 1:
+        raise InputError("a run belongs to one collection; give one --collection")
+    return read_run(Path(fuse))
 
 
 def _load(

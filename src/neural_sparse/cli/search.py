@@ -16,22 +16,52 @@ if TYPE_CHECKING:
 def search(
     folder: Path = typer.Argument(help="A folder made by `neural-sparse encode`."),
     query: list[str] | None = typer.Argument(None, help="What to look for; asks for queries if not given."),
-    k: int = typer.Option(5, min=1, help="Documents to show."),
+    k: int = typer.Option(5, "--k", "-k", min=1, help="Documents to show, or to write for each query."),
     why: bool = typer.Option(
         False, "--explain", help="Show the tokens that matched and those the model added."
     ),
     count_repeats: bool = typer.Option(
         False, "--count-repeats", help="A repeated token of the query weighs as often as it is there."
     ),
+    queries: Path | None = typer.Option(
+        None, help="queries.jsonl, {_id, text} per line: search all of them, and write --output."
+    ),
+    output: Path | None = typer.Option(None, "--output", "-o", help="With --queries: a TREC run file."),
+    fuse: str | None = typer.Option(
+        None, help="With --queries: bm25 (over the same texts), or a run file, such as of a dense system."
+    ),
+    fusion: str = typer.Option(
+        "rrf", help="How: rrf (reciprocal ranks), minmax (weighted sum of scores moved to 0 .. 1)."
+    ),
+    weight: float = typer.Option(0.5, min=0, max=1, help="Of the collection's own ranking when it is fused."),
     verify: bool = typer.Option(
         True, help="Compare every file with its checksum first, which reads all of them; else their sizes."
     ),
 ) -> None:
-    """Search an encoded collection. Needs only the tokenizer and the weight table, no transformer."""
+    """Search an encoded collection. Needs only the tokenizer and the weight table, no transformer.
+
+    With --queries all queries of a file are searched, and the hits are written as a TREC run, judged or not:
+
+      neural-sparse search outputs/index --queries queries.jsonl -k 1000 -o outputs/run.trec --fuse bm25
+    """
     from neural_sparse.io.terminal import console as make_console
     from neural_sparse.search.encoded import EncodedCollection
 
     console = make_console()
+    if queries is not None or output is not None or fuse is not None:
+        asked = None if query else queries
+        _run_file(
+            folder,
+            asked,
+            output=output,
+            k=k,
+            count_repeats=count_repeats,
+            verify=verify,
+            fuse=fuse,
+            fusion=fusion,
+            weight=weight,
+        )
+        return
     if not verify:
         console.print("sizes are compared and no checksums: a damaged file may go unnoticed", style="dim")
     collection = EncodedCollection(folder, verify)
@@ -39,9 +69,61 @@ def search(
     if query:
         _show(collection, " ".join(query), k=k, why=why, console=console)
         return
-    console.print(f"{len(collection.doc_ids):,} documents. Type a query; an empty line ends.")
+    console.print(f"{len(collection.snapshot):,} documents. Type a query; an empty line ends.")
     while text := _ask():
         _show(collection, text, k=k, why=why, console=console)
+
+
+def _run_file(
+    folder: Path,
+    queries: Path | None,
+    *,
+    output: Path | None,
+    k: int,
+    count_repeats: bool,
+    verify: bool,
+    fuse: str | None,
+    fusion: str,
+    weight: float,
+) -> None:
+    from neural_sparse.corpora.corpus_file import read_queries
+    from neural_sparse.errors import InputError
+    from neural_sparse.evaluation.runs import check_ids, read_run, run_from_hits, write_run
+    from neural_sparse.io.files import check_output
+    from neural_sparse.io.terminal import console as make_console
+    from neural_sparse.search.bm25 import BM25Index
+    from neural_sparse.search.encoded import EncodedCollection
+    from neural_sparse.search.fusion import DEPTH, check_fusion, fused
+
+    if queries is None or output is None:
+        raise InputError(
+            "a run is made of --queries FILE and written to --output FILE, without a query beside them"
+        )
+    check_output(output)
+    check_fusion(fusion, [weight, 1 - weight], 2)
+    asked = read_queries(queries)
+    check_ids(asked)
+    other = None if fuse is None or fuse.lower() == "bm25" else read_run(Path(fuse))
+    collection = EncodedCollection(folder, verify)
+    collection.count_repeats = count_repeats
+    snapshot = collection.snapshot
+    depth = k if fuse is None else max(k, DEPTH)
+    texts = list(asked.values())
+    hits = snapshot.search(collection.encode_queries(texts), depth)
+    run = run_from_hits(hits, list(asked), hits.doc_ids or ())
+    if fuse is not None:
+        if other is None:
+            rows = snapshot.rows().tolist()
+            bm25 = BM25Index.build(
+                [snapshot.text(row) for row in rows], [snapshot.doc_id(row) for row in rows], language="auto"
+            )
+            other = run_from_hits(bm25.search_texts(texts, depth), list(asked), bm25.doc_ids)
+        for query_id, ranking in run.items():
+            both = fused([ranking, other.get(query_id, {})], fusion, [weight, 1 - weight])
+            run[query_id] = dict(list(both.items())[:k])
+    write_run(output, run)
+    found = sum(map(len, run.values()))
+    make_console().print(f"{len(run):,} queries, {found:,} hits: {output}")
 
 
 def _ask() -> str:
@@ -61,7 +143,8 @@ def _show(collection: EncodedCollection, query: str, k: int, why: bool, console:
 
     started = time.perf_counter()
     vector = collection.encode_queries([query])
-    hits = collection.index.search(vector, k)
+    snapshot = collection.snapshot
+    hits = snapshot.search(vector, k)
     milliseconds = 1000 * (time.perf_counter() - started)
     rows = [int(row) for row in hits.docs[0] if row >= 0]
     if vector.nnz == 0:
@@ -73,15 +156,15 @@ def _show(collection: EncodedCollection, query: str, k: int, why: bool, console:
     if why:
         names = vocabulary(collection.tokenizer)
         max_length = collection.about["max_length"]
-        documents = collection.index.vectors(rows)
+        documents = snapshot.vectors(rows)
         explained = []
         for place, row in enumerate(rows):
-            text = collection.text(row)
+            text = snapshot.text(row)
             own = {names[token] for token in tokenize([text], collection.tokenizer, max_length, True).ids}
             weights = dict(top_terms(documents[place], names))
             explained.append(
                 explain_hit(
-                    collection.doc_ids[row],
+                    snapshot.doc_id(row),
                     text,
                     query_weights=dict(top_terms(vector[0], names)),
                     doc_weights=weights,
@@ -91,11 +174,9 @@ def _show(collection: EncodedCollection, query: str, k: int, why: bool, console:
         console.print(explained_search(query, explained))
         return
     for place, row in enumerate(rows, start=1):
-        text = " ".join(collection.text(row).split())
+        text = " ".join(snapshot.text(row).split())
         console.print(
-            Text.assemble(
-                (f"{place}. {collection.doc_ids[row]}", "bold"), f"  {hits.scores[0][place - 1]:.2f}"
-            )
+            Text.assemble((f"{place}. {snapshot.doc_id(row)}", "bold"), f"  {hits.scores[0][place - 1]:.2f}")
         )
         console.print(f"   {text[:200]}{'…' if len(text) > 200 else ''}")
     console.print(f"{milliseconds:.1f} ms", style="dim")

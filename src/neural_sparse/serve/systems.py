@@ -268,7 +268,7 @@ def bm25_system(of: System, name: str = "bm25") -> System:
     rows = snapshot.rows()
     texts = _Chosen(snapshot, rows)
     index = BM25Index.build(
-        [texts[row] for row in range(len(rows))], [snapshot.doc_id(int(row)) for row in rows]
+        [texts[row] for row in range(len(rows))], [snapshot.doc_id(int(row)) for row in rows], language="auto"
     )
     bm25 = Snapshot([Segment(index.index, texts, np.empty(0, np.int64))])
     names = sorted(index.words.vocabulary, key=index.words.vocabulary.__getitem__)
