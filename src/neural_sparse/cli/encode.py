@@ -25,6 +25,9 @@ def encode(
         0.0, help="Drop terms that weigh less than this share of a document's heaviest."
     ),
     top_k: int | None = typer.Option(None, min=1, help="Keep at most this many terms per document."),
+    field: list[str] = typer.Option(
+        [], help="Metadata to keep for filters: a name in each row's `metadata`, or in the row. Repeatable."
+    ),
     bf16: bool = typer.Option(False, help="Multiply in bfloat16: faster where the hardware has it."),
     workers: int | None = typer.Option(
         None, min=1, help="Processes; one per GPU, or one on a CPU, if not given. On Ray: all of the cluster."
@@ -48,7 +51,13 @@ def encode(
     The same command goes on where an interrupted one stopped.
     """
     if update or delete_missing:
-        given = {"--max-length": max_length, "--max-ratio": max_ratio, "--top-k": top_k, "--bf16": bf16}
+        given = {
+            "--max-length": max_length,
+            "--max-ratio": max_ratio,
+            "--top-k": top_k,
+            "--field": field,
+            "--bf16": bf16,
+        }
         _update(model, corpus, output, update=update, delete_missing=delete_missing, given=given)
         return
     from neural_sparse.io.files import read_json
@@ -66,6 +75,7 @@ def encode(
             output,
             max_length=max_length,
             pruning=Pruning(max_ratio, top_k),
+            fields=field,
             bf16=bf16,
             workers=workers,
             threads=threads,

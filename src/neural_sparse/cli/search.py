@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,11 @@ def search(
     k: int = typer.Option(5, "--k", "-k", min=1, help="Documents to show, or to write for each query."),
     why: bool = typer.Option(
         False, "--explain", help="Show the tokens that matched and those the model added."
+    ),
+    filters: list[str] = typer.Option(
+        [],
+        "--filter",
+        help='On fields that `encode --field` kept: "year>=2000", "lang=en", "tags=a,b" (one is enough). Repeatable.',
     ),
     count_repeats: bool = typer.Option(
         False, "--count-repeats", help="A repeated token of the query weighs as often as it is there."
@@ -46,6 +52,7 @@ def search(
     """
     from neural_sparse.io.terminal import console as make_console
     from neural_sparse.search.encoded import EncodedCollection
+    from neural_sparse.search.fields import parse_filters
 
     console = make_console()
     if queries is not None or output is not None or fuse is not None:
@@ -60,18 +67,20 @@ def search(
             fuse=fuse,
             fusion=fusion,
             weight=weight,
+            filters=filters,
         )
         return
     if not verify:
         console.print("sizes are compared and no checksums: a damaged file may go unnoticed", style="dim")
     collection = EncodedCollection(folder, verify)
     collection.count_repeats = count_repeats
+    passing = parse_filters(filters, collection.snapshot.kinds)
     if query:
-        _show(collection, " ".join(query), k=k, why=why, console=console)
+        _show(collection, " ".join(query), k=k, why=why, console=console, filters=passing)
         return
     console.print(f"{len(collection.snapshot):,} documents. Type a query; an empty line ends.")
     while text := _ask():
-        _show(collection, text, k=k, why=why, console=console)
+        _show(collection, text, k=k, why=why, console=console, filters=passing)
 
 
 def _run_file(
@@ -85,6 +94,7 @@ def _run_file(
     fuse: str | None,
     fusion: str,
     weight: float,
+    filters: Sequence[str],
 ) -> None:
     from neural_sparse.corpora.corpus_file import read_queries
     from neural_sparse.errors import InputError
@@ -93,6 +103,7 @@ def _run_file(
     from neural_sparse.io.terminal import console as make_console
     from neural_sparse.search.bm25 import BM25Index
     from neural_sparse.search.encoded import EncodedCollection
+    from neural_sparse.search.fields import parse_filters
     from neural_sparse.search.fusion import DEPTH, check_fusion, fused
 
     if queries is None or output is None:
@@ -109,7 +120,10 @@ def _run_file(
     snapshot = collection.snapshot
     depth = k if fuse is None else max(k, DEPTH)
     texts = list(asked.values())
-    hits = snapshot.search(collection.encode_queries(texts), depth)
+    if filters and fuse is not None:
+        raise InputError("--filter and --fuse: the other ranking knows no fields; leave one of them out")
+    passing = parse_filters(filters, snapshot.kinds)
+    hits = snapshot.search(collection.encode_queries(texts), depth, filters=passing)
     run = run_from_hits(hits, list(asked), hits.doc_ids or ())
     if fuse is not None:
         if other is None:
@@ -133,7 +147,15 @@ def _ask() -> str:
         return ""
 
 
-def _show(collection: EncodedCollection, query: str, k: int, why: bool, console: Console) -> None:
+def _show(
+    collection: EncodedCollection,
+    query: str,
+    *,
+    k: int,
+    why: bool,
+    console: Console,
+    filters: Mapping[str, object],
+) -> None:
     import time
 
     from rich.text import Text
@@ -144,14 +166,15 @@ def _show(collection: EncodedCollection, query: str, k: int, why: bool, console:
     started = time.perf_counter()
     vector = collection.encode_queries([query])
     snapshot = collection.snapshot
-    hits = snapshot.search(vector, k)
+    hits = snapshot.search(vector, k, filters=filters)
     milliseconds = 1000 * (time.perf_counter() - started)
     rows = [int(row) for row in hits.docs[0] if row >= 0]
     if vector.nnz == 0:
         console.print("none of the query's tokens is known to the model, so nothing can match")
         return
     if not rows:
-        console.print("no document holds any of the query's tokens")
+        passed = " and passes the filters" if filters else ""
+        console.print(f"no document holds any of the query's tokens{passed}")
         return
     if why:
         names = vocabulary(collection.tokenizer)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from neural_sparse.corpora.fields import document_fields, id_field, with_title
@@ -49,6 +49,24 @@ def corpus_documents(file: Location, start: int = 0, end: int | None = None) -> 
         first = first or line_number(file, offset)
         if text := decoded(line, Place(file, offset), file).strip():
             yield str(first + number), text
+
+
+def corpus_fields(file: Location, names: Sequence[str]) -> Iterator[tuple[object, dict[str, Any]]]:
+    """Metadata of each document of a corpus.jsonl: where it is from, and those of the names that it has.
+
+    A name is looked for in BEIR's `metadata` object, then in the row itself.
+
+    Raises:
+        InputError: as `corpus_texts`; metadata that is no object; lines of plain text, which have none.
+    """
+    if file.suffix == ".txt":
+        raise InputError(f"{file}: lines of text have no fields; give a corpus.jsonl")
+    for place, row in json_lines(file):
+        metadata = row.get("metadata") if isinstance(row, Mapping) else None
+        if metadata is not None and not isinstance(metadata, Mapping):
+            raise InputError(f"{place}: metadata must be an object")
+        both = {**(row if isinstance(row, Mapping) else {}), **(metadata or {})}
+        yield place, {name: both[name] for name in names if name in both}
 
 
 def read_corpus(path: str | Location) -> tuple[list[str], list[str]]:

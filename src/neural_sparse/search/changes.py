@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
@@ -30,13 +31,15 @@ from neural_sparse.io.files import file_sums, replacing, replacing_folder, settl
 from neural_sparse.io.parts import alone
 from neural_sparse.io.urls import work_folder
 from neural_sparse.search.doc_ids import DocumentIds
-from neural_sparse.search.encoded import MANIFEST, EncodedCollection, load_segment, write_texts
+from neural_sparse.search.encoded import FIELDS, MANIFEST, EncodedCollection, load_segment, write_texts
+from neural_sparse.search.fields import row_of, table_of, write_table
 from neural_sparse.search.index import SparseIndex
 from neural_sparse.search.snapshot import PackedTexts, Segment, Snapshot
 from neural_sparse.search.storage import MANIFEST as INDEX_MANIFEST
 from neural_sparse.search.storage import merge_on_disk
 
 SEGMENTS = "segments"
+ROOT_FILES = ("texts.bin", "text_offsets.npy", FIELDS)  # of a segment, beside its index
 ROWS = 65_536  # texts copied at a time
 
 # Texts -> csr float32 [texts, vocabulary], as the model of the collection encodes them.
@@ -90,10 +93,19 @@ class ChangingCollection:
     def snapshot(self) -> Snapshot:
         return self.collection.snapshot
 
-    def changed(self, ids: Sequence[str], texts: Sequence[str]) -> NDArray[np.bool_]:
-        """Which of these documents are not there with exactly this text, bool [documents]."""
+    def changed(
+        self, ids: Sequence[str], texts: Sequence[str], fields: Sequence[Mapping[str, Any]] | None = None
+    ) -> NDArray[np.bool_]:
+        """Which of these documents are not there with exactly this text and these fields, bool [documents]."""
         snapshot = self.snapshot
         rows = snapshot.find(ids).tolist()
+        if kinds := snapshot.kinds:
+            table = table_of(fields or [{}] * len(ids), kinds, ids)
+            new = [row_of(table, number) for number in range(len(ids))]
+            same = [row >= 0 and snapshot.fields(row) == one for row, one in zip(rows, new, strict=True)]
+            rows = [row if equal else -1 for row, equal in zip(rows, same, strict=True)]
+        elif fields is not None:
+            table_of(fields, kinds, ids)  # refuses any
         return np.array(
             [row < 0 or snapshot.text(row) != text for row, text in zip(rows, texts, strict=True)], bool
         )
@@ -104,6 +116,8 @@ class ChangingCollection:
         texts: Sequence[str],
         encode: EncodeDocuments,
         delete: Sequence[str] = (),
+        *,
+        fields: Sequence[Mapping[str, Any]] | None = None,
     ) -> Change:
         """Add or replace documents and delete others, all of it or nothing; on the disk when it returns.
 
@@ -112,10 +126,11 @@ class ChangingCollection:
         Args:
             encode: of the texts that are new.
             delete: ids; those that are not there do not matter.
+            fields: metadata of each document; nothing if None.
 
         Raises:
-            InputError: an id that occurs twice, or is both written and deleted; vectors of another vocabulary; no
-                place on the disk, which leaves the collection as it was.
+            InputError: an id that occurs twice, or is both written and deleted; vectors of another vocabulary; fields
+                that the collection does not have; no place on the disk, which leaves the collection as it was.
         """
         if len(ids) != len(texts):
             raise InputError(f"{len(ids):,} ids for {len(texts):,} texts")
@@ -125,7 +140,7 @@ class ChangingCollection:
             both = gone[int(np.flatnonzero(names.find(gone) >= 0)[0])]
             raise InputError(f"document {both!r} is to be written and deleted at once")
         with self._changing:
-            wanted = np.flatnonzero(self.changed(ids, texts)).tolist()
+            wanted = np.flatnonzero(self.changed(ids, texts, fields)).tolist()
             before = self.snapshot
             new_ids = [ids[one] for one in wanted]
             old = before.find(new_ids) if wanted else np.empty(0, np.int64)
@@ -135,7 +150,10 @@ class ChangingCollection:
                 new_texts = [texts[one] for one in wanted]
                 vectors = encode(new_texts) if wanted else None
                 rows = np.concatenate([old[old >= 0], dead[dead >= 0]])
-                self._apply(new_ids, new_texts, vectors, rows)
+                table = None
+                if before.kinds and wanted:
+                    table = table_of([fields[one] if fields else {} for one in wanted], before.kinds, new_ids)
+                self._apply(new_ids, new_texts, vectors, gone=rows, fields=table)
             return Change(
                 added=len(wanted) - replaced,
                 replaced=replaced,
@@ -150,7 +168,9 @@ class ChangingCollection:
         ids: Sequence[str],
         texts: Sequence[str],
         vectors: sp.csr_matrix | None,
+        *,
         gone: NDArray[np.int64],
+        fields: pa.Table | None,
     ) -> None:
         before = self.snapshot
         generation = before.generation + 1
@@ -158,9 +178,7 @@ class ChangingCollection:
         for base, segment in zip(before.bases, before.segments, strict=False):
             here = gone[(gone >= base) & (gone < base + len(segment.index))] - base
             if len(here):
-                segment = Segment(
-                    segment.index, segment.texts, np.union1d(segment.deleted, here), name=segment.name
-                )
+                segment = replace(segment, deleted=np.union1d(segment.deleted, here))
             segments.append(segment)
         made: list[Path] = []
         try:
@@ -175,6 +193,8 @@ class ChangingCollection:
                 with replacing_folder(self.folder / name) as temporary:
                     SparseIndex.build(vectors, ids, before.vocabulary).save(temporary / "index")
                     write_texts(temporary, [PackedTexts.of(texts)])
+                    if fields is not None:
+                        write_table(temporary / FIELDS, [fields])
                 segments.append(load_segment(self.folder, {"folder": name, "deleted": None}, False))
             self._commit(segments, generation, made)
         except BaseException:
@@ -194,15 +214,13 @@ class ChangingCollection:
         kept = {segment.name: segment for segment in self.snapshot.segments}
         entries: list[dict[str, Any]] = []
         files: dict[str, Any] = {}
-        query_side = [
-            name for name in known if "/" not in name and name not in ("texts.bin", "text_offsets.npy")
-        ]
+        query_side = [name for name in known if "/" not in name and name not in ROOT_FILES]
         files |= {name: known[name] for name in query_side}
         for number, segment in enumerate(segments):
             prefix = "" if segment.name == "." else f"{segment.name}/"
-            names = [
-                f"{prefix}{name}" for name in ("texts.bin", "text_offsets.npy", f"index/{INDEX_MANIFEST}")
-            ]
+            names = [f"{prefix}{name}" for name in (*ROOT_FILES, f"index/{INDEX_MANIFEST}")]
+            if segment.fields is None:
+                names = [name for name in names if not name.endswith(FIELDS)]
             fresh = [name for name in names if name not in known]
             files |= {name: known[name] for name in names if name in known}
             files |= file_sums(self.folder, fresh)
@@ -262,7 +280,7 @@ class ChangingCollection:
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
         if "." not in used:
             shutil.rmtree(self.folder / "index", ignore_errors=True)
-            for name in ("texts.bin", "text_offsets.npy"):
+            for name in ROOT_FILES:
                 (self.folder / name).unlink(missing_ok=True)
 
     def merge(self) -> bool:
@@ -309,7 +327,7 @@ class ChangingCollection:
             base += int(live.sum())
         entry = {"folder": name, "deleted": None}
         merged = load_segment(self.folder, entry, False)
-        merged = Segment(merged.index, merged.texts, np.concatenate(deleted).astype(np.int64), name=name)
+        merged = replace(merged, deleted=np.concatenate(deleted).astype(np.int64))
         names = {segment.name for segment in chosen}
         places = [place for place, segment in enumerate(now) if segment.name in names]
         at = places[0] if places else first
@@ -350,6 +368,14 @@ def _write_merged(folder: Path, segments: Sequence[Segment]) -> None:
         ids.append(segment.index.doc_ids.keep(live))
     merge_on_disk(folder / "index", parts, DocumentIds.join(ids), segments[0].index.vocabulary)
     write_texts(folder, _kept_texts(segments))
+    if segments[0].fields is not None:
+        write_table(folder / FIELDS, _kept_fields(segments))
+
+
+def _kept_fields(segments: Sequence[Segment]) -> Iterator[pa.Table]:
+    for segment in segments:
+        if segment.fields is not None:
+            yield segment.fields.filter(pa.array(segment.live)) if len(segment.live) else segment.fields
 
 
 def _kept_texts(segments: Sequence[Segment]) -> Iterator[PackedTexts]:

@@ -6,17 +6,24 @@ import platform
 import shutil
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import scipy.sparse as sp
 import torch
 from safetensors.numpy import load_file, save
 from tqdm import tqdm
 
-from neural_sparse.corpora.corpus_file import corpus_documents, corpus_file, corpus_texts, read_documents
+from neural_sparse.corpora.corpus_file import (
+    corpus_documents,
+    corpus_fields,
+    corpus_file,
+    corpus_texts,
+    read_documents,
+)
 from neural_sparse.errors import InputError
 from neural_sparse.io.files import sha256_file
 from neural_sparse.io.parts import Parts, alone
@@ -27,6 +34,7 @@ from neural_sparse.model.location import content_hash, model_folder
 from neural_sparse.model.pruning import Pruning
 from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.search.encoded import MANIFEST, EncodedCollection
+from neural_sparse.search.fields import kinds_of, table_of
 from neural_sparse.search.snapshot import PackedTexts
 from neural_sparse.text.tokens import tokenize
 from neural_sparse.work.workers import Advance, DoPiece, Engine, available_cores, in_workers
@@ -59,6 +67,7 @@ def encode_corpus(
     *,
     max_length: int | None = None,
     pruning: Pruning | None = None,
+    fields: Sequence[str] = (),
     bf16: bool = False,
     workers: int | None = None,
     threads: int | None = None,
@@ -78,6 +87,7 @@ def encode_corpus(
             May be a URL, as may `folder`: the collection is then built in outputs/ and uploaded, its manifest
             last.
         max_length: tokens per document; the model's own limit if None.
+        fields: metadata to keep for filters, from each row's `metadata` or the row itself.
         workers: processes; one per GPU, or one on a CPU, if None. With an `engine`, that many of its workers, or
             all it has.
         threads: of each worker on a CPU; the cores shared out evenly, or 1 with an `engine`, if None.
@@ -100,6 +110,7 @@ def encode_corpus(
         raise
     if not len(ids):
         raise InputError(f"{file}: the corpus is empty")
+    metadata = _fields(file, fields) if fields else None
     settings = {
         "corpus": sha256_file(file),
         "model": (weights := content_hash(model_folder(model))),
@@ -149,6 +160,7 @@ def encode_corpus(
             texts=(
                 PackedTexts(*(load_file(part)[name] for name in ("texts", "text_lengths"))) for part in files
             ),
+            fields=metadata,
             about={"weights": weights, "bf16": bf16, "pruning": asdict(pruning), "truncated": truncated},
         )
         if isinstance(output, Url):
@@ -163,6 +175,14 @@ def _checked_ids(file: Location, show_progress: bool) -> Iterator[str]:
     disable = None if show_progress else True
     for name, _ in tqdm(corpus_documents(file), desc="reading", unit=" docs", disable=disable):
         yield name
+
+
+def _fields(file: Location, names: Sequence[str]) -> pa.Table:
+    """Columns of all documents."""
+    if repeated := [name for name in names if list(names).count(name) > 1]:
+        raise InputError(f"the field {repeated[0]!r} is named twice")
+    kinds = kinds_of(corpus_fields(file, names), names)
+    return table_of([row for _, row in corpus_fields(file, names)], kinds)
 
 
 def _devices() -> list[str]:

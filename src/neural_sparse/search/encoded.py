@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 import scipy.sparse as sp
 
 from neural_sparse.errors import InputError
@@ -23,6 +24,7 @@ from neural_sparse.io.files import (
 )
 from neural_sparse.io.urls import Location, Url, location
 from neural_sparse.search.doc_ids import DocumentIds
+from neural_sparse.search.fields import map_table, write_table
 from neural_sparse.search.hits import Hits, vocabulary_fingerprint
 from neural_sparse.search.index import SparseIndex
 from neural_sparse.search.snapshot import MappedTexts, PackedTexts, Segment, Snapshot
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MANIFEST = "encoded.json"
+FIELDS = "fields.arrow"
 
 
 def manifest_of(folder: Path) -> dict[str, Any]:
@@ -73,14 +76,18 @@ def load_segment(folder: Path, entry: Mapping[str, Any], verify: bool) -> Segmen
     deleted = np.empty(0, np.int64)
     if entry["deleted"] is not None:
         deleted = np.load(folder / entry["deleted"], allow_pickle=False).astype(np.int64)
-    return Segment(index, texts, deleted, name=entry["folder"])
+    fields = map_table(place / FIELDS) if (place / FIELDS).is_file() else None
+    if fields is not None and len(fields) != len(index):
+        raise InputError(f"{place}: its fields are not those of its index; encode the corpus again")
+    return Segment(index, texts, deleted, name=entry["folder"], fields=fields)
 
 
 class EncodedCollection:
     """Index, texts and query side of a collection.
 
     The folder holds index/ (a SparseIndex), tokenizer.json and idf.json (all that queries need), texts.bin and
-    text_offsets.npy, and encoded.json; segments/ has what changed since (`search.changes`).
+    text_offsets.npy, fields.arrow where it has metadata, and encoded.json; segments/ has what changed since
+    (`search.changes`).
 
     Attributes:
         snapshot: the documents.
@@ -151,12 +158,14 @@ class EncodedCollection:
         doc_ids: DocumentIds,
         texts: Iterable[PackedTexts],
         about: Mapping[str, Any],
+        fields: pa.Table | None = None,
     ) -> None:
         """Write the folder, replacing one that is there, in bounded memory.
 
         Args:
             shards, texts: of the documents, one after another; read once.
             about: what else the manifest says.
+            fields: metadata, a row per document.
         """
         from neural_sparse.model.fingerprint import Fingerprint
         from neural_sparse.model.pruning import Pruning
@@ -169,6 +178,8 @@ class EncodedCollection:
             model.tokenizer.save_pretrained(temporary)
             save_idf_weights(model.idf_table(), temporary / "idf.json")
             write_texts(temporary, texts)
+            if fields is not None:
+                write_table(temporary / FIELDS, [fields])
             written = [path.name for path in sorted(temporary.iterdir()) if path.is_file()]
             write_json(
                 temporary / MANIFEST,

@@ -88,6 +88,23 @@ def kinds_of(values: Iterable[tuple[object, Mapping[str, Any]]], names: Sequence
     return kinds
 
 
+def check_kinds(values: Iterable[tuple[object, Mapping[str, Any]]], kinds: Kinds) -> None:
+    """
+    Args:
+        values: where each document is from, and its fields.
+
+    Raises:
+        InputError: a value of another kind (with the place).
+    """
+    for where, fields in values:
+        for name, value in fields.items():
+            found = kind_of(value, f"{where}: {name}")
+            if found is not None and found not in (kinds[name], kinds[name].removesuffix("s")):
+                raise InputError(
+                    f"{where}: {name} is {_SAID[found]}, and {_SAID[kinds[name]]} in this collection"
+                )
+
+
 def table_of(rows: Sequence[Mapping[str, Any]], kinds: Kinds, where: Sequence[str] | None = None) -> pa.Table:
     """Columns of documents' fields.
 
@@ -117,9 +134,14 @@ def table_of(rows: Sequence[Mapping[str, Any]], kinds: Kinds, where: Sequence[st
     )
 
 
-def write_table(path: Path, table: pa.Table) -> None:
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
+def write_table(path: Path, tables: Iterable[pa.Table]) -> None:
+    """One after another, into one file; at least one."""
+    parts = iter(tables)
+    first = next(parts)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, first.schema) as writer:
+        writer.write_table(first)
+        for part in parts:
+            writer.write_table(part)
 
 
 def map_table(path: Path) -> pa.Table:
@@ -128,6 +150,12 @@ def map_table(path: Path) -> pa.Table:
         return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     except (OSError, pa.ArrowInvalid) as error:
         raise InputError(f"{path} cannot be read ({error}); encode the corpus again") from error
+
+
+def kinds_in(table: pa.Table) -> dict[str, str]:
+    """Kind of each column."""
+    kinds = {kind: name for name, kind in KINDS.items()}
+    return {field.name: kinds[field.type] for field in table.schema}
 
 
 def row_of(table: pa.Table, row: int) -> dict[str, Any]:
@@ -220,9 +248,11 @@ def matching(table: pa.Table, filters: Mapping[str, Any]) -> NDArray[np.bool_]:
     """Which documents pass all filters (`check_filters`), bool [documents]."""
     mask = np.ones(len(table), np.bool_)
     for name, wanted in filters.items():
-        column = table.column(name).combine_chunks()
-        if isinstance(column, pa.ChunkedArray):  # of a table without rows
+        if not len(table):
             continue
+        column = table.column(name).combine_chunks()
+        if isinstance(column, pa.ChunkedArray):
+            column = column.chunk(0)
         if not pa.types.is_list(column.type):
             mask &= _matches(column, wanted)
             continue

@@ -30,7 +30,7 @@ def fused(
         InputError: another method, or weights that do not fit.
 
     >>> fused([{"a": 9.0, "b": 7.0, "c": 1.0}, {"b": 3.0, "d": 2.0}], "minmax", [0.5, 0.5])
-    {'b': 0.875, 'a': 0.5, 'c': 0.0, 'd': 0.0}
+    {'b': 0.875, 'a': 0.5, 'd': 0.0, 'c': 0.0}
     >>> list(fused([{"a": 9.0, "b": 7.0}, {"b": 3.0, "d": 2.0}]))
     ['b', 'a', 'd']
     """

@@ -7,18 +7,20 @@ are ordered as those of one index would be, so that a snapshot finds what an ind
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, overload
+from typing import Any, Protocol, overload
 
 import numpy as np
+import pyarrow as pa
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from neural_sparse.errors import InputError
 from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.search.exact import NO_HIT, write_hits
+from neural_sparse.search.fields import check_filters, kinds_in, matching, row_of
 from neural_sparse.search.hits import Hits
 from neural_sparse.search.index import NO_FILTER, SparseIndex
 from neural_sparse.search.postings import join, keep_documents
@@ -81,12 +83,14 @@ class Segment:
         texts: of the same rows.
         deleted: int64, rows that are no longer there, ascending.
         name: of its folder inside the collection's.
+        fields: metadata, a table with a row per document; None where the collection has none.
     """
 
     index: SparseIndex
     texts: Texts
     deleted: NDArray[np.int64]
     name: str = ""
+    fields: pa.Table | None = None
 
     @cached_property
     def live(self) -> NDArray[np.bool_]:
@@ -168,6 +172,17 @@ class Snapshot:
         segment, local = self.place(row)
         return segment.texts[local]
 
+    @property
+    def kinds(self) -> dict[str, str]:
+        """Field -> kind, of the documents' metadata."""
+        table = self.segments[0].fields
+        return {} if table is None else kinds_in(table)
+
+    def fields(self, row: int) -> dict[str, Any]:
+        """Metadata of a document, without what it lacks."""
+        segment, local = self.place(row)
+        return {} if segment.fields is None else row_of(segment.fields, local)
+
     def vectors(self, rows: Sequence[int]) -> sp.csr_matrix:
         """Vectors of a few documents, float32 [rows, vocabulary], in the order of `rows`."""
         if not len(rows):
@@ -198,7 +213,7 @@ class Snapshot:
         k: int,
         *,
         without: Iterable[str] = (),
-        allowed: Sequence[NDArray[np.bool_]] | None = None,
+        filters: Mapping[str, Any] | None = None,
     ) -> Hits:
         """The k best documents of each query; a document that shares no token with it is no hit.
 
@@ -207,20 +222,23 @@ class Snapshot:
         Args:
             queries: [queries, vocabulary], weights >= 0.
             without: ids that may not be found; those that are not there do not matter.
-            allowed: per segment, bool [documents], which may be found.
+            filters: on metadata, see `fields.check_filters`.
 
         Raises:
-            InputError: k < 1, queries of another vocabulary, a bad weight.
+            InputError: k < 1, queries of another vocabulary, a bad weight, a filter that is none.
         """
         if k < 1:
             raise InputError(f"k must be at least 1, got {k}")
         queries = self.segments[0].index.checked_queries(queries)
         excluded = self.find(ids) if (ids := list(without)) else np.empty(0, np.int64)
+        if filters:
+            check_filters(filters, self.kinds)
         parts = []
         for number, segment in enumerate(self.segments):
             mask = segment.live
-            if allowed is not None:
-                mask = allowed[number] & mask if len(mask) else allowed[number]
+            if filters and segment.fields is not None:
+                passing = matching(segment.fields, filters)
+                mask = passing & mask if len(mask) else passing
             base, end = self.bases[number], self.bases[number + 1]
             here = excluded[(excluded >= base) & (excluded < end)] - base
             if len(here):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import scipy.sparse as sp
 
-from neural_sparse.corpora.corpus_file import corpus_documents, corpus_file
+from neural_sparse.corpora.corpus_file import corpus_documents, corpus_fields, corpus_file
 from neural_sparse.errors import InputError
 from neural_sparse.io.urls import Location, location
 from neural_sparse.model.encoder import NeuralSparseEncoder
@@ -19,8 +20,10 @@ from neural_sparse.model.location import content_hash, model_folder
 from neural_sparse.model.pruning import Pruning
 from neural_sparse.search.changes import Change, ChangingCollection, EncodeDocuments, changing
 from neural_sparse.search.doc_ids import DocumentIds
+from neural_sparse.search.fields import check_kinds
 from neural_sparse.text.tokens import tokenize
 
+T = TypeVar("T")
 BATCH = 5000  # documents of one change
 
 
@@ -104,9 +107,18 @@ def update_corpus(
         raise InputError(f"{file}: the corpus is empty")
     with changing(folder) as collection:
         encode = document_encoder(collection.collection.about, model, folder)
+        kinds = collection.snapshot.kinds
+        if kinds:  # before anything is encoded
+            check_kinds(corpus_fields(file, list(kinds)), kinds)
+        fields = (row for _, row in corpus_fields(file, list(kinds))) if kinds else repeat({})
         done = [
-            collection.change([name for name, _ in part], [text for _, text in part], encode)
-            for part in _batches(corpus_documents(file), batch)
+            collection.change(
+                [name for (name, _), _ in part],
+                [text for (_, text), _ in part],
+                encode,
+                fields=[row for _, row in part] if kinds else None,
+            )
+            for part in _batches(zip(corpus_documents(file), fields, strict=bool(kinds)), batch)
         ]
         if delete_missing:
             done.append(_delete_missing(collection, ids, encode))
@@ -128,8 +140,8 @@ def _delete_missing(collection: ChangingCollection, ids: DocumentIds, encode: En
     return collection.change([], [], encode, missing)
 
 
-def _batches(documents: Iterator[tuple[str, str]], size: int) -> Iterator[list[tuple[str, str]]]:
-    part: list[tuple[str, str]] = []
+def _batches(documents: Iterable[T], size: int) -> Iterator[list[T]]:
+    part: list[T] = []
     for document in documents:
         part.append(document)
         if len(part) == size:

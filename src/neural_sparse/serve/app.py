@@ -210,7 +210,8 @@ class _App:
         def work() -> bytes:
             asked = parsed(Search, body)
             system = self._system(asked.index)
-            found = system.search(asked)
+            other = None if asked.fuse is None else self._system(asked.fuse.index)
+            found = system.search(asked, other)
             self.metrics.search_seconds.labels(system.name).observe(found["milliseconds"] / 1000)
             return answer(found)
 
@@ -247,7 +248,8 @@ class _App:
             changing = self._changing(asked.index)
             ids = [one.id for one in asked.documents]
             texts = [with_title(one.title, one.text) for one in asked.documents]
-            return answer(changing.change(ids, texts, ()))
+            fields = [one.metadata for one in asked.documents]
+            return answer(changing.change(ids, texts, fields, ()))
 
         return await self._changed(work)
 
@@ -256,7 +258,7 @@ class _App:
 
         def work() -> bytes:
             asked = parsed(Delete, body)
-            return answer(self._changing(asked.index).change((), (), asked.ids))
+            return answer(self._changing(asked.index).change((), (), None, asked.ids))
 
         return await self._changed(work)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -36,6 +36,17 @@ Id = Annotated[str, Field(min_length=1, max_length=LONGEST_ID)]
 Index = Annotated[str | None, Field(description="Name of an index; the first, if not given.")]
 
 
+class Fuse(Request):
+    """With which ranking, and how."""
+
+    index: str
+    method: Annotated[str, Field(pattern="^(rrf|minmax)$")] = "rrf"
+    weight: Annotated[
+        float, Field(ge=0, le=1, description="Of the index itself; the other has the rest.")
+    ] = 0.5
+    depth: Annotated[int, Field(ge=1, le=DEEPEST, description="Hits of each that are put together.")] = 100
+
+
 class Search(Request):
     """Either a text or tokens with weights."""
 
@@ -44,6 +55,14 @@ class Search(Request):
     index: Index = None
     k: Annotated[int, Field(ge=1, le=DEEPEST)] = 10
     without: Annotated[list[Id], Field(max_length=DEEPEST, description="Ids that may not be found.")] = []
+    filters: Annotated[
+        dict[str, Any],
+        Field(
+            max_length=50,
+            description='On metadata: {"lang": "en", "tags": ["a", "b"], "year": {"gte": 2000}}.',
+        ),
+    ] = {}
+    fuse: Annotated[Fuse | None, Field(description="Put together with the hits of another index.")] = None
     snippets: Annotated[bool, Field(description="With the passage that matches best.")] = False
     texts: Annotated[bool, Field(description="With the whole texts.")] = False
     explain: Annotated[bool, Field(description="With what matched, and what the model added.")] = False
@@ -52,6 +71,8 @@ class Search(Request):
     def _one(self) -> Search:
         if (self.query is None) == (self.query_tokens is None):
             raise ValueError("give either query or query_tokens")
+        if self.fuse is not None and self.query is None:
+            raise ValueError("rankings of query_tokens cannot be fused: give a query")
         return self
 
 
@@ -72,6 +93,9 @@ class Document(Request):
     id: Id
     text: Annotated[str, Field(max_length=1_000_000)]
     title: Annotated[str, Field(max_length=LONGEST_QUERY)] = ""
+    metadata: Annotated[
+        dict[str, Any], Field(max_length=100, description="Fields that the index was encoded with.")
+    ] = {}
 
 
 class Upsert(Request):

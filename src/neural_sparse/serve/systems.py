@@ -25,8 +25,10 @@ from neural_sparse.report.highlighted import (
 from neural_sparse.search.bm25 import BM25Index
 from neural_sparse.search.changes import ChangingCollection, EncodeDocuments
 from neural_sparse.search.encoded import EncodedCollection
+from neural_sparse.search.fields import table_of
+from neural_sparse.search.fusion import fused
 from neural_sparse.search.snapshot import Segment, Snapshot, Texts
-from neural_sparse.serve.requests import Refused, Search
+from neural_sparse.serve.requests import Fuse, Refused, Search
 from neural_sparse.text.tokens import nfc, top_terms, vocabulary
 
 MOST_ADDED = 24  # tokens that the model added, per hit
@@ -40,8 +42,14 @@ class Changing:
     collection: ChangingCollection
     encode: EncodeDocuments
 
-    def change(self, ids: Sequence[str], texts: Sequence[str], delete: Sequence[str]) -> dict[str, Any]:
-        done = self.collection.change(ids, texts, self.encode, delete)
+    def change(
+        self,
+        ids: Sequence[str],
+        texts: Sequence[str],
+        fields: Sequence[Mapping[str, Any]] | None,
+        delete: Sequence[str],
+    ) -> dict[str, Any]:
+        done = self.collection.change(ids, texts, self.encode, delete, fields=fields)
         return {**asdict(done), "documents": len(self.collection.snapshot)}
 
 
@@ -93,18 +101,28 @@ class System:
     def tokens(self, vector: sp.csr_matrix) -> list[dict[str, Any]]:
         return [{"token": token, "weight": _short(weight)} for token, weight in top_terms(vector, self.names)]
 
-    def search(self, asked: Search) -> dict[str, Any]:
-        """What `POST /search` answers."""
+    def search(self, asked: Search, other: System | None = None) -> dict[str, Any]:
+        """What `POST /search` answers.
+
+        Args:
+            other: whose hits are fused with these.
+        """
         started = time.perf_counter()
         snapshot = self.current()
         vector = self.query(asked.query, asked.query_tokens)
-        hits = snapshot.search(vector, asked.k, without=asked.without)
-        seconds = time.perf_counter() - started
+        depth = asked.k if asked.fuse is None else max(asked.k, asked.fuse.depth)
+        hits = snapshot.search(vector, depth, without=asked.without, filters=asked.filters)
         rows = [row for row in hits.docs[0].tolist() if row >= 0]
         found: list[dict[str, Any]] = [
             {"id": snapshot.doc_id(row), "score": score}
             for row, score in zip(rows, hits.scores[0].tolist(), strict=False)
         ]
+        if asked.fuse is not None and other is not None:
+            found = self._fused(found, other, asked.fuse, asked)
+            places = snapshot.find([hit["id"] for hit in found]).tolist()
+            found = [hit for hit, row in zip(found, places, strict=True) if row >= 0][: asked.k]
+            rows = [row for row in places if row >= 0][: asked.k]
+        seconds = time.perf_counter() - started
         if asked.explain or asked.snippets or asked.texts:
             self._describe(found, rows, snapshot=snapshot, vector=vector, asked=asked)
         return {
@@ -115,6 +133,23 @@ class System:
             "query_tokens": self.tokens(vector),
             "hits": found,
         }
+
+    @staticmethod
+    def _fused(
+        found: Sequence[Mapping[str, Any]], other: System, how: Fuse, asked: Search
+    ) -> list[dict[str, Any]]:
+        theirs = other.current()
+        vector = other.query(asked.query)
+        hits = theirs.search(vector, max(asked.k, how.depth), without=asked.without, filters=asked.filters)
+        rankings = [
+            {hit["id"]: hit["score"] for hit in found},
+            dict(zip(hits.ids()[0], hits.scores[0].tolist(), strict=False)),
+        ]
+        both = fused(rankings, how.method, [how.weight, 1 - how.weight])
+        return [
+            {"id": doc_id, "score": score, "scores": [ranking.get(doc_id) for ranking in rankings]}
+            for doc_id, score in both.items()
+        ]
 
     def _describe(
         self,
@@ -131,6 +166,8 @@ class System:
             hit = found[place]
             if asked.texts:
                 hit["text"] = text
+            if fields := snapshot.fields(row):
+                hit["metadata"] = fields
             if not (asked.explain or asked.snippets):
                 continue
             spans = self.spans(text)
@@ -198,6 +235,7 @@ class System:
             "index": self.name,
             "id": doc_id,
             "text": [[part, _short(weight)] for part, weight in pieces(text, spans, adds)],
+            "metadata": snapshot.fields(row),
             "tokens": len(data),
             "vector": vector_tokens,
         }
@@ -214,6 +252,7 @@ class System:
             "generation": snapshot.generation,
             "index_bytes": snapshot.nbytes,
             "vocabulary_size": len(self.names),
+            "fields": snapshot.kinds,
             "can_change": self.changing is not None,
             **self.about,
         }
@@ -270,7 +309,10 @@ def bm25_system(of: System, name: str = "bm25") -> System:
     index = BM25Index.build(
         [texts[row] for row in range(len(rows))], [snapshot.doc_id(int(row)) for row in rows], language="auto"
     )
-    bm25 = Snapshot([Segment(index.index, texts, np.empty(0, np.int64))])
+    fields = None
+    if snapshot.kinds:
+        fields = table_of([snapshot.fields(int(row)) for row in rows], snapshot.kinds)
+    bm25 = Snapshot([Segment(index.index, texts, np.empty(0, np.int64), fields=fields)])
     names = sorted(index.words.vocabulary, key=index.words.vocabulary.__getitem__)
     lock = threading.Lock()  # its tokenizer learns while it reads
     find = word_spans(index.words)

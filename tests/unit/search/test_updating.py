@@ -64,3 +64,51 @@ def test_what_an_update_refuses(
     with pytest.raises(InputError, match="'a' occurs twice"):
         update_corpus(model, tmp_path / "b.jsonl", tmp_path / "out")
     assert "segments" not in EncodedCollection(tmp_path / "out").about
+
+
+def test_fields_are_kept_filtered_and_updated(model: str, texts: list[str], tmp_path: Path) -> None:
+    def rows(years: dict[str, int | None]) -> Path:
+        lines = [
+            {
+                "_id": key,
+                "text": texts[n % 5],
+                "metadata": {"year": year, "tags": [key[0], "all"]},
+                "lang": "en",
+            }
+            for n, (key, year) in enumerate(years.items())
+        ]
+        (tmp_path / "corpus.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        return tmp_path / "corpus.jsonl"
+
+    names = ["year", "tags", "lang"]
+    years: dict[str, int | None] = {f"a{n}": 2000 + n for n in range(8)} | {"b0": None}
+    encode_corpus(model, rows(years), tmp_path / "out", fields=names, show_progress=False)
+
+    def found(filters: dict[str, object]) -> set[str]:
+        collection = EncodedCollection(tmp_path / "out")
+        query = collection.encode_queries([" ".join(texts)])
+        return set(collection.snapshot.search(query, 50, filters=filters).ids()[0])
+
+    assert found({}) == set(years)
+    assert found({"year": {"gte": 2006}}) == {"a6", "a7"}
+    assert found({"tags": ["b", "c"], "lang": "en"}) == {"b0"}
+    years |= {"a7": 1990, "c1": 2010}  # a changed field is a change
+    done = update_corpus(model, rows(years), tmp_path / "out")
+    assert (done.added, done.replaced, done.unchanged) == (1, 1, 8)
+    assert found({"year": {"gte": 2006}}) == {"a6", "c1"}
+    del years["a0"], years["a1"], years["a2"], years["a3"], years["a4"]
+    update_corpus(model, rows(years), tmp_path / "out", delete_missing=True)  # which merges
+    assert found({"year": {"lt": 2006}}) == {"a5", "a7"}
+    snapshot = EncodedCollection(tmp_path / "out").snapshot
+    assert len(snapshot.segments) == 1
+    row = int(snapshot.find(["c1"])[0])
+    assert snapshot.fields(row) == {"year": 2010, "tags": ["c", "all"], "lang": "en"}
+    with pytest.raises(InputError, match="there is no field 'size'; there are year, tags, lang"):
+        found({"size": 1})
+    (tmp_path / "corpus.jsonl").write_text('{"_id": "x", "text": "x", "year": "1990"}')
+    with pytest.raises(
+        InputError, match=r"corpus\.jsonl, line 1: year is a text, and a number in this collection"
+    ):
+        update_corpus(model, tmp_path / "corpus.jsonl", tmp_path / "out")
+    with pytest.raises(InputError, match="no document has a field 'size'"):
+        encode_corpus(model, rows(years), tmp_path / "new", fields=["size"], show_progress=False)

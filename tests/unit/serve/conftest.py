@@ -23,6 +23,11 @@ def documents(texts: list[str]) -> list[dict[str, Any]]:
     ]
     rows[3]["text"] = "Sorted <script>alert(1)</script> & <b>lists</b> of naïve cafés"
     rows[4]["_id"] = "../../etc/passwd"
+    for number, row in enumerate(rows):
+        row["metadata"] = {
+            "year": 2000 + number % 10,
+            "tags": ["even", "all"] if number % 2 == 0 else ["all"],
+        }
     return rows
 
 
@@ -38,5 +43,7 @@ def encoded(model: str, documents: list[dict[str, Any]], tmp_path_factory: pytes
 
     folder = tmp_path_factory.mktemp("served")
     (folder / "corpus.jsonl").write_text("\n".join(map(json.dumps, documents)))
-    encode_corpus(model, folder / "corpus.jsonl", folder / "student", show_progress=False)
+    encode_corpus(
+        model, folder / "corpus.jsonl", folder / "student", fields=["year", "tags"], show_progress=False
+    )
     return folder / "student"

@@ -19,6 +19,7 @@ from neural_sparse.corpora.collection import Collection
 from neural_sparse.search import changes
 from neural_sparse.search.changes import changing
 from neural_sparse.search.encoded import EncodedCollection
+from neural_sparse.search.fusion import fused
 from neural_sparse.search.updating import document_encoder
 from neural_sparse.serve import Judgements, System, bm25_system, changing_system, encoded_system, make_app
 from neural_sparse.serve.run import _is_loopback, _named, serve
@@ -89,6 +90,35 @@ def test_what_matched_adds_up_to_the_score_and_pieces_to_the_text(
         }
 
 
+@pytest.mark.parametrize("index", ["student", "bm25"])
+def test_filters(ask: Client, documents: list[dict[str, Any]], index: str) -> None:
+    metadata = {row["_id"]: row["metadata"] for row in documents}
+    everything = [hit["id"] for hit in ask.post("/search", query=QUERY, k=60, index=index)[1]["hits"]]
+    filters = {"year": {"gte": 2003, "lt": 2008}, "tags": ["even", "other"]}
+    found = ask.post("/search", query=QUERY, k=60, index=index, filters=filters, texts=True)[1]["hits"]
+    assert [hit["id"] for hit in found] == [
+        one for one in everything if 2003 <= metadata[one]["year"] < 2008 and "even" in metadata[one]["tags"]
+    ]
+    assert found
+    assert all(hit["metadata"] == metadata[hit["id"]] for hit in found)
+
+
+@pytest.mark.parametrize("method", ["rrf", "minmax"])
+def test_fused_hits(ask: Client, method: str) -> None:
+    rankings = []
+    for index in ("student", "bm25"):
+        hits = ask.post("/search", query=QUERY, k=100, index=index)[1]["hits"]
+        rankings.append({hit["id"]: hit["score"] for hit in hits})
+    how = {"index": "bm25", "method": method, "weight": 0.3}
+    found = ask.post("/search", query=QUERY, k=12, fuse=how, explain=True)[1]["hits"]
+    expected = list(fused(rankings, method, [0.3, 0.7]).items())[:12]
+    assert [(hit["id"], hit["score"]) for hit in found] == [
+        (one, pytest.approx(score)) for one, score in expected
+    ]
+    assert all(hit["scores"] == [ranking.get(hit["id"]) for ranking in rankings] for hit in found)
+    assert all("snippet" in hit for hit in found)
+
+
 def test_documents_under_any_id_and_of_any_text(ask: Client) -> None:
     assert ask("GET", "/document?id=../../etc/passwd")[0] == 200
     assert ask("GET", "/document?id=../../etc/shadow")[0] == 404
@@ -114,6 +144,12 @@ REFUSED: Sequence[tuple[str, Any, int, str]] = [
     ("/search", {"query_tokens": {"sort": 1e9}}, 422, "query_tokens.sort: "),
     ("/search", {"query": "x" * 20_000}, 422, "query: .*at most 10000 characters"),
     ("/search", {"query": "x" * 10_000_000}, 413, "at most 262,144 bytes"),
+    ("/search", {"query": "a", "filters": {"size": 1}}, 422, "no field 'size'; there are year, tags"),
+    ("/search", {"query": "a", "filters": {"year": "2000"}}, 422, "year is a number"),
+    ("/search", {"query": "a", "filters": {"year": {"from": 1}}}, 422, "a range is an object with gte"),
+    ("/search", {"query": "a", "fuse": {"index": "nobody"}}, 404, "there are student, bm25"),
+    ("/search", {"query": "a", "fuse": {"index": "bm25", "method": "sum"}}, 422, "fuse.method: "),
+    ("/search", {"query_tokens": {"sort": 1}, "fuse": {"index": "bm25"}}, 422, "cannot be fused"),
     ("/search", {"query": "a", "index": "nobody"}, 404, "there are student, bm25"),
     ("/encode/documents", {"texts": ["a"]}, 422, "start it with --model"),
     ("/documents", {"documents": [{"id": "a", "text": "b"}]}, 422, "student does not change; .*--model MODEL"),
@@ -271,8 +307,12 @@ def test_documents_come_and_go(
             new = [
                 {"id": "n1", "text": "a stream of cats", "title": "Cats"},
                 {"id": "d1", "text": "quick foxes"},
-                {"id": "d2", "text": documents[2]["text"]},
+                {"id": "d2", "text": documents[2]["text"], "metadata": documents[2]["metadata"]},
             ]
+            status, answer = ask.post(
+                "/documents", documents=[{"id": "n0", "text": "a", "metadata": {"size": 1}}]
+            )
+            assert (status, "no field 'size'" in answer["error"]) == (422, True)
             status, done = ask.post("/documents", documents=new)
             assert (status, done["added"], done["replaced"], done["unchanged"]) == (200, 1, 1, 1)
             assert done["documents"] == 61
