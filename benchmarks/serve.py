@@ -1,0 +1,222 @@
+"""What HTTP adds to a search: a server on the loopback against the same index in this process.
+
+    python benchmarks/serve.py                                        # 1M documents x 119 terms, 200 clients, 60 s
+    python benchmarks/serve.py --documents 60000 --seconds 10         # a minute
+
+Documents and queries are those of benchmarks/search.py, queries sent as tokens with weights. The server is a process
+of its own; the clients share this one's, each with a connection that stays open. First in-process: one query after
+another (latency) and all cores (throughput). Then over HTTP: clients that ask as fast as they are answered (saturation);
+and requests that arrive at random moments at half that rate (open loop): a latency counts from the moment of arrival,
+so one that waits for a free connection is not told shorter. Clients take processor time from the server, on two cores a
+good part of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import socket
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from search import VOCABULARY, doc_ids, machine, shards, vectors
+
+from neural_sparse.io.files import write_json
+from neural_sparse.search import SparseIndex
+from neural_sparse.search.snapshot import Segment, Snapshot
+
+K = 10
+TEXTS = np.empty(0, np.int64)
+NAMES = [f"t{term}" for term in range(VOCABULARY)]
+
+
+def snapshot_of(folder: Path) -> Snapshot:
+    index = SparseIndex.load(folder, verify=False)
+    return Snapshot([Segment(index, {}, TEXTS)])  # type: ignore[arg-type]
+
+
+def serve(folder: Path, listening: socket.socket, ready: Any) -> None:
+    """The server's process."""
+    import uvicorn
+
+    from neural_sparse.serve import System, make_app
+    from neural_sparse.serve.run import SWITCH
+
+    snapshot = snapshot_of(folder)
+    system = System(
+        "index",
+        "model",
+        lambda: snapshot,
+        names=NAMES,
+        encode=lambda _: sp.csr_matrix((0, 0)),
+        spans=lambda _: [],
+    )
+    sys.setswitchinterval(SWITCH)
+    listening.listen(2048)
+    ready.set()
+    uvicorn.Server(uvicorn.Config(make_app([system]), log_level="warning", access_log=False)).run(
+        sockets=[listening]
+    )
+
+
+def requests_of(queries: sp.csr_matrix) -> list[bytes]:
+    requests = []
+    for row in range(queries.shape[0]):
+        query = queries[row]
+        tokens = {NAMES[term]: float(weight) for term, weight in zip(query.indices, query.data, strict=True)}
+        body = json.dumps({"query_tokens": tokens, "k": K}).encode()
+        lines = (
+            "POST /search HTTP/1.1",
+            "Host: 127.0.0.1",
+            "Content-Type: application/json",
+            f"Content-Length: {len(body)}",
+        )
+        requests.append("\r\n".join((*lines, "", "")).encode() + body)
+    return requests
+
+
+class Clients:
+    """Connections that stay open, each with one request at a time."""
+
+    def __init__(self, port: int, requests: list[bytes]) -> None:
+        self.port = port
+        self.requests = requests
+        self.latencies: list[float] = []
+        self.errors = 0
+
+    async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        writer.write(self.requests[number % len(self.requests)])
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+        await reader.readexactly(int(length.split(b":")[1]))
+        self.errors += not head.startswith(b"HTTP/1.1 200")
+
+    async def closed(self, clients: int, seconds: float) -> float:
+        """Requests per second where each client asks again once it is answered."""
+        end = time.perf_counter() + seconds
+        done = 0
+
+        async def client(number: int) -> None:
+            nonlocal done
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            while time.perf_counter() < end:
+                await self._ask(reader, writer, number)
+                number += clients
+                done += 1
+            writer.close()
+
+        started = time.perf_counter()
+        await asyncio.gather(*map(client, range(clients)))
+        return done / (time.perf_counter() - started)
+
+    async def open(self, clients: int, rate: float, seconds: float, seed: int) -> None:
+        """Arrivals of a Poisson process; latencies from each one's moment."""
+        waiting: asyncio.Queue[tuple[float, int] | None] = asyncio.Queue()
+
+        async def client() -> None:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            while (arrival := await waiting.get()) is not None:
+                await self._ask(reader, writer, arrival[1])
+                self.latencies.append(time.perf_counter() - arrival[0])
+            writer.close()
+
+        tasks = [asyncio.create_task(client()) for _ in range(clients)]
+        moments = time.perf_counter() + np.cumsum(
+            np.random.default_rng(seed).exponential(1 / rate, int(rate * seconds))
+        )
+        for number, moment in enumerate(moments):
+            if (wait := moment - time.perf_counter()) > 0:
+                await asyncio.sleep(wait)
+            waiting.put_nowait((float(moment), number))
+        for _ in tasks:
+            waiting.put_nowait(None)
+        await asyncio.gather(*tasks)
+
+
+def resident(process: int) -> int:
+    """Greatest memory of a process so far, bytes."""
+    status = Path(f"/proc/{process}/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
+def in_process(snapshot: Snapshot, queries: sp.csr_matrix) -> dict[str, float]:
+    rows = [queries[row] for row in range(queries.shape[0])]
+    snapshot.search(rows[0], K)
+    times = []
+    for row in rows:
+        started = time.perf_counter()
+        snapshot.search(row, K)
+        times.append(time.perf_counter() - started)
+    index = snapshot.segments[0].index
+    started = time.perf_counter()
+    index.search(queries, K)
+    seconds = time.perf_counter() - started
+    return {
+        "p50_ms": 1000 * float(np.percentile(times, 50)),
+        "p99_ms": 1000 * float(np.percentile(times, 99)),
+        "per_second": queries.shape[0] / seconds,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--documents", type=int, default=1_000_000)
+    parser.add_argument("--clients", type=int, default=200)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "index"
+        SparseIndex.build(shards(options.documents), doc_ids(options.documents), folder=folder)
+        report = measure(folder, options)
+    for name, value in report.items():
+        print(f"{name:28} {value if isinstance(value, str) else f'{value:,.2f}'}")
+    if options.output:
+        write_json(options.output, report)
+
+
+def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    queries = vectors(2000, 8, seed=1, spread=0)
+    snapshot = snapshot_of(folder)
+    alone = in_process(snapshot, queries)
+    context = multiprocessing.get_context("spawn")
+    listening = socket.create_server(("127.0.0.1", 0))
+    ready = context.Event()
+    server = context.Process(target=serve, args=(folder, listening, ready))
+    server.start()
+    ready.wait()
+    port = listening.getsockname()[1]
+    clients = Clients(port, requests_of(queries))
+    try:
+        asyncio.run(clients.closed(options.clients, min(5.0, options.seconds)))  # warm
+        saturation = asyncio.run(clients.closed(options.clients, options.seconds / 2))
+        asyncio.run(clients.open(options.clients, saturation / 2, options.seconds, seed=0))
+        memory = resident(server.pid or 0)
+    finally:
+        server.terminate()
+        server.join()
+    return {
+        "machine": machine(),
+        "documents": options.documents,
+        **{f"in-process {name}": value for name, value in alone.items()},
+        "http per_second": saturation,
+        "share of in-process": saturation / alone["per_second"],
+        "http rate, open loop": saturation / 2,
+        "http p50_ms": 1000 * float(np.percentile(clients.latencies, 50)),
+        "http p99_ms": 1000 * float(np.percentile(clients.latencies, 99)),
+        "errors": clients.errors,
+        "server MB": memory / 1e6,
+        "index MB": snapshot.nbytes / 1e6,
+    }
+
+
+if __name__ == "__main__":
+    main()
