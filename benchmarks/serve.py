@@ -3,12 +3,12 @@
     python benchmarks/serve.py                                        # 1M documents x 119 terms, 200 clients, 60 s
     python benchmarks/serve.py --documents 60000 --seconds 10         # a minute
 
-Documents and queries are those of benchmarks/search.py, queries sent as tokens with weights. The server is a process
-of its own; the clients share this one's, each with a connection that stays open.
-First in-process: one query after another (latency) and all cores (throughput). Then over HTTP: clients that ask as fast as
-they are answered (saturation), and requests that arrive at random moments at half that rate (open loop): a latency counts
-from the moment of arrival, so one that waits for a free connection is not told shorter. Clients take processor time from
-the server, on two cores a good part of it.
+Documents and queries are those of benchmarks/search.py, queries sent as tokens with weights. The server is a
+process of its own; the clients share this one's, each with a connection that stays open. First in-process: one
+query after another (latency) and all cores (throughput). Then over HTTP: clients that ask as fast as they are
+answered (saturation), and requests that arrive at random moments at half that rate (open loop): a latency counts
+from the moment of arrival, so one that waits for a free connection is not told shorter. Clients take processor time
+from the server, on two cores a good part of it.
 """
 
 from __future__ import annotations
