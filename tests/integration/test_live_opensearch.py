@@ -1051,7 +1051,8 @@ def test_documents_are_encoded_by_an_endpoint(
             index = VectorIndex(client, "remote", names)
             for row, hits in enumerate(index.search(queries, 10)):
                 best = sorted((score for score in exact[row].tolist() if score > 0), reverse=True)[:10]
-                assert [score for _, score in hits] == pytest.approx(best, rel=2e-3)
+                # A weight moves over a ninth bit now and then: a share of a score, or all of a very small one.
+                assert [score for _, score in hits] == pytest.approx(best, rel=2e-3, abs=1e-3)
             if not cluster.node.version.startswith(
                 "2."
             ):  # where the processor asks for ids in place of tokens
