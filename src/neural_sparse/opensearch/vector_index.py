@@ -42,6 +42,7 @@ Hit = tuple[str, float]
 _SEARCHES = 50  # of one _msearch
 _CLUSTERS = 3600  # seconds that a refresh may take to make them
 _ROWS = 1000  # turned into JSON at a time
+_LEAST = 0.001  # what the server's min_max gives the last document of a side, unlike one that is not there
 
 
 class VectorIndex:
@@ -78,6 +79,7 @@ class VectorIndex:
             (found,) = client.indices.get(index=name).values()
             server = version_of(client)
         self.uuid = str(found["settings"]["index"]["uuid"])
+        self.shards = int(found["settings"]["index"]["number_of_shards"])
         mappings = found["mappings"]
         fields = {one: of_it.get("type") for one, of_it in mappings.get("properties", {}).items()}
         about = mappings.get("_meta", {}).get("neural_sparse", {})
@@ -426,7 +428,9 @@ class VectorIndex:
 
         Each side's scores of its first `depth` documents are put between 0 and 1 by their least and greatest, and
         added with `weights`, by a normalization-processor that goes with the request, so that no pipeline has to be
-        made. Over several shards these are the first `depth` of each, and BM25 is each shard's own.
+        made. Over several shards that processor would see the first `depth` of each, and BM25 each shard's own
+        statistics; there, both sides are asked as searches of their own (dfs_query_then_fetch) and put together here,
+        to the same result.
 
         Args:
             queries: [queries, vocabulary]. texts: of the same queries, for BM25 on the text field.
@@ -469,6 +473,9 @@ class VectorIndex:
             sides = [
                 _filtered(side, filter) for side in (ours, {"match": {self.text_field: {"query": text}}})
             ]
+            if self.shards > 1:
+                found.append(self._put_together(sides, weights, depth)[:k])
+                continue
             body = {
                 "size": depth,
                 "_source": False,
@@ -480,6 +487,30 @@ class VectorIndex:
             require_whole(answer, f"index {self.name!r}")
             found.append([(hit["_id"], float(hit["_score"])) for hit in answer["hits"]["hits"][:k]])
         return found
+
+    def _put_together(
+        self, sides: Sequence[dict[str, Any]], weights: Sequence[float], depth: int
+    ) -> list[Hit]:
+        """What the normalization-processor makes of two searches on one shard, of searches over all shards."""
+        lines: list[dict[str, Any]] = []
+        for side in sides:
+            lines += [
+                {"search_type": "dfs_query_then_fetch"},
+                {**self._search_defaults, "size": depth, "_source": False, "query": side},
+            ]
+        with readable_errors(f"index {self.name!r}"):
+            answers = self.client.msearch(body=lines, index=self.name)["responses"]
+        together: dict[str, float] = {}
+        for answer, weight in zip(answers, weights, strict=True):
+            if "error" in answer:
+                raise InputError(f"index {self.name!r} refused a query: {cured(reason(answer['error']))}")
+            require_whole(answer, f"index {self.name!r}")
+            scores = {hit["_id"]: float(hit["_score"]) for hit in answer["hits"]["hits"]}
+            low, high = min(scores.values(), default=0.0), max(scores.values(), default=0.0)
+            for doc, score in scores.items():
+                scaled = (score - low) / (high - low) if high > low else 1.0
+                together[doc] = together.get(doc, 0.0) + weight * (scaled or _LEAST)
+        return sorted(together.items(), key=lambda hit: (-hit[1], hit[0]))
 
     def _query(self, tokens: dict[str, float], kind: str, max_clauses: int) -> dict[str, Any]:
         if kind == "neural_sparse":
