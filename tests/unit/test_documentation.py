@@ -104,6 +104,7 @@ def options(command: Any) -> set[str]:
 
 def test_pages_with_commands() -> None:
     assert len(commands("README.md")) >= 10
+    assert len(commands("docs/guide.ko.md")) >= 15
     assert sum(len(commands(page)) for page in PAGES) > 80
 
 
