@@ -380,6 +380,9 @@ class Recipe:
             0: the whole vocabulary.
         train_query_weights: let the query weights move from IDF (Li-LSR); still a table, still no inference.
         query_learning_rate: of the query weights, if they are trained.
+        min_query_weight: tokens that weigh less in queries at the end of training are taken out of both sides, as
+            stop words: nearly every document has them, and they decide next to nothing. 0: none. In IDF's units, .9
+            is a token of 41% of the documents.
         temperature: the student's scores are divided by it in the ranking losses. A start whose scores are far
             apart (tens) has nothing to learn from S = 30, and is torn by a small S, unless they are made smaller.
         idf_in_matching: False trains without IDF in the score, for comparison.
@@ -467,6 +470,7 @@ class Recipe:
     terms_kept: Annotated[int, AT_LEAST_1] = 160
     train_query_weights: bool = False
     query_learning_rate: Annotated[float, NOT_NEGATIVE] = 1e-3
+    min_query_weight: Annotated[float, NOT_NEGATIVE] = 0.0
     num_steps: Annotated[int, AT_LEAST_1] = 50_000
     batch_size: Annotated[int, AT_LEAST_1] = 40
     auto_batch: bool = False
@@ -539,6 +543,16 @@ class Recipe:
                 "train_query_weights begins at IDF, and idf_in_matching=false trains without it; leave out one of them"
             )
         self._check_optimisation()
+        if self.min_query_weight > 1:
+            raise InputError(
+                f"min_query_weight={self.min_query_weight:g} would take out every token that is in no training "
+                "document, which weigh 1; choose at most 1"
+            )
+        if self.min_query_weight and not self.idf_in_matching:
+            raise InputError(
+                "min_query_weight goes by query weights, and idf_in_matching=false trains without them; leave out one "
+                "of them"
+            )
         if self.activation not in (None, *ACTIVATIONS):
             raise InputError(f"unknown activation {self.activation!r}; choose from {', '.join(ACTIVATIONS)}")
         if self.own_words == 0 and self.own_words_learning_rate:

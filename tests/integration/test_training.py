@@ -18,6 +18,7 @@ import pytest
 import torch
 from python_processes import python
 from safetensors.torch import load_file
+from sentence_transformers import SparseEncoder
 
 from neural_sparse import NeuralSparseEncoder, train
 from neural_sparse.config import Recipe, TeacherConfig, recipe_to_dict
@@ -370,6 +371,47 @@ def test_query_weights_are_trained_from_idf(recipe: Recipe, tmp_path: Path) -> N
     shutil.rmtree(tmp_path / "run" / "checkpoint-4")
     again = NeuralSparseEncoder(train(settings))
     np.testing.assert_array_equal(again.query_weights.detach().numpy(), weights)
+
+
+def test_light_tokens_are_left_out_of_both_sides(recipe: Recipe, tmp_path: Path) -> None:
+    settings = replace(
+        recipe,
+        output=str(tmp_path / "run"),
+        num_steps=4,
+        save_steps=2,
+        train_query_weights=True,
+        query_learning_rate=0.05,
+        own_words=2.0,
+        own_words_learning_rate=0.05,
+        warmup_steps=0,
+    )
+    before = NeuralSparseEncoder(train(settings))
+    weights = before.query_weights.detach().numpy()
+    least = 0.9
+    special = before.tokenizer.all_special_ids
+    light = np.setdiff1d(np.flatnonzero(weights < least), special)
+    assert len(light) > 3
+
+    # The same run with the key, from its last checkpoint: nothing but these tokens differs.
+    shutil.rmtree(tmp_path / "run" / "final_model")
+    shutil.rmtree(tmp_path / "run" / "checkpoint-4")
+    folder = train(replace(settings, min_query_weight=least), resume_anyway=True)
+    model, texts = NeuralSparseEncoder(folder), load_training_set(settings.train).documents[:40]
+    np.testing.assert_array_equal(
+        model.query_weights.detach().numpy(), np.where(weights < least, np.float32(0), weights)
+    )
+    expected = before.encode_documents(texts)
+    assert expected[:, light].nnz > 20
+    kept = np.ones(len(weights), np.float32)
+    kept[light] = 0
+    expected = expected.multiply(kept).tocsr()
+    expected.eliminate_zeros()
+    found = model.encode_documents(texts)
+    np.testing.assert_array_equal(found.indices, expected.indices)
+    np.testing.assert_array_equal(found.data, expected.data)
+    plain = SparseEncoder(str(folder), device="cpu", trust_remote_code=True)  # as other tools load it
+    theirs = plain.encode_document(texts[:4], convert_to_sparse_tensor=False).numpy()
+    np.testing.assert_allclose(theirs, found[:4].toarray(), atol=1e-4)
 
 
 def test_own_words_are_counted_and_their_strengths_trained(recipe: Recipe, tmp_path: Path) -> None:

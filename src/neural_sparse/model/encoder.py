@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import scipy.sparse as sp
 import torch
 from sentence_transformers import SparseEncoder
@@ -23,6 +24,7 @@ from neural_sparse.io.files import follow_umask, reading_folder, replacing_folde
 from neural_sparse.model.activation import SPLADE_POOLING_NAMES, Activation, activate, check_activation
 from neural_sparse.model.encoding import encode_documents, packed_features
 from neural_sparse.model.head import pack, pooled_logits
+from neural_sparse.model.head_bound import HeadBound
 from neural_sparse.model.layout import Group, Layout, PaddingMask, map_tensors
 from neural_sparse.model.location import (
     encoder_folder,
@@ -235,6 +237,26 @@ class NeuralSparseEncoder(SparseEncoder):
         vector = self.query_weights.detach().float().cpu().numpy().copy()
         return IdfWeights(dict(zip(vocabulary(self.tokenizer), vector.tolist(), strict=True)), vector)
 
+    def silence(self, tokens: np.ndarray) -> None:
+        """Tokens that weigh 0 on both sides from now on, as special tokens do: their bias is far below any logit.
+
+        Args:
+            tokens: int64 [tokens], ids.
+
+        Raises:
+            InputError: the output projection has no bias.
+        """
+        if self.projection.bias is None:
+            raise InputError(
+                f"{self.name}: its output projection has no bias, so that no token can be silenced"
+            )
+        ids = torch.from_numpy(np.asarray(tokens, np.int64)).to(self.device)
+        with torch.no_grad():
+            self.projection.bias[ids] = SILENT
+            self.query_weights[ids] = 0.0
+            if self.own_words is not None:
+                self.own_words.strength[ids] = 0.0
+
     # --- forward -----------------------------------------------------------------------------------
 
     def forward(
@@ -300,9 +322,18 @@ class NeuralSparseEncoder(SparseEncoder):
         return self._hidden(group.input_ids, mask).flatten(0, 1).index_select(0, group.kept)
 
     def _weights(
-        self, hidden: Tensor, offsets: Tensor, longest: int | None = None, columns: Tensor | None = None
+        self,
+        hidden: Tensor,
+        offsets: Tensor,
+        longest: int | None = None,
+        columns: Tensor | None = None,
+        bound: HeadBound | None = None,
     ) -> Tensor:
         projection = self.projection
+        if bound is not None:
+            return activate(
+                bound.pooled(hidden, offsets, projection.weight, projection.bias), self.activation
+            )
         pooled = pooled_logits(
             hidden, offsets, weight=projection.weight, bias=projection.bias, longest=longest, columns=columns
         )
@@ -326,7 +357,8 @@ class NeuralSparseEncoder(SparseEncoder):
             weights = torch.cat(parts)[layout.order]
         else:
             hidden = torch.cat([self._hidden_of(group) for group in layout.groups()])
-            weights = self._weights(hidden, layout.offsets, layout.longest, columns)[layout.order]
+            weights = self._weights(hidden, layout.offsets, layout.longest, columns, features.get("bound"))
+            weights = weights[layout.order]
         return weights if self.own_words is None else self.own_words.add(weights, features["words"], columns)
 
     def _padded_documents(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

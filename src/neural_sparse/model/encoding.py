@@ -12,6 +12,7 @@ import scipy.sparse as sp
 import torch
 
 from neural_sparse.errors import InputError
+from neural_sparse.model.head_bound import FEWEST_TOKENS, HeadBound
 from neural_sparse.model.layout import length_groups
 from neural_sparse.text.ragged import offsets_of
 from neural_sparse.text.tokens import Tokens, tokenize_windows
@@ -123,10 +124,13 @@ def encode_tokens(
     was_training = model.training
     model.eval()
     parts: list[sp.csr_matrix] = []
+    bounded = device.type == "cpu" and not bf16 and len(tokens.ids) >= FEWEST_TOKENS
+    bound = HeadBound() if bounded else None  # decided by the first batch, which `side_by_side` makes alone
 
     def encode(rows: np.ndarray) -> sp.csr_matrix:
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            return to_csr(model(model.packed(tokens.take(rows), device))["sentence_embedding"])
+            features = {**model.packed(tokens.take(rows), device), "bound": bound}
+            return to_csr(model(features)["sentence_embedding"])
 
     for rows, vectors in zip(groups, side_by_side(encode, groups, device.type == "cpu"), strict=True):
         if not np.isfinite(vectors.data).all():

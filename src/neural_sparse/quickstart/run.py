@@ -90,6 +90,7 @@ def quickstart_recipe(output: Path, num_steps: int, data: str | Path | None = No
         own_words_learning_rate=5e-3,
         train_query_weights=True,
         query_learning_rate=0.02,
+        min_query_weight=0.9,
         num_steps=num_steps,
         batch_size=64,
         num_hard_negatives=1,

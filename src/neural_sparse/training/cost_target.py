@@ -99,10 +99,21 @@ class CostTarget(TrainerCallback):
         query_share: P(q_t > 0) [vocabulary].
         target: FLOPS to reach.
         num_steps: of the whole run.
+        query_weights: [vocabulary], as they are trained; what weighs less than `min_query_weight` will be left out.
     """
 
-    def __init__(self, loss: IDFAwareLoss, query_share: Tensor, target: float, num_steps: int) -> None:
+    def __init__(
+        self,
+        loss: IDFAwareLoss,
+        query_share: Tensor,
+        target: float,
+        num_steps: int,
+        *,
+        query_weights: Tensor | None = None,
+        min_query_weight: float = 0.0,
+    ) -> None:
         self.loss = loss
+        self.query_weights, self.min_query_weight = query_weights, min_query_weight
         self.query_share = query_share.to(loss.idf.device, torch.float32)
         # Where float64 is; an accelerator without it is waited for at each step.
         self._device = torch.device("cpu") if loss.idf.device.type == "mps" else loss.idf.device
@@ -146,6 +157,8 @@ class CostTarget(TrainerCallback):
             present = (documents.detach() != 0).to(torch.float32)
             count = present.new_full((), len(present))
             share = self.query_share
+            if self.query_weights is not None and self.min_query_weight:
+                share = share * (self.query_weights.detach() >= self.min_query_weight)
             if sample is not None:
                 share = share[sample.columns] * sample.weights
             return ranks.summed(torch.stack([(present @ share).sum(), count])).to(self._device, torch.float64)

@@ -51,10 +51,14 @@ class DevEvaluator(BaseEvaluator):
     Args:
         collection: see `sample`.
         bf16: mixed precision; where the device has it if None.
+        min_query_weight: tokens that weigh less are left out, as the finished model will leave them out.
     """
 
-    def __init__(self, collection: Collection, bf16: bool | None = None) -> None:
+    def __init__(
+        self, collection: Collection, bf16: bool | None = None, min_query_weight: float = 0.0
+    ) -> None:
         super().__init__()
+        self.min_query_weight = min_query_weight
         self.collection = collection
         self.bf16 = bf16
         self.primary_metric = KEY
@@ -65,6 +69,8 @@ class DevEvaluator(BaseEvaluator):
             self.collection.texts, bf16=wanted_bf16(self.bf16, encoder.device)
         )
         queries = encoder.encode_queries(list(self.collection.queries.values()))
+        kept = encoder.query_weights.detach().float().cpu().numpy() >= self.min_query_weight
+        queries, documents = queries.multiply(kept).tocsr(), documents.multiply(kept).tocsr()
         hits = SparseIndex.build(documents, self.collection.doc_ids).search(
             queries, min(100, len(self.collection.doc_ids))
         )

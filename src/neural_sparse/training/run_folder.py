@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import TrainerState
 
 from neural_sparse.config import HOW_TEACHERS_ARE_ASKED, Recipe, TeacherConfig, recipe_to_dict
@@ -155,10 +156,26 @@ def finish(
     output = Path(recipe.output)
     model.eval()
     record(recipe, state, seconds, cut)
+    if recipe.min_query_weight:
+        _leave_out_light_tokens(model, recipe.min_query_weight)
     if recipe.encode_max_length:
         model.set_max_length(recipe.encode_max_length)
     with replacing_folder(output / "final_model") as folder:  # last, for it says that the run is finished
         model.save_pretrained(str(folder))
+
+
+def _leave_out_light_tokens(model: NeuralSparseEncoder, least: float) -> None:
+    weights = model.query_weights.detach().float().cpu().numpy()
+    light = np.flatnonzero(weights < least)
+    model.silence(light)
+    special = set(model.tokenizer.all_special_ids)
+    tokens = [token for token in light[np.argsort(-weights[light])].tolist() if token not in special]
+    logger.info(
+        "left out of both sides, for they weigh less than min_query_weight=%g in queries: %d tokens%s",
+        least,
+        len(tokens),
+        f", the heaviest {' '.join(model.tokenizer.convert_ids_to_tokens(tokens[:8]))}" if tokens else "",
+    )
 
 
 def record(

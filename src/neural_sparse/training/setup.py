@@ -59,7 +59,7 @@ def dev_evaluator(recipe: Recipe) -> DevEvaluator | MeanEvaluator | None:
     for name in (recipe.dev, *recipe.dev_also):
         collection = load_collection(name, recipe.dev_split)
         chosen = sample(collection, recipe.dev_queries, recipe.dev_documents, recipe.seed)
-        evaluators.append(DevEvaluator(chosen, recipe.bf16))
+        evaluators.append(DevEvaluator(chosen, recipe.bf16, recipe.min_query_weight))
     return MeanEvaluator(evaluators) if len(evaluators) > 1 else evaluators[0]
 
 
@@ -175,7 +175,14 @@ def build_trainer(
     cost = None
     if recipe.target_flops is not None:
         share = query_share(data.queries, model)
-        cost = CostTarget(loss, share, recipe.target_flops, recipe.num_steps)
+        cost = CostTarget(
+            loss,
+            share,
+            recipe.target_flops,
+            recipe.num_steps,
+            query_weights=model.query_weights,
+            min_query_weight=recipe.min_query_weight,
+        )
     trainer = NeuralSparseTrainer(
         model=model,
         args=args,

@@ -124,6 +124,11 @@ def _run(
         language = Analysis.of(recipe.language, data.documents).language
         mean_length = _mean_word_count(recipe, model, data, language)
         model.set_own_words(recipe.own_words, mean_length, language)
+    if recipe.min_query_weight and model.projection.bias is None:
+        raise InputError(
+            "min_query_weight takes tokens out of documents by the bias of the output projection, and "
+            f"{recipe.init} has none; set min_query_weight=0"
+        )
     if recipe.own_words_learning_rate and model.own_words is None:
         raise InputError(
             f"own_words_learning_rate trains the strength of own words, and {recipe.init} counts none; set own_words=2"

@@ -37,9 +37,9 @@ def side_by_side(
     if not on_cores or threads < 2 or len(items) < 2 * threads:
         yield from map(work, items)
         return
-    yield work(items[0])
     # Results are taken in order, and so many are made ahead that no thread waits for a slow batch before it.
     pool, ahead = _pool(os.getpid(), threads), 2 * threads
+    yield pool.submit(work, items[0]).result()  # not here, where torch would share out its products
     futures = [pool.submit(work, item) for item in items[1 : 1 + ahead]]
     try:
         for number in range(len(items) - 1):

@@ -28,8 +28,8 @@ def test_results_keep_their_order_whichever_is_ready_first() -> None:
 
     found = list(side_by_side(work, range(23)))
     assert [number for number, *_ in found] == list(range(23))
-    assert found[0][1:] == (2, True)  # alone, as torch is set
-    assert {(threads, main) for _, threads, main in found[1:]} == {(1, False)}
+    # The first too, or its result would depend on the number of threads.
+    assert {(threads, main) for _, threads, main in found} == {(1, False)}
     assert torch.get_num_threads() == 2
 
 
