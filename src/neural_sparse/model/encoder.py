@@ -237,6 +237,15 @@ class NeuralSparseEncoder(SparseEncoder):
         vector = self.query_weights.detach().float().cpu().numpy().copy()
         return IdfWeights(dict(zip(vocabulary(self.tokenizer), vector.tolist(), strict=True)), vector)
 
+    def drop_nothing(self) -> None:
+        """Train without dropout from now on; the configuration that is saved stays as it is."""
+        for module in self.mlm.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+            for name, value in vars(module).items():  # attention's, where it is a number
+                if "dropout" in name and isinstance(value, float):
+                    setattr(module, name, 0.0)
+
     def silence(self, tokens: np.ndarray) -> None:
         """Tokens that weigh 0 on both sides from now on, as special tokens do: their bias is far below any logit.
 

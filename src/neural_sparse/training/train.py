@@ -120,6 +120,8 @@ def _run(
         for finding in tokenizer_findings(model.tokenizer):
             if finding.verdict != "ok":
                 logger.warning("%s: %s; %s", finding.check, finding.found, finding.advice)
+    if not recipe.dropout:
+        model.drop_nothing()
     if recipe.own_words:
         language = Analysis.of(recipe.language, data.documents).language
         mean_length = _mean_word_count(recipe, model, data, language)

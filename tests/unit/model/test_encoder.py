@@ -14,6 +14,7 @@ from sentence_transformers import SparseEncoder
 from sentence_transformers.base.modules import Router, Transformer
 from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding, SpladePooling
 from tiny_models import ARCHITECTURES, make_masked_lm, make_tokenizer
+from torch import nn
 
 from neural_sparse import InputError, NeuralSparseEncoder, compute_idf_weights
 from neural_sparse.model.encoding import packed_features
@@ -493,3 +494,22 @@ def test_a_saved_model_stays_until_the_new_one_stands(
 
 def _full_disk(*args: object, **kwargs: object) -> None:
     raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_without_dropout_training_is_evaluation(
+    tiny_model: Callable[..., Path], texts: list[str], architecture: str
+) -> None:
+    model = NeuralSparseEncoder(tiny_model(architecture))
+    for module in model.mlm.modules():  # ModernBERT has none by default
+        if isinstance(module, nn.Dropout):
+            module.p = 0.5
+    features = model.packed(tokenize(texts[:4], model.tokenizer, 32, special_tokens=True))
+    expected = model(features)["sentence_embedding"].detach()
+    model.train()
+    dropped = model(features)["sentence_embedding"].detach()
+    model.drop_nothing()
+    found = model(features)["sentence_embedding"].detach()
+    assert model.training
+    torch.testing.assert_close(found, expected)
+    assert not torch.allclose(dropped, expected)
