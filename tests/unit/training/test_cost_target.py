@@ -50,6 +50,19 @@ def test_the_estimate_is_the_metric_of_evaluation(parts: tuple[int, ...]) -> Non
     assert cost.estimate == pytest.approx(expected)
 
 
+def test_tokens_that_will_be_left_out_cost_nothing() -> None:
+    rng = np.random.default_rng(7)
+    queries, documents = vectors(rng, 9, 0.3), vectors(rng, 40)
+    weights = torch.linspace(0, 3, 30)
+    cost = target(queries)
+    cost.query_weights, cost.min_query_weight = weights, 0.9
+    step(cost, 1, documents)
+    kept = (weights >= 0.9).numpy()
+    expected = flops_metric(sp.csr_matrix(queries.numpy() * kept), sp.csr_matrix(documents.numpy()))
+    assert cost.estimate == pytest.approx(expected)
+    assert expected < flops_metric(sp.csr_matrix(queries.numpy()), sp.csr_matrix(documents.numpy()))
+
+
 def test_the_estimate_is_corrected_for_dropout() -> None:
     rng = np.random.default_rng(1)
     queries, noisy = vectors(rng, 9), vectors(rng, 20)

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from neural_sparse import NeuralSparseEncoder
+from neural_sparse import NeuralSparseEncoder, compute_idf_weights
 from neural_sparse.config import Recipe
 from neural_sparse.corpora.collection import Collection
 from neural_sparse.evaluation.systems import evaluate_encoder
@@ -65,6 +66,18 @@ def test_several_collections_count_the_same(
     assert found[KEY] == pytest.approx((one[KEY] + other[KEY]) / 2)
     assert found["flops"] == pytest.approx((one["flops"] + other["flops"]) / 2)
     assert (found[f"{KEY}_1_tiny"], found[f"{KEY}_2_small"]) == (one[KEY], other[KEY])
+
+
+def test_light_tokens_are_left_out(collection: Collection, tiny_model: Callable[..., Path]) -> None:
+    model = NeuralSparseEncoder(tiny_model("bert"), 24)
+    model.set_query_weights(compute_idf_weights(collection.texts, model.tokenizer, show_progress=False))
+    whole = DevEvaluator(collection, bf16=False)(model)
+    found = DevEvaluator(collection, False, 2.0)(model)
+    model.silence(np.flatnonzero(model.query_weights.detach().numpy() < 2.0))
+    expected = DevEvaluator(collection, bf16=False)(model)
+    assert found == pytest.approx(expected)
+    assert found["flops"] < whole["flops"]
+    assert found["terms"] < whole["terms"]
 
 
 def test_a_run_without_bfloat16_is_judged_without_it(
