@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 from sentence_transformers.base.evaluation import BaseEvaluator
 
 from neural_sparse.corpora.collection import Collection
@@ -70,7 +71,7 @@ class DevEvaluator(BaseEvaluator):
         )
         queries = encoder.encode_queries(list(self.collection.queries.values()))
         kept = encoder.query_weights.detach().float().cpu().numpy() >= self.min_query_weight
-        queries, documents = queries.multiply(kept).tocsr(), documents.multiply(kept).tocsr()
+        queries, documents = (sp.csr_matrix(found.multiply(kept)) for found in (queries, documents))
         hits = SparseIndex.build(documents, self.collection.doc_ids).search(
             queries, min(100, len(self.collection.doc_ids))
         )
