@@ -70,7 +70,11 @@ def verify(
             console.print(f"  note: {remark}", style="yellow")
     console.print(_table(found))
     if output is not None:
-        write_json(output, [asdict(one) for one in found])
+        # JSON has no NaN: what an engine has not is null.
+        rows = [
+            {name: None if value != value else value for name, value in asdict(one).items()} for one in found
+        ]
+        write_json(output, rows)
 
 
 def _table(found: list[Verdict]) -> object:

@@ -1,5 +1,6 @@
 import java.nio.file.Path;
 import java.util.Map;
+import org.elasticsearch.common.logging.LogConfigurator;
 import org.elasticsearch.common.settings.Settings;
 import org.elasticsearch.env.Environment;
 import org.elasticsearch.node.InternalSettingsPreparer;
@@ -9,6 +10,7 @@ import org.elasticsearch.plugins.PluginsLoader;
 /** HOME DATA PORT: a single node on loopback, until standard input ends. */
 public class ElasticsearchNode {
   public static void main(String[] arguments) throws Exception {
+    LogConfigurator.configureESLogging();
     Path home = Path.of(arguments[0]);
     Settings settings =
         Settings.builder()
