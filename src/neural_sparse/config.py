@@ -27,6 +27,7 @@ TooLong = Literal["cut", "refuse"]
 Precision = Literal["float32", "bfloat16"]
 # Named here too, for a recipe is checked without importing torch.
 RANKING_LOSSES = ("kl", "margin_mse", "info_nce")
+TARGET_P99 = ("milliseconds", "documents")  # keys of target_p99
 REPORTS = ("tensorboard", "wandb")
 # Kinds of teachers: those that do not score the whole batch, that take no name, that have no model.
 OWN_CANDIDATES = ("cross-encoder", "precomputed", "rerank-endpoint")
@@ -370,6 +371,9 @@ class Recipe:
         lambda_flops: weight of FLOPS after the ramp.
         target_flops: evaluation FLOPS that the finished model should have on the training documents: lambda is
             controlled from the end of the ramp on, starting at lambda_flops.
+        target_p99: {milliseconds, documents}, in place of target_flops: the time that the slowest hundredth of the
+            training queries may take in the exact index of a collection of so many such documents, on one core of the
+            machine that trains; it is timed when the run begins.
         flops_ramp_steps: optimiser steps of the ramp; a third of num_steps if None.
         l0_threshold: press only documents with more non-zero terms.
         frequency_weighted_flops: press frequent tokens harder, by the share of documents that hold them as the IDF
@@ -392,6 +396,8 @@ class Recipe:
         term_weight: of the distance to them in the loss.
         terms_kept: the heaviest so many of a document are its targets.
         num_steps: optimiser steps.
+        max_seconds: of training, that before a resumption among it: where steps take longer than planned, the schedule
+            is made shorter so that it ends in time (time_limit.json in the run's folder says where), never longer.
         batch_size: queries scored together, over all devices; accumulation multiplies it per optimiser step.
         auto_batch: try steps before training and take the largest batch_size that fits into memory.
         gradient_accumulation_steps: micro-batches per optimiser step. FLOPS is that of all their documents, but a
@@ -461,6 +467,7 @@ class Recipe:
     ranking: Mapping[str, float] = field(default_factory=lambda: {"kl": 1.0})
     lambda_flops: Annotated[float, NOT_NEGATIVE] = 0.02
     target_flops: Annotated[float | None, ABOVE_0] = None
+    target_p99: Mapping[str, float] = field(default_factory=dict)
     flops_ramp_steps: Annotated[int | None, NOT_NEGATIVE] = None
     l0_threshold: Annotated[int | None, NOT_NEGATIVE] = None
     frequency_weighted_flops: bool = False
@@ -474,6 +481,7 @@ class Recipe:
     query_learning_rate: Annotated[float, NOT_NEGATIVE] = 1e-3
     min_query_weight: Annotated[float, NOT_NEGATIVE] = 0.0
     num_steps: Annotated[int, AT_LEAST_1] = 50_000
+    max_seconds: Annotated[float | None, ABOVE_0] = None
     batch_size: Annotated[int, AT_LEAST_1] = 40
     auto_batch: bool = False
     gradient_accumulation_steps: Annotated[int, AT_LEAST_1] = 1
@@ -585,9 +593,9 @@ class Recipe:
             raise InputError(
                 f"ema_decay must be below 1, not {self.ema_decay:g}: 0.999 remembers a thousand steps"
             )
-        if self.ema_decay is not None and self.target_flops is not None:
+        if self.ema_decay is not None and self.cost_target is not None:
             raise InputError(
-                "target_flops is met by the weights of each step, and ema_decay would ship their average; leave out one"
+                f"{self.cost_target} is met by the weights of each step, and ema_decay would ship their average; leave out one"
             )
         if self.dev is None and self.dev_also:
             raise InputError("dev_also adds collections to dev: name the first one there")
@@ -596,25 +604,41 @@ class Recipe:
                 f"push_to_hub: {self.push_to_hub!r} is no repository of the hub; write OWNER/NAME"
             )
 
+    @property
+    def cost_target(self) -> str | None:
+        """The key that lambda is controlled for."""
+        return "target_p99" if self.target_p99 else None if self.target_flops is None else "target_flops"
+
     def _check_target(self) -> None:
-        if self.target_flops is None:
+        if self.target_p99:
+            if set(self.target_p99) != set(TARGET_P99) or not all(
+                one > 0 for one in self.target_p99.values()
+            ):
+                raise InputError(
+                    f"target_p99 is {{milliseconds: 5, documents: 1e6}}, both above 0, not {dict(self.target_p99)}"
+                )
+            if self.target_flops is not None:
+                raise InputError(
+                    "target_flops and target_p99 are two targets for one lambda; leave out one of them"
+                )
+        if (key := self.cost_target) is None:
             return
         if not self.lambda_flops:
             raise InputError(
-                "target_flops multiplies lambda_flops, which is 0: give a first guess, for example lambda_flops=0.01"
+                f"{key} multiplies lambda_flops, which is 0: give a first guess, for example lambda_flops=0.01"
             )
         if self.l0_threshold is not None:
             raise InputError(
-                "target_flops and l0_threshold both say how sparse documents become: lambda has no hold on documents "
+                f"{key} and l0_threshold both say how sparse documents become: lambda has no hold on documents "
                 "below the threshold, and would grow without end; leave out one of them"
             )
         if self.early_stopping is not None:
             raise InputError(
-                "early_stopping would end the run before target_flops is reached; leave out one of them"
+                f"early_stopping would end the run before {key} is reached; leave out one of them"
             )
         if self.flops_ramp_steps is not None and self.flops_ramp_steps >= self.num_steps:
             raise InputError(
-                f"target_flops is controlled after the ramp, which has flops_ramp_steps={self.flops_ramp_steps} of "
+                f"{key} is controlled after the ramp, which has flops_ramp_steps={self.flops_ramp_steps} of "
                 f"num_steps={self.num_steps}; make it shorter"
             )
 

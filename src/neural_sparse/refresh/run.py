@@ -58,6 +58,7 @@ from neural_sparse.text.keys import add_texts
 
 Group = tuple[Searched, Mapping[str, str], Qrels]  # documents, queries, judgements
 _Documents = tuple[list[Text], list[Text], Searched]  # old ones, new ones, both
+TOGETHER = 500  # documents whose vectors are kept as they are made
 QUERY, IDF, COUNTS = "query", "idf.json", "counts.safetensors"  # in a version's folder
 
 
@@ -227,16 +228,20 @@ class _Refresh:
     def _encoded(self, documents: list[str]) -> sp.csr_matrix:
         """Vectors of texts; kept in the work folder until the version is written."""
         encoder = self.base.encoder
-        digest = hashlib.sha256(content_hash(model_folder(self.base.model_name)).encode())
-        digest.update(f"{encoder.max_length} {self.base.pruning}".encode())
-        add_texts(digest, documents)
-        file = self.work / f"{digest.hexdigest()[:32]}.npz"
-        if not file.is_file():
-            half = wanted_bf16(None, encoder.device)
-            vectors = self.base.pruning(encoder.encode_documents(documents, show_progress=True, bf16=half))
-            with replacing(file) as temporary, temporary.open("wb") as out:
-                sp.save_npz(out, vectors, compressed=False)
-        return sp.csr_matrix(sp.load_npz(file))
+        model = content_hash(model_folder(self.base.model_name))
+        half = wanted_bf16(None, encoder.device)
+        parts = []
+        for start in range(0, len(documents), TOGETHER):
+            texts = documents[start : start + TOGETHER]
+            digest = hashlib.sha256(f"{model} {encoder.max_length} {self.base.pruning}".encode())
+            add_texts(digest, texts)
+            file = self.work / f"{digest.hexdigest()[:32]}.npz"
+            if not file.is_file():
+                vectors = self.base.pruning(encoder.encode_documents(texts, show_progress=True, bf16=half))
+                with replacing(file) as temporary, temporary.open("wb") as out:
+                    sp.save_npz(out, vectors, compressed=False)
+            parts.append(sp.load_npz(file))
+        return sp.vstack(parts, format="csr")
 
     def _vectors(self, documents: list[Text]) -> sp.csr_matrix:
         """From the index where it holds them, else encoded."""

@@ -254,6 +254,8 @@ class TrialSteps:
                 eval_steps=None,
                 early_stopping=None,
                 target_flops=None,
+                target_p99={},
+                max_seconds=None,
                 save_steps=None,
             )
             model = copy.deepcopy(self.model)

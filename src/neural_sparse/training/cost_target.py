@@ -189,9 +189,10 @@ class CostTarget(TrainerCallback):
             return {}
         return {"lambda": float(self.loss.current_lambda), "estimated_flops": estimate}
 
-    def save(self, folder: Path) -> None:
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds of it."""
         control = self.control
-        state = {
+        return {
             "with_dropout": _number(self.with_dropout),
             "ratio": _number(self.ratio),
             "lambda_factor": _number(self.loss.lambda_factor),
@@ -203,7 +204,9 @@ class CostTarget(TrainerCallback):
                 "integral": _number(control.integral),
             },
         }
-        write_json(folder / FILE, state)
+
+    def save(self, folder: Path) -> None:
+        write_json(folder / FILE, self.state())
 
     def load(self, folder: Path) -> None:
         """Go on as a checkpoint was left.
@@ -211,6 +214,10 @@ class CostTarget(TrainerCallback):
         Raises:
             InputError: it holds no such state.
         """
+        self.restored(folder)
+
+    def restored(self, folder: Path) -> dict[str, Any]:
+        """As `load`; returns what the checkpoint held."""
         state = read_json(folder / FILE)
         control = dict(state["control"])
         for part, name in ((state, "with_dropout"), (control, "start")):
@@ -220,6 +227,7 @@ class CostTarget(TrainerCallback):
         self.with_dropout, self.ratio = state["with_dropout"], self._scalar(state["ratio"])
         self.loss.lambda_factor = self._scalar(state["lambda_factor"])
         self.control = LambdaControl(**control)
+        return state
 
 
 def _number(value: Tensor | float | None) -> float | None:

@@ -228,6 +228,7 @@ ESTIMATED = (
     "terms",
     "nonzero_terms",
     "estimated_flops",
+    "estimated_p99_ms",
 )  # where a step looks at a sample
 
 

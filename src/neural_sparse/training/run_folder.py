@@ -204,7 +204,7 @@ def record(
         metrics["stopped"] = stopped
     if recipe.dev is not None:
         metrics["dev"] = dev_history(state.log_history)
-        best = f"checkpoint-{state.global_step}" if recipe.target_flops else state.best_model_checkpoint
+        best = f"checkpoint-{state.global_step}" if recipe.cost_target else state.best_model_checkpoint
         if best is not None:  # a run may be stopped before its first judgement
             metrics["best_step"] = int(Path(best).name.removeprefix("checkpoint-"))
     if any("loss" in row for row in history):  # a run that ends before its first log line has none
@@ -229,7 +229,7 @@ def loss_history(log_history: Sequence[dict[str, Any]]) -> list[dict[str, float]
     """The logged steps of a run: step, loss, its components, sparsity, learning rate."""
     keys = (
         *("loss", "ranking", "flops", "terms", "nonzero_terms", "dead_dimensions", "saturation"),
-        *("teacher_agreement", "learning_rate", "grad_norm", "lambda", "estimated_flops"),
+        *("teacher_agreement", "learning_rate", "grad_norm", "lambda", "estimated_flops", "estimated_p99_ms"),
     )
     return [
         {"step": row["step"], **{key: float(row[key]) for key in keys if key in row}}

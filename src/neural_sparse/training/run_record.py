@@ -71,7 +71,10 @@ def read_training_run(folder: Path) -> TrainingRun:
         InputError: a file that is no JSON.
     """
     # An older version knew fewer keys.
-    defaults = {item.name: item.default for item in dataclasses.fields(Recipe)} | {"ranking": {"kl": 1.0}}
+    defaults = {
+        item.name: item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
+        for item in dataclasses.fields(Recipe)
+    }
     recipe = defaults | read_json(folder / CONFIG_FILE)
     table = folder / "idf.json"
     idf = read_json(table) if table.is_file() else {}

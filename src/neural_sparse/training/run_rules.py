@@ -190,8 +190,8 @@ def terms(run: TrainingRun) -> Finding | None:
         return ok("terms", found)
     if weight <= PRETRAINING_LAMBDA and weight > 0:
         return ok("terms", found, "meant so in pre-training: fine-tuning presses with lambda_flops=0.02")
-    if run.recipe["target_flops"] is not None:
-        return ok("terms", found, "as target_flops asks for")
+    if (key := _cost_target(run)) is not None:
+        return ok("terms", found, f"as {key} asks for")
     if run.steps < run.ramp_steps:
         return ok("terms", found, f"lambda still grows, until step {run.ramp_steps:,}")
     threshold = run.recipe["l0_threshold"]
@@ -214,6 +214,9 @@ def _less_pressure(run: TrainingRun, factor: float = LESS_LAMBDA) -> str:
     weight = run.recipe["lambda_flops"]
     if run.recipe["target_flops"] is not None:
         return f"target_flops={2 * run.recipe['target_flops']:g}"
+    if wanted := run.recipe["target_p99"]:
+        documents = f"{wanted['documents']:g}"
+        return f"target_p99={{milliseconds: {2 * wanted['milliseconds']:g}, documents: {documents}}}"
     return f"lambda_flops={factor * weight:g} (now {weight:g})" if weight else "a smaller learning_rate"
 
 
@@ -302,13 +305,11 @@ def dev(run: TrainingRun) -> Finding | None:
     if last["ndcg10"] >= best["ndcg10"] - DEV_LOSS:
         return ok("dev collection", found)
     kept = (
-        "the last one is the model, for target_flops"
-        if run.recipe["target_flops"]
-        else "the best one is kept"
+        f"the last one is the model, for {_cost_target(run)}" if _cost_target(run) else "the best one is kept"
     )
     if run.recipe["early_stopping"] is not None:
         return ok("dev collection", f"{found}; {kept}")
-    stop = "" if run.recipe["target_flops"] else "early_stopping=3, "
+    stop = "" if _cost_target(run) else "early_stopping=3, "
     return warning(
         "dev collection",
         f"{found}: it falls ({kept})",
@@ -332,19 +333,30 @@ def truncation(run: TrainingRun) -> Finding | None:
     return ok("truncation", found)
 
 
+def _cost_target(run: TrainingRun) -> str | None:
+    """The key that lambda was controlled for."""
+    return (
+        "target_p99" if run.recipe["target_p99"] else "target_flops" if run.recipe["target_flops"] else None
+    )
+
+
 def target(run: TrainingRun) -> Finding | None:
-    wanted, reached = run.recipe["target_flops"], run.end("estimated_flops")
-    if wanted is None or math.isnan(reached):
+    key = _cost_target(run)
+    if key == "target_p99":
+        wanted, reached = run.recipe["target_p99"]["milliseconds"], run.end("estimated_p99_ms")
+    else:
+        wanted, reached = run.recipe["target_flops"], run.end("estimated_flops")
+    if key is None or math.isnan(reached):
         return None
     found = f"{reached:.2f} of {wanted:g} wanted"
     if run.finished and abs(reached - wanted) > MISSED * wanted:
         return warning(
-            "target_flops",
+            key,
             found,
             f"num_steps={round(MORE_STEPS * run.recipe['num_steps'])}, or a lambda_flops nearer to what the run ended "
             f"with ({run.end('lambda'):.2g}, began at {run.recipe['lambda_flops']:g})",
         )
-    return ok("target_flops", found)
+    return ok(key, found)
 
 
 RULES: tuple[Rule, ...] = (

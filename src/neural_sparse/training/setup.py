@@ -24,7 +24,9 @@ from neural_sparse.teachers.ensemble import PreparedEnsemble
 from neural_sparse.training.batches import Collator, Schedule, TermTargets
 from neural_sparse.training.cost_target import CostTarget, query_share
 from neural_sparse.training.dev import KEY, DevEvaluator, MeanEvaluator, sample
+from neural_sparse.training.latency_target import latency_target
 from neural_sparse.training.monitor import ProgressBar
+from neural_sparse.training.time_limit import TimeLimit
 from neural_sparse.training.trainer import OWN_WORDS, QUERY_WEIGHTS, NeuralSparseTrainer
 from neural_sparse.work import ranks
 
@@ -144,7 +146,7 @@ def build_trainer(
         eval_strategy="no" if evaluator is None else "steps",
         eval_steps=save_steps,
         # With a cost to meet the last model is the one that meets it.
-        load_best_model_at_end=evaluator is not None and recipe.target_flops is None,
+        load_best_model_at_end=evaluator is not None and recipe.cost_target is None,
         metric_for_best_model=f"eval_{KEY}",
         greater_is_better=True,
         disable_tqdm=True,
@@ -172,7 +174,7 @@ def build_trainer(
         pack=model.packed,
         in_batch=recipe.in_batch_negatives,
     )
-    cost = None
+    cost: CostTarget | None = None
     if recipe.target_flops is not None:
         share = query_share(data.queries, model)
         cost = CostTarget(
@@ -183,6 +185,8 @@ def build_trainer(
             query_weights=model.query_weights,
             min_query_weight=recipe.min_query_weight,
         )
+    elif recipe.target_p99:
+        cost = latency_target(recipe, model, loss, data)
     trainer = NeuralSparseTrainer(
         model=model,
         args=args,
@@ -196,6 +200,9 @@ def build_trainer(
         callbacks=callbacks,
         evaluator=evaluator,
     )
+    if recipe.max_seconds is not None:
+        limit = TimeLimit(recipe.max_seconds, recipe.num_steps, folder=Path(recipe.output), cost=cost)
+        trainer.add_callback(limit)
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
     return trainer

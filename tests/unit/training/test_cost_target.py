@@ -144,6 +144,24 @@ def test_state_survives_a_checkpoint(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"target_p99": {"milliseconds": 5}}, "both above 0"),
+        ({"target_p99": {"milliseconds": 0, "documents": 1000}}, "both above 0"),
+        ({"target_flops": 1.0}, "two targets for one lambda"),
+        ({"lambda_flops": 0}, "target_p99 multiplies lambda_flops"),
+        ({"l0_threshold": 150}, "target_p99 and l0_threshold"),
+    ],
+)
+def test_contradictions_of_a_time_are_refused(change: dict[str, Any], message: str) -> None:
+    recipe = {"init": "m", "train": "a", "ranking": "info_nce", "num_steps": 100}
+    target = {"target_p99": {"milliseconds": 5, "documents": 1e6}}
+    assert recipe_from_dict(recipe | target).cost_target == "target_p99"
+    with pytest.raises(InputError, match=message):
+        recipe_from_dict(recipe | target | change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
         ({"lambda_flops": 0}, "target_flops multiplies lambda_flops, which is 0"),
         ({"target_flops": 0}, "must be positive"),
         ({"l0_threshold": 150}, "target_flops and l0_threshold"),

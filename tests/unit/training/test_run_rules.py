@@ -245,6 +245,10 @@ def test_a_cost_that_was_missed() -> None:
     assert "num_steps=560" in finding.advice
     assert "(0.05, began at 0.02)" in finding.advice
     assert "target_flops" not in ill(run(first, last | {"estimated_flops": 1.09}, target_flops=1.0))
+    wanted = {"milliseconds": 4.0, "documents": 1e6}
+    first, last = {"estimated_p99_ms": 9.0}, {"estimated_p99_ms": 5.0, "lambda": 0.5}
+    assert "of 4 wanted" in ill(run(first, last, target_p99=wanted))["target_p99"].found
+    assert "target_p99" not in ill(run(first, last | {"estimated_p99_ms": 4.2}, target_p99=wanted))
 
 
 def test_unfinished_runs() -> None:
