@@ -71,6 +71,11 @@ def plan(budget: float, spent: float, measured: Estimate, steps: int, documents:
     return Plan(worked_on, True, reason, seconds_per_step=per_step, evaluating=evaluating)
 
 
+def seconds_of_training(left: float, plan: Plan) -> float:
+    """Of the seconds left, those that training may take; where steps take longer than planned, it ends with them."""
+    return max(1.0, left - plan.evaluating - ENDING)
+
+
 def steps_within(left: float, plan: Plan, pairs: int, batch_size: int) -> int:
     """Steps for the seconds left, at most ten times through the pairs; 0 where too few fit."""
     time = SAFE * left - plan.evaluating - ENDING

@@ -14,7 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 from rich.console import Console
 
-from neural_sparse.adapt.budget import Plan, plan, steps_within, too_small
+from neural_sparse.adapt.budget import Plan, plan, seconds_of_training, steps_within, too_small
 from neural_sparse.adapt.candidates import (
     STOPWORD_BM25,
     Judge,
@@ -23,18 +23,18 @@ from neural_sparse.adapt.candidates import (
     mean_of,
     own_word_vectors,
     pruning_within,
+    usual_bm25,
 )
 from neural_sparse.adapt.corpus import clean_corpus
 from neural_sparse.adapt.data import AdaptData, describe, make_data, with_general
 from neural_sparse.adapt.page import Story, adapt_page, groups_of, legend, summary
 from neural_sparse.adapt.passages import LONG_SHARE, long_share, passages_of
 from neural_sparse.adapt.queries import generator_of
-from neural_sparse.adapt.settings import MOST_LENGTH, USUAL_LENGTH, AdaptSettings
+from neural_sparse.adapt.settings import MOST_LENGTH, USUAL_LENGTH, AdaptSettings, config_values
 from neural_sparse.adapt.stages import Stages
 from neural_sparse.adapt.training import (
     SPARE,
     bm25_flops,
-    config_values,
     judged_teachers,
     recipe_for,
     teachers_told,
@@ -47,8 +47,16 @@ from neural_sparse.corpora.corpus_file import corpus_texts, read_queries
 from neural_sparse.corpora.qrels_file import read_qrels, whole_grades
 from neural_sparse.data.training_set import TrainingSet, load_training_set
 from neural_sparse.errors import InputError
+from neural_sparse.evaluation.cost import flops_metric
 from neural_sparse.idf import IdfWeights, compute_idf_weights, idf_weights, save_idf_weights
-from neural_sparse.io.files import check_output, replacing, replacing_folder, write_json, write_text
+from neural_sparse.io.files import (
+    check_output,
+    read_json,
+    replacing,
+    replacing_folder,
+    write_json,
+    write_text,
+)
 from neural_sparse.io.parts import alone
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.model.location import model_folder
@@ -61,17 +69,23 @@ from neural_sparse.planning.table import duration
 from neural_sparse.quickstart.estimate import estimate
 from neural_sparse.quickstart.run import story_console
 from neural_sparse.report.tables import terminal_table
+from neural_sparse.search import BM25Index
 from neural_sparse.teachers.bi_encoder import PreparedVectors
 from neural_sparse.teachers.builder import TeacherBuilder, build_ensemble
 from neural_sparse.teachers.cache import TeacherCache
+from neural_sparse.teachers.endpoint import EndpointTeacher
+from neural_sparse.teachers.teach import needs_of
 from neural_sparse.text.languages import Analysis
 from neural_sparse.text.ragged import Indices
 from neural_sparse.text.shingles import words
 from neural_sparse.text.tokens import tokenize
+from neural_sparse.training.run_folder import METRICS_FILE
 
 TRIED_STEPS = 10  # that a measurement speaks of
 SPLIT_LOOKED_AT = 1000  # documents
 SPLIT = 4.0  # tokens per word: 1.2 to 1.5 in English prose, 2.2 in program code, 5.7 in Korean for an English tokenizer
+MADE, PEOPLE = "made queries", "people's queries"  # FLOPS are limited on each
+MOST_ASKED = 5000
 TIMES_BM25 = 1.5  # FLOPS that a model may have, where nothing else is asked for
 
 
@@ -134,9 +148,10 @@ class _Adaptation:
         taught: dict[str, Any] = {"teachers": [], "told": []}
         steps = 0
         if self.plan.train and self.training is not None:
+            self._say(self._requests_told())
             taught = stages("teachers", "Judging teachers on the training part", self._teach)
             self._say(taught["told"])
-            planned = stages("steps", "Planning the training", self._steps)
+            planned = stages("steps", "Planning the training", lambda: self._steps(free))
             steps = planned["steps"]
         trained: dict[str, Any] = {}
         if steps:
@@ -234,8 +249,12 @@ class _Adaptation:
         if settings.queries_from != "documents":
             generator_of(settings.queries_from)
         for teacher in settings.teachers:
-            if teacher.name is not None:
+            if teacher.has_model and teacher.name is not None:
                 model_folder(teacher.name)
+        for endpoint in self._endpoints():
+            endpoint.endpoint.require_key()
+        if settings.query_log is not None:
+            read_queries(settings.query_log)
         _ = self.start
 
     def _count(self) -> dict[str, Any]:
@@ -309,21 +328,71 @@ class _Adaptation:
         own = base + strength * words
         bm25 = self._bm25_flops()
         most = self.settings.target_flops or TIMES_BM25 * bm25
-        asked = [query for query, _, _ in self.data.split.train] or list(
-            self.data.split.select.queries.values()
-        )
+        limits = {kind: self._limit(asked) for kind, asked in self.asked.items()}
         found: dict[str, Any] = {
             "strength": strength,
             "strengths": tried,
             "mean_length": mean,
             "bm25_flops": bm25,
             "most_flops": most,
-            "max_ratio": pruning_within(most, queries, asked[:5000], own),
+            "limits": limits,
+            "train_flops": self._training_limit(queries, own, limits),
+            "max_ratio": self._ratio(queries, own, limits),
             "long": long_share(texts, self.start.tokenizer, self.start.max_length),
             "passages": False,
         }
         found["passages"] = found["long"] >= LONG_SHARE and self._time_for_passages()
         return found
+
+    @cached_property
+    def asked(self) -> dict[str, list[str]]:
+        """Queries on which FLOPS are limited, by who asks them; none that judges."""
+        train, select = self.data.split.train, self.data.split.select
+        made = [query for query, _, kind in train if kind != "real"]
+        real = [query for query, _, kind in train if kind == "real"]
+        real += [text for key, text in select.queries.items() if select.kinds[key] == "real"]
+        if self.settings.query_log is not None:
+            real += read_queries(self.settings.query_log).values()
+        if not real and not made:
+            made = list(select.queries.values())
+        rng = np.random.default_rng(self.settings.seed)
+        return {
+            who: [queries[row] for row in rng.permutation(len(queries))[:MOST_ASKED].tolist()]
+            for who, queries in ((MADE, made), (PEOPLE, real))
+            if queries
+        }
+
+    @cached_property
+    def bm25(self) -> BM25Index:
+        return usual_bm25(self.collection.texts, self.collection.doc_ids, self.language)
+
+    def _limit(self, asked: list[str]) -> float:
+        """FLOPS that a model may have on these queries: what was asked for, or 1.5 times BM25's."""
+        if self.settings.target_flops is not None:
+            return self.settings.target_flops
+        return TIMES_BM25 * flops_metric(self.bm25.encode_queries(asked), self.bm25.document_weights())
+
+    def _ratio(self, queries: QuerySide, vectors: sp.csr_matrix, limits: dict[str, float]) -> float:
+        """Pruning at which FLOPS are within their limits, whoever asks."""
+        return max(
+            (pruning_within(limits[who], queries, asked, vectors) for who, asked in self.asked.items()),
+            default=0.0,
+        )
+
+    def _training_limit(
+        self, queries: QuerySide, vectors: sp.csr_matrix, limits: dict[str, float]
+    ) -> float | None:
+        """FLOPS on training queries at which people's queries are within their limit, as far as the start tells."""
+        if PEOPLE not in self.asked or self.own_training is None:
+            return None
+        flops = {
+            who: flops_metric(queries.encode_queries(asked), vectors)
+            for who, asked in (
+                (PEOPLE, self.asked[PEOPLE]),
+                ("training", self.own_training.queries[:MOST_ASKED]),
+            )
+        }
+        return limits[PEOPLE] * flops["training"] / max(flops[PEOPLE], 1e-9)
 
     def _bm25_flops(self) -> float:
         self.judge.bm25(self.start.tokenizer)
@@ -349,6 +418,22 @@ class _Adaptation:
         start.set_own_words(0)
         return base, words, mean
 
+    def _endpoints(self) -> list[EndpointTeacher]:
+        made = (TeacherBuilder().teacher(one) for one in self.settings.teachers if one.kind == "endpoint")
+        return [one for one in made if isinstance(one, EndpointTeacher)]
+
+    def _requests_told(self) -> list[str]:
+        """What teachers behind an endpoint are to be asked, before they are."""
+        endpoints = self._endpoints()
+        if not endpoints or self.training is None:
+            return []
+        queries = [*self.training.queries, *self.collection.queries.values()]
+        documents = list(dict.fromkeys([*self.training.documents, *self.collection.texts]))
+        none = np.empty((0, 2), np.int64)
+        cache = TeacherCache(self.work / "teachers")
+        needs = needs_of(endpoints, queries, documents, pairs=none, cache=cache)
+        return [f"{one.job.name}, {one.kind}: {one.cost}" for one in needs if one.cost]
+
     def _teach(self) -> dict[str, Any]:
         assert self.training is not None
         assert self.own_training is not None
@@ -361,19 +446,22 @@ class _Adaptation:
             "quality": quality.to_dict() if quality is not None else None,
         }
 
-    def _steps(self) -> dict[str, Any]:
+    def _steps(self, free: dict[str, Any]) -> dict[str, Any]:
         assert self.own_training is not None
         settings = self.settings
+        left = settings.budget - self.stages.spent
         if settings.steps is not None:
             steps = settings.steps
         else:
-            left = settings.budget - self.stages.spent
             batch = recipe_for(settings, self.output, settings.teachers, TRIED_STEPS).batch_size
             steps = steps_within(left, self.plan, len(self.own_training), batch)
             if not steps:
                 self._say([f"{duration(max(0.0, left))} of the budget are left, too little to train in"])
         target = settings.target_flops or SPARE * TIMES_BM25 * bm25_flops(self.own_training, self.language)
-        return {"steps": steps, "target_flops": target}
+        if free["train_flops"] is not None:
+            target = min(target, SPARE * free["train_flops"])
+        seconds = None if settings.steps is not None else seconds_of_training(left, self.plan)
+        return {"steps": steps, "target_flops": target, "seconds": seconds}
 
     def _train(self, taught: dict[str, Any], planned: dict[str, Any], free: dict[str, Any]) -> dict[str, Any]:
         assert self.training is not None
@@ -385,9 +473,15 @@ class _Adaptation:
             planned["steps"],
             own_words=free["strength"],
             target_flops=planned["target_flops"],
+            max_seconds=planned["seconds"],
         )
         model = trained_model(recipe, self.training, self.idf)
-        return {"model": str(model.relative_to(self.output)), **planned}
+        made = read_json(self.output / "training" / METRICS_FILE)["steps"]
+        if made < planned["steps"]:
+            self._say(
+                [f"{made:,} of {planned['steps']:,} steps fitted into the time; the schedule ended there"]
+            )
+        return {"model": str(model.relative_to(self.output)), **planned, "steps": made}
 
     def _judge(self, free: dict[str, Any], taught: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
         judge, texts, start = self.judge, self.collection.texts, self.start
@@ -425,8 +519,7 @@ class _Adaptation:
         vectors = self._vectors("trained", lambda: self._encoded(student, self.collection.texts))
         queries = QuerySide.of(student)
         judge.vectors("trained", "trained", queries, vectors)
-        asked = [query for query, _, _ in self.data.split.train][:5000]
-        if ratio := pruning_within(free["most_flops"], queries, asked, vectors):
+        if ratio := self._ratio(queries, vectors, free["limits"]):
             pruned = Pruning(ratio)(vectors)
             judge.vectors("trained, pruned", "trained", queries, pruned, max_ratio=ratio)
         by_name = {one.name: judge.chosen_value(one.evaluation) for one in judge.found}
@@ -454,6 +547,7 @@ class _Adaptation:
                 one.kind,
                 select=mean_of(one.evaluation.per_query[MEASURE], select),
                 flops=one.evaluation.cost.flops if one.evaluation.cost else None,
+                of_limit=self._of_limit(judge, one.name, free["limits"]),
             )
             for one in judge.found
         ]
@@ -482,6 +576,13 @@ class _Adaptation:
         found = summary(story) | {"legend": legend(story), "next": list(story.next_steps)}
         write_json(self.output / "verdict.json", found)
         return found
+
+    def _of_limit(self, judge: Judge, name: str, limits: dict[str, float]) -> float | None:
+        """How much of the FLOPS that people's queries may have a model takes."""
+        if PEOPLE not in limits or name not in judge.sides:
+            return None
+        queries, documents = judge.sides[name]
+        return flops_metric(queries.encode_queries(self.asked[PEOPLE]), documents) / max(limits[PEOPLE], 1e-9)
 
     def _export(self, found: dict[str, Any], free: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
         """The recommended model, or the one that did best where BM25 is recommended."""
@@ -547,7 +648,10 @@ class _Adaptation:
 
     def _cost_told(self, free: dict[str, Any], over_cost: list[str]) -> list[str]:
         asked = "as asked for" if self.settings.target_flops else f"{TIMES_BM25} times BM25's"
-        said = [f"Candidates may have FLOPS up to {free['most_flops']:.2f} ({asked})."]
+        each = ", ".join(f"{limit:.2f} on {who}" for who, limit in free["limits"].items())
+        said = [
+            f"Candidates may have FLOPS up to {free['most_flops']:.2f} on the judged queries, {each} ({asked})."
+        ]
         if over_cost:
             said.append(f"More than that, and chosen only if nothing else were left: {', '.join(over_cost)}.")
         return said

@@ -18,6 +18,7 @@ TEACHERS = (
     TeacherConfig("sparse", "cognition/model", 0.1, max_length=256),
     TeacherConfig("bm25", weight=0.4),
 )
+TEACHER_KINDS = ("dense", "sparse", "bm25", "endpoint")  # those that score every query against every document
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -43,6 +44,7 @@ class AdaptSettings:
         corpus: a folder in BEIR layout, a corpus.jsonl or another file of rows, a text file with a document per line,
             or a folder of .txt and .md files.
         queries, qrels: real queries and their judgements; both or neither.
+        query_log: queries that people asked, without judgements: FLOPS are limited on these, too.
         queries_from: "documents" (titles, headings and sentences), the user's module:function, or a language
             model: endpoint:MODEL@URL or endpoint:FILE.yaml.
         general: pairs of other texts ({"query", "pos"} per line), mixed in so that the model forgets less.
@@ -60,6 +62,7 @@ class AdaptSettings:
     corpus: Path
     queries: Path | None = None
     qrels: Path | None = None
+    query_log: Path | None = None
     queries_from: str = "documents"
     general: Path | None = None
     general_share: float = 0.25
@@ -81,7 +84,7 @@ class AdaptSettings:
                 f"real queries need both --queries and --qrels ({lacking} is missing): which documents answer them is "
                 "what the verdict rests on"
             )
-        for path in (self.corpus, self.queries, self.qrels, self.general):
+        for path in (self.corpus, self.queries, self.qrels, self.query_log, self.general):
             if path is not None and not path.exists():
                 raise InputError(f"{path}: no such file or folder")
         if self.budget <= 0:
@@ -90,14 +93,16 @@ class AdaptSettings:
             raise InputError(f"--target-flops must be above 0, not {self.target_flops:g}")
         if not 0 < self.general_share < 1:
             raise InputError(f"the share of general pairs is between 0 and 1, not {self.general_share:g}")
-        if bad := [one.kind for one in self.teachers if one.kind not in ("dense", "sparse", "bm25")]:
-            raise InputError(f"adapt takes dense, sparse and bm25 teachers, not {', '.join(bad)}")
+        if bad := [one.kind for one in self.teachers if one.kind not in TEACHER_KINDS]:
+            raise InputError(f"adapt takes {', '.join(TEACHER_KINDS)} teachers, not {', '.join(bad)}")
         if not self.teachers:
             raise InputError("adapt needs at least one teacher")
 
     def describe(self) -> dict[str, Any]:
         """All that the result depends on, as JSON values: the same command goes on, another one is refused."""
         files = {"queries": self.queries, "qrels": self.qrels, "general": self.general}
+        if self.query_log is not None:
+            files["query_log"] = self.query_log
         return {
             "corpus": str(self.corpus),
             "corpus_sum": corpus_sum(self.corpus),
@@ -108,14 +113,24 @@ class AdaptSettings:
             "target_flops": self.target_flops,
             "steps": self.steps,
             "init": self.init,
-            "teachers": [
-                {"kind": one.kind, "name": one.name, "weight": one.weight, "max_length": one.max_length}
-                for one in self.teachers
-            ],
+            "teachers": [config_values(one) for one in self.teachers],
             "max_length": self.max_length,
             **({} if self.language == AUTO else {"language": self.language}),
             "seed": self.seed,
         }
+
+
+def config_values(config: TeacherConfig) -> dict[str, Any]:
+    """As JSON values; `TeacherConfig(**values)` gives it back."""
+    settings = ("batch_size", "language", "query_prompt", "document_prompt")
+    given = {key: value for key in settings if (value := getattr(config, key)) is not None}
+    about = {
+        "kind": config.kind,
+        "name": config.name,
+        "weight": config.weight,
+        "max_length": config.max_length,
+    }
+    return about | given | config.endpoint.given()
 
 
 def corpus_sum(place: Path) -> str:

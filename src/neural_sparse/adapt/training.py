@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -39,6 +38,7 @@ def recipe_for(
     steps: int,
     own_words: float = 2.0,
     target_flops: float | None = None,
+    max_seconds: float | None = None,
 ) -> Recipe:
     """The quickstart's recipe with what was measured here."""
     length = settings.max_length or USUAL_LENGTH
@@ -50,6 +50,7 @@ def recipe_for(
         teacher_cache=str(output / "work" / "teachers"),
         own_words=own_words,
         target_flops=target_flops,
+        max_seconds=max_seconds,
         max_length=min(base.max_length, length),
         encode_max_length=length,
         warmup_steps=steps // 10,
@@ -140,13 +141,3 @@ def teachers_told(chosen: Sequence[TeacherConfig], quality: TeacherQuality | Non
         f"{quality.ensemble.held_back:.3f}. Taught by: {names}.",
         *quality.warnings,
     ]
-
-
-def config_values(config: TeacherConfig) -> dict[str, Any]:
-    """As JSON values; `TeacherConfig(**values)` gives it back."""
-    return {
-        "kind": config.kind,
-        "name": config.name,
-        "weight": config.weight,
-        "max_length": config.max_length,
-    }

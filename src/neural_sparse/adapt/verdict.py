@@ -14,6 +14,7 @@ from neural_sparse.evaluation.significance import Comparison, compare_scores, ho
 
 MEASURE = "nDCG@10"
 LEVEL = 0.05
+OVER = 1.02  # times the FLOPS allowed, from which on a candidate costs too much
 EASY = 0.8  # BM25's nDCG@10 on made queries, from which on they share too many words with their documents
 WORTH = 0.01  # of nDCG@10: the least gain that is worth a change
 SHIP, KEEP, UNSURE = "ship", "keep BM25", "not enough evidence"
@@ -30,12 +31,14 @@ class Standing:
             model.
         select: nDCG@10 on the queries that choose.
         flops: multiplications per query and document; None for a dense teacher.
+        of_limit: those of people's queries, as a share of the most that they may be; None where there are none.
     """
 
     name: str
     kind: str
     select: float
     flops: float | None = None
+    of_limit: float | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,11 @@ def choose(standings: Sequence[Standing], most_flops: float | None) -> Choice:
     """By the queries that choose alone. Of equals the cheaper one; candidates that cost more than `most_flops` stand
     back unless all do."""
     models = [one for one in standings if one.kind in ("start", "free", "trained")]
-    dear = [one.name for one in models if most_flops is not None and (one.flops or 0.0) > 1.02 * most_flops]
+    dear = [
+        one.name
+        for one in models
+        if most_flops is not None and ((one.flops or 0.0) > OVER * most_flops or (one.of_limit or 0.0) > OVER)
+    ]
 
     def best(among: Sequence[Standing]) -> str:
         fitting = [one for one in among if one.name not in dear] or among

@@ -17,6 +17,10 @@ def adapt(
         None, help="Real queries ({_id, text} per line), judged by --qrels; they override made ones."
     ),
     qrels: Path | None = typer.Option(None, help="Which documents answer them (query-id, corpus-id, score)."),
+    query_log: Path | None = typer.Option(
+        None,
+        help="Queries that people asked ({_id, text} per line), unjudged: the cost is limited on these, too.",
+    ),
     queries_from: str = typer.Option(
         "documents",
         help="What queries are made of: documents (titles, headings, sentences), or your function module:function, "
@@ -40,7 +44,8 @@ def adapt(
         [],
         "--teacher",
         "-t",
-        help="bm25, dense:NAME or sparse:NAME, with =WEIGHT behind it to begin with. Repeatable.",
+        help="bm25, dense:NAME, sparse:NAME, endpoint:MODEL@URL or endpoint:FILE.yaml, with "
+        "=WEIGHT behind it to begin with. Repeatable.",
         show_default="the quickstart's",
     ),
     max_length: int | None = typer.Option(
@@ -77,6 +82,7 @@ def adapt(
         corpus,
         queries=queries,
         qrels=qrels,
+        query_log=query_log,
         queries_from=queries_from,
         general=general,
         general_share=general_share,

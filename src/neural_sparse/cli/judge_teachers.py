@@ -123,7 +123,10 @@ def judge_teachers(
 
 def parse_teacher(text: str) -> TeacherConfig:
     """A teacher of "KIND:NAME=WEIGHT"."""
-    from neural_sparse.config import TeacherConfig
+    from dataclasses import replace
+    from pathlib import Path
+
+    from neural_sparse.config import ENDPOINTS, TeacherConfig, settings_from_yaml
     from neural_sparse.errors import InputError
 
     named, equals, weight = text.rpartition("=")
@@ -134,6 +137,8 @@ def parse_teacher(text: str) -> TeacherConfig:
     kind, _, name = (named or text).partition(":")
     if value < 0:
         raise InputError(f"--teacher {text}: the weight is negative")
+    if kind in ENDPOINTS and name.endswith((".yaml", ".yml")):
+        return replace(settings_from_yaml(TeacherConfig, Path(name)), weight=value)
     return TeacherConfig(kind, name or None, value)  # type: ignore[arg-type]  # it checks the kind
 
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from neural_sparse.adapt.budget import LEAST_DOCUMENTS, LEAST_STEPS, plan, steps_within, too_small
+from neural_sparse.adapt.budget import (
+    LEAST_DOCUMENTS,
+    LEAST_STEPS,
+    plan,
+    seconds_of_training,
+    steps_within,
+    too_small,
+)
 from neural_sparse.adapt.settings import AdaptSettings, parse_budget
 from neural_sparse.adapt.stages import Stages
+from neural_sparse.cli.judge_teachers import parse_teacher
 from neural_sparse.config import TeacherConfig
 from neural_sparse.errors import InputError
 from neural_sparse.quickstart.estimate import Estimate
@@ -62,6 +71,35 @@ def test_settings_are_checked_before_the_work(tmp_path: Path) -> None:
     before = AdaptSettings(there).describe()
     there.write_text("{ }")
     assert AdaptSettings(there).describe() != before
+
+
+def test_teachers_behind_an_endpoint_keep_their_settings(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text("{}")
+    file = tmp_path / "teacher.yaml"
+    file.write_text(
+        "kind: endpoint\nname: e5\nurl: https://models.example.org/v1\napi_key_env: MODELS_KEY\n"
+        "query_prompt: 'query: '\nprice_per_million_tokens: 0.02\n"
+    )
+    teacher = parse_teacher(f"endpoint:{file}=0.6")
+    assert (teacher.weight, teacher.url, teacher.query_prompt) == (
+        0.6, "https://models.example.org/v1", "query: "
+    )  # fmt: skip
+    settings = AdaptSettings(corpus, teachers=(teacher, TeacherConfig("bm25")))
+    kept = json.loads(json.dumps(settings.describe()["teachers"]))
+    assert [TeacherConfig(**one) for one in kept] == list(settings.teachers)
+    assert "MODELS_KEY" in str(kept)
+    other = AdaptSettings(corpus, teachers=(parse_teacher("endpoint:e5@http://127.0.0.1:8080/v1"),))
+    assert other.describe()["teachers"][0]["url"] == "http://127.0.0.1:8080/v1"
+    with pytest.raises(InputError, match="no such file"):
+        AdaptSettings(corpus, query_log=tmp_path / "nowhere.jsonl")
+
+
+def test_training_may_take_what_evaluation_leaves() -> None:
+    found = plan(900, 30, MEASURED, steps=10, documents=8000)
+    seconds = seconds_of_training(750, found)
+    assert steps_within(750, found, pairs=5000, batch_size=32) * found.seconds_per_step < seconds < 750
+    assert seconds_of_training(10, found) == 1.0
 
 
 def test_a_finished_stage_is_not_made_again(tmp_path: Path) -> None:

@@ -108,3 +108,13 @@ def test_the_choice_is_among_those_cheap_enough(most: float | None, chosen: str)
     assert choose(standings, most) == Choice(
         chosen, "own words", [one.name for one in standings[1:4] if most and (one.flops or 0) > 1.02 * most]
     )
+
+
+def test_people_s_queries_have_a_limit_of_their_own() -> None:
+    standings = [
+        Standing("start", "start", select=0.5, flops=0.5, of_limit=0.9),
+        Standing("own words", "free", select=0.6, flops=0.9, of_limit=1.9),
+        Standing("own words, pruned", "free", select=0.55, flops=0.7, of_limit=1.0),
+    ]
+    choice = choose(standings, most_flops=1.0)
+    assert (choice.chosen, choice.over_cost) == ("own words, pruned", ["own words"])
