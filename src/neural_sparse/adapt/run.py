@@ -425,7 +425,8 @@ class _Adaptation:
     def _requests_told(self) -> list[str]:
         """What teachers behind an endpoint are to be asked, before they are."""
         endpoints = self._endpoints()
-        if not endpoints or self.training is None:
+        done = (self.output / "stages" / "teachers.json").is_file()
+        if not endpoints or done or self.training is None:
             return []
         queries = [*self.training.queries, *self.collection.queries.values()]
         documents = list(dict.fromkeys([*self.training.documents, *self.collection.texts]))
