@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -17,11 +16,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from python_processes import CLI, python
 
 from neural_sparse.config import TeacherConfig
 from neural_sparse.errors import InputError
-from neural_sparse.io.files import read_json
 from neural_sparse.teachers.builder import TeacherBuilder
 from neural_sparse.teachers.cache import TeacherCache
 from neural_sparse.teachers.shards import Shards
@@ -147,37 +144,3 @@ def test_another_model_of_the_same_size_is_told_apart(url: str, tmp_path: Path) 
         message = r"Before: multilingual-e5-small-q4 at .*now: portuguese-multilingual-e5-small-q4 at"
         with pytest.raises(InputError, match=message):
             teacher(other).prepare(QUERIES[:2], DOCUMENTS[:1], None, TeacherCache(tmp_path))
-
-
-def test_adapt_is_taught_by_it(url: str, tmp_path: Path) -> None:
-    """And limits the cost on queries that people asked, which are other ones than the titles."""
-    pairs = [(first, second) for first in WORDS for second in WORDS if first != second]
-    rows = [
-        {
-            "_id": str(number),
-            "title": f"{first} {second} guide {number}",
-            "text": f"The road from {first} to {second} has number {number}. It is {7 * number} kilometres long.",
-        }
-        for number, (first, second) in enumerate(pairs)
-    ]
-    corpus, log = tmp_path / "corpus.jsonl", tmp_path / "log.jsonl"
-    corpus.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    log.write_text(
-        "".join(json.dumps({"_id": str(n), "text": "how long is the road"}) + "\n" for n in range(3))
-    )
-    output = tmp_path / "adapted"
-    given = ["-t", f"endpoint:multilingual-e5-small@{url}=0.6", "-t", "bm25=0.4", "--query-log", str(log)]
-    done = python(
-        "-c", CLI, "adapt", str(corpus), "-o", str(output), *given, "--steps", "2", "--max-length", "32",
-        environment={**os.environ, "HF_HUB_OFFLINE": "1", "COLUMNS": "160", "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    told = " ".join(done.stdout.split())
-    assert told.index("multilingual-e5-small, documents:") < told.index("Judging teachers")
-    names = {one["name"] for one in read_json(output / "verdict.json")["candidates"]}
-    assert "trained" in names
-    taught = read_json(output / "stages" / "teachers.json")["value"]["teachers"]
-    assert "endpoint teacher" in names or all(one["kind"] == "bm25" for one in taught)
-    free = read_json(output / "stages" / "free.json")["value"]
-    assert set(free["limits"]) == {"made queries", "people's queries"}
-    assert free["train_flops"] > 0
