@@ -595,7 +595,8 @@ class Recipe:
             )
         if self.ema_decay is not None and self.cost_target is not None:
             raise InputError(
-                f"{self.cost_target} is met by the weights of each step, and ema_decay would ship their average; leave out one"
+                f"{self.cost_target} is met by the weights of each step, and ema_decay would ship their average; leave "
+                "out one"
             )
         if self.dev is None and self.dev_also:
             raise InputError("dev_also adds collections to dev: name the first one there")
