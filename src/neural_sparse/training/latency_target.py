@@ -54,6 +54,7 @@ class LatencyTarget(CostTarget):
         milliseconds: float,
         size: int,
         num_steps: int,
+        min_query_weight: float = 0.0,
     ) -> None:
         self.model, self.queries, self.documents = model, queries, list(documents)
         self.query_time, self.size = query_time, size
@@ -61,7 +62,14 @@ class LatencyTarget(CostTarget):
         self.every = max(1, num_steps // LOOKS)
         self.spread = 1.0
         share = torch.from_numpy(term_share(queries)).float()
-        super().__init__(loss, share, self.most, num_steps)
+        super().__init__(
+            loss,
+            share,
+            self.most,
+            num_steps,
+            query_weights=model.query_weights,
+            min_query_weight=min_query_weight,
+        )
 
     def look(self) -> None:
         """How many times the postings of the mean query the slowest hundredth reads now; the target follows."""
@@ -69,6 +77,8 @@ class LatencyTarget(CostTarget):
         self.model.eval()
         try:
             share = term_share(self.model.encode_documents(self.documents))
+            if self.min_query_weight:  # such tokens are taken out at the end
+                share *= self.model.query_weights.detach().cpu().numpy() >= self.min_query_weight
         finally:
             self.model.train(training)
         read = postings_read(self.queries, share)
@@ -129,4 +139,5 @@ def latency_target(
         milliseconds=milliseconds,
         size=size,
         num_steps=recipe.num_steps,
+        min_query_weight=recipe.min_query_weight,
     )
