@@ -1,4 +1,4 @@
-"""Engines that are asked in JSON over HTTP: Elasticsearch and OpenSearch."""
+"""Engines that are asked in JSON over HTTP, as Elasticsearch is."""
 
 from __future__ import annotations
 
