@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from neural_sparse import InputError
+from neural_sparse import InputError, NeuralSparseEncoder
 from neural_sparse.search import SparseIndex
 from neural_sparse.search import changes as module
 from neural_sparse.search.changes import ChangingCollection, changing
@@ -24,26 +24,19 @@ from neural_sparse.search.snapshot import PackedTexts
 WIDTH = 12
 
 
-class Model:
-    """What `EncodedCollection.write` asks of a model."""
-
-    name = "model"
-    max_length = 16
-
-    def __init__(self, tokenizer: object) -> None:
-        self.tokenizer = tokenizer
-
-    def idf_table(self) -> dict[str, float]:
-        return dict.fromkeys(self.tokenizer.get_vocab(), 1.0)  # type: ignore[attr-defined]
+@pytest.fixture(scope="module")
+def model(tiny_model: Callable[..., Path]) -> NeuralSparseEncoder:
+    """Whose tokenizer and query side the collection holds; its vectors are not its own."""
+    return NeuralSparseEncoder(str(tiny_model("bert")))
 
 
 @pytest.fixture
-def empty(tmp_path: Path, bert_tokenizer: object) -> Path:
-    """A collection of two documents, without a transformer."""
-    width = len(bert_tokenizer.get_vocab())  # type: ignore[attr-defined]
+def empty(tmp_path: Path, model: NeuralSparseEncoder) -> Path:
+    """A collection of two documents."""
+    width = model.vocab_size
     EncodedCollection.write(
         tmp_path / "out",
-        Model(bert_tokenizer),  # type: ignore[arg-type]
+        model,
         [encoder(width)(["first", "second"])],
         DocumentIds.of(["a", "b"]),
         [PackedTexts.of(["first", "second"])],
