@@ -183,7 +183,7 @@ def mine(
         what = "are kept" if keep else "are replaced (--keep keeps them and mines for the rest)"
         console.print(f"{bring:,} examples bring negatives of their own, which {what}")
     with chosen_engine(engine, address) as chosen:
-        builder = TeacherBuilder((), bf16, tuple(trust_remote_code), max_length, language)
+        builder = TeacherBuilder((), bf16, tuple(trust_remote_code), max_length, language=language)
         sources = Sources(loaded, TeacherCache(teacher_cache, engine=chosen), builder)
         miner = Miner(
             loaded,

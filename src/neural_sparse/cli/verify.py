@@ -65,7 +65,7 @@ def verify(
     for name, url in names:
         with started(name, url) as engine:
             console.print(f"  {name} {engine.version}")
-            found.append(verify_engine(name, engine, source, qrels, bm25))
+            found.append(verify_engine(name, engine, source, qrels, bm25=bm25))
         for remark in found[-1].remarks:
             console.print(f"  note: {remark}", style="yellow")
     console.print(_table(found))

@@ -366,7 +366,9 @@ class NeuralSparseEncoder(SparseEncoder):
             weights = torch.cat(parts)[layout.order]
         else:
             hidden = torch.cat([self._hidden_of(group) for group in layout.groups()])
-            weights = self._weights(hidden, layout.offsets, layout.longest, columns, features.get("bound"))
+            weights = self._weights(
+                hidden, layout.offsets, layout.longest, columns, bound=features.get("bound")
+            )
             weights = weights[layout.order]
         return weights if self.own_words is None else self.own_words.add(weights, features["words"], columns)
 

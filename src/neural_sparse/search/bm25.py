@@ -135,7 +135,7 @@ class BM25Index:
                 settings["stopwords"],
                 settings["pattern"],
                 settings["vocabulary"],
-                settings.get("segmenter"),
+                segmenter=settings.get("segmenter"),
             )
             k1, b = float(settings["k1"]), float(settings["b"])
         except (KeyError, TypeError) as error:

@@ -55,7 +55,7 @@ def fill(where: str, index: str) -> int:
 
 
 def _bulk(where: str, index: str, lines: list[bytes]) -> int:
-    answer = send(where, "POST", f"{quote(index)}/_bulk", b"".join(lines), "application/x-ndjson")
+    answer = send(where, "POST", f"{quote(index)}/_bulk", b"".join(lines), kind="application/x-ndjson")
     if answer["errors"]:
         failed = next(item["index"] for item in answer["items"] if item["index"]["status"] >= 300)
         raise SystemExit(f"document {failed['_id']}: {failed['error']['reason']}")
