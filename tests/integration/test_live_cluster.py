@@ -223,6 +223,7 @@ def held(client: Any, index: str) -> set[str]:
     return {hit["_id"] for hit in hits}
 
 
+@pytest.mark.slow
 def test_a_node_is_killed_while_documents_are_loaded_and_searched(
     cluster: Cluster,
     client: Any,

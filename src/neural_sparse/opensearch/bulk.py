@@ -24,6 +24,13 @@ logger = logging.getLogger(__name__)
 
 _BUSY = {429, 502, 503, 504}  # worth another try, of a request as of one of its documents
 _TOO_LARGE = 413
+_NODE_LOST = {  # between the node that was asked and the one that holds the shard; status 500
+    "connect_transport_exception",
+    "node_closed_exception",
+    "node_disconnected_exception",
+    "node_not_connected_exception",
+    "send_request_transport_exception",
+}
 
 
 @dataclass(frozen=True)
@@ -297,7 +304,9 @@ def _sorted_out(
     for sent, item in zip(batch, items, strict=True):
         (result,) = item.values()
         status = int(result.get("status", 500))
-        if status in _BUSY:
+        error = result.get("error")
+        lost = isinstance(error, dict) and error.get("type") in _NODE_LOST
+        if status in _BUSY or lost:
             again.append(sent)
             why = cured(reason(result["error"])) if result.get("error") else "no reason given"
             cause = f"status {status} for some documents: {why}"

@@ -17,7 +17,7 @@ import pytest
 
 from neural_sparse import InputError
 from neural_sparse.io.files import read_json
-from neural_sparse.opensearch.bulk import BulkSettings, FailedDocument, Progress, delete, send
+from neural_sparse.opensearch.bulk import BulkSettings, FailedDocument, Progress, _sorted_out, delete, send
 from neural_sparse.opensearch.connection import connect, readable_errors
 
 opensearchpy = pytest.importorskip("opensearchpy")
@@ -342,3 +342,18 @@ def test_deletes_go_again_to_a_busy_server() -> None:
 def test_settings_that_cannot_be() -> None:
     with pytest.raises(InputError, match="at least one document"):
         BulkSettings(documents=0)
+
+
+def test_documents_whose_node_was_lost_are_sent_again() -> None:
+    error = {
+        "type": "node_disconnected_exception",
+        "reason": "[node-2][indices:data/write/bulk[s]] disconnected",
+    }
+    batch = [("a", "A"), ("b", "B")]
+    items = [
+        {"index": {"_id": "a", "status": 500, "error": error}},
+        {"index": {"_id": "b", "status": 500, "error": {"type": "other", "reason": "broken"}}},
+    ]
+    again, refused, cause = _sorted_out(batch, items)
+    assert (again, refused) == ([("a", "A")], [FailedDocument("b", 500, "broken")])
+    assert "disconnected" in cause
