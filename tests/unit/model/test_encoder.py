@@ -399,7 +399,7 @@ class TestRefusals:
 
         transformer = Plain(str(tiny_model("bert")))
         SentenceTransformer(modules=[transformer, Pooling(24)]).save_pretrained(str(tmp_path / "dense"))
-        with pytest.raises(InputError, match="without a masked-LM head.*new_head=true"):
+        with pytest.raises(InputError, match=r"without a masked-LM head.*new_head=true"):
             NeuralSparseEncoder(tmp_path / "dense")
 
     def test_mean_pooling(self, tmp_path: Path, tiny_model: TinyModel) -> None:
