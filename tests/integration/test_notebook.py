@@ -14,7 +14,7 @@ from nbclient import NotebookClient
 from neural_sparse import NeuralSparseEncoder
 from neural_sparse.model.location import resolve_model
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.slow]  # six minutes on two AVX2 cores
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "opensearch-neural-v2" / "training_guide_v2.ipynb"
 STEPS = "STEPS, SWEEP_STEPS = 100, 30"
 

@@ -399,7 +399,7 @@ def test_a_model_that_is_nowhere() -> None:
 @pytest.mark.parametrize(
     ("teacher", "message"),
     [
-        (lambda: SparseTeacher(DENSE, device="cpu"), "not a masked language model"),
+        (lambda: SparseTeacher(DENSE, device="cpu"), "without a masked-LM head"),
         (lambda: CrossEncoderTeacher(SPARSE, device="cpu"), "no cross-encoder"),
     ],
 )
