@@ -207,8 +207,7 @@ def serve(
 
       neural-sparse ab-test serve --url http://localhost:9200 --index docs --a sparse --b sparse --index-b docs-2 --log clicks.jsonl
     """  # noqa: E501
-    import signal
-
+    from neural_sparse.cli.listening import answer_until_ended
     from neural_sparse.errors import InputError
     from neural_sparse.evaluation.interleaving_server import ExperimentLog, Interleaver, make_server
     from neural_sparse.io.terminal import console as make_console
@@ -251,17 +250,9 @@ def serve(
     )
     console.print(f"listening on http://{host}:{server.server_address[1]}; Ctrl-C ends it")
 
-    def end(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    for sent in (signal.SIGINT, signal.SIGTERM):  # a shell starts what is behind & deaf to the first
-        signal.signal(sent, end)
     try:
-        server.serve_forever()
-    except KeyboardInterrupt:
-        console.print("ended")
+        answer_until_ended(server, console)
     finally:
-        server.server_close()
         record.close()
 
 

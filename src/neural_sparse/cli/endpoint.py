@@ -25,8 +25,8 @@ def endpoint(
       NEURAL_SPARSE_ENDPOINT_KEY=... neural-sparse endpoint export --host 0.0.0.0
     """
     import os
-    import signal
 
+    from neural_sparse.cli.listening import answer_until_ended
     from neural_sparse.errors import InputError
     from neural_sparse.io.terminal import console as make_console
     from neural_sparse.opensearch.deploy.exported import Exported
@@ -47,14 +47,4 @@ def endpoint(
     console.print(f"{exported.name} {exported.version} on {encoder.device}{', with a key' if key else ''}")
     console.print(f"listening on http://{host}:{server.server_address[1]}/invocations; Ctrl-C ends it")
 
-    def end(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    for sent in (signal.SIGINT, signal.SIGTERM):  # a shell starts what is behind & deaf to the first
-        signal.signal(sent, end)
-    try:
-        server.serve_forever()
-    except KeyboardInterrupt:
-        console.print("ended")
-    finally:
-        server.server_close()
+    answer_until_ended(server, console)
