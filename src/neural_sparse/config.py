@@ -23,6 +23,7 @@ TeacherKind = Literal[
     "dense", "sparse", "cross-encoder", "bm25", "precomputed", "endpoint", "rerank-endpoint"
 ]
 RerankForm = Literal["cohere", "tei"]
+QueryEncoder = Literal["inference-free", "shared", "own"]
 TooLong = Literal["cut", "refuse"]
 Precision = Literal["float32", "bfloat16"]
 # Named here too, for a recipe is checked without importing torch.
@@ -362,6 +363,9 @@ class Recipe:
         own_words: strength with which a document's own words are counted as BM25 counts them and added to its
             vector; 0: not, as in SPLADE; the start model's if None.
         own_words_learning_rate: of each word's strength; 0: they stay.
+        query_encoder: of queries: "inference-free", a table of weights; "shared", the documents' transformer (siamese,
+            as SPLADE-v3 is); "own", a transformer of their own, at first a copy of the documents'. The last two need a
+            transformer for every query, and know no IDF.
         teachers: the ensemble.
         trust_remote_code: names of the models, among teachers and negatives, whose own code may be run. Only for a
             repository you have read.
@@ -369,6 +373,7 @@ class Recipe:
         teacher_cache: folder of the teachers' vectors and of the counts for IDF, shared by runs.
         ranking: weights of the ranking losses "kl", "margin_mse", "info_nce".
         lambda_flops: weight of FLOPS after the ramp.
+        lambda_query_flops: of the FLOPS of queries, where a transformer encodes them; lambda_flops if None.
         target_flops: evaluation FLOPS that the finished model should have on the training documents: lambda is
             controlled from the end of the ramp on, starting at lambda_flops.
         target_p99: {milliseconds, documents}, in place of target_flops: the time that the slowest hundredth of the
@@ -460,12 +465,14 @@ class Recipe:
     fold_variants: bool = False
     own_words: Annotated[float | None, NOT_NEGATIVE] = None
     own_words_learning_rate: Annotated[float, NOT_NEGATIVE] = 0.0
+    query_encoder: QueryEncoder = "inference-free"
     teachers: tuple[TeacherConfig, ...] = ()
     trust_remote_code: tuple[str, ...] = ()
     scale_constant: Annotated[float, Bound(0, False, "; the paper has 10 and 30")] = 30.0
     teacher_cache: str = "outputs/teacher_cache"
     ranking: Mapping[str, float] = field(default_factory=lambda: {"kl": 1.0})
     lambda_flops: Annotated[float, NOT_NEGATIVE] = 0.02
+    lambda_query_flops: Annotated[float | None, NOT_NEGATIVE] = None
     target_flops: Annotated[float | None, ABOVE_0] = None
     target_p99: Mapping[str, float] = field(default_factory=dict)
     flops_ramp_steps: Annotated[int | None, NOT_NEGATIVE] = None
@@ -570,6 +577,7 @@ class Recipe:
             raise InputError(
                 "own_words_learning_rate trains the strength of own words, and own_words=0 has none"
             )
+        self._check_query_encoder()
         self._check_negatives()
         self._check_target()
         self._check_candidates()
@@ -603,6 +611,53 @@ class Recipe:
         if self.push_to_hub is not None and len([part for part in self.push_to_hub.split("/") if part]) != 2:
             raise InputError(
                 f"push_to_hub: {self.push_to_hub!r} is no repository of the hub; write OWNER/NAME"
+            )
+
+    @property
+    def siamese(self) -> bool:
+        """Whether a transformer encodes queries."""
+        return self.query_encoder != "inference-free"
+
+    def _check_query_encoder(self) -> None:
+        known = typing.get_args(QueryEncoder)
+        if self.query_encoder not in known:
+            raise InputError(f"unknown query_encoder {self.query_encoder!r}; choose from {', '.join(known)}")
+        if not self.siamese:
+            if self.lambda_query_flops is not None:
+                raise InputError(
+                    "lambda_query_flops presses queries that a transformer encodes, and query_encoder=inference-free "
+                    "looks them up; leave it out, or set query_encoder=shared"
+                )
+            return
+        pointless = {
+            "idf": self.idf is not None,
+            "idf_in_matching": not self.idf_in_matching,
+            "train_query_weights": self.train_query_weights,
+            "min_query_weight": self.min_query_weight,
+            "own_words": self.own_words,
+            "own_words_learning_rate": self.own_words_learning_rate,
+        }
+        if given := [key for key, value in pointless.items() if value]:
+            raise InputError(
+                f"{', '.join(given)}: of queries that are looked up in a table of weights, and with "
+                f"query_encoder={self.query_encoder} a transformer encodes them; leave out "
+                f"{'these' if len(given) > 1 else 'it'} (a recipe's own value is taken back by null, 0 or false)"
+            )
+        unknown_terms = {
+            "vocabulary_sample": self.vocabulary_sample,
+            "target_flops": self.target_flops,
+            "target_p99": self.target_p99,
+        }
+        if given := [key for key, value in unknown_terms.items() if value]:
+            raise InputError(
+                f"{', '.join(given)}: which terms queries have must be known before a step, and with "
+                f"query_encoder={self.query_encoder} they may be any of the vocabulary; leave out "
+                f"{'these' if len(given) > 1 else 'it'}, and choose lambda_flops and lambda_query_flops"
+            )
+        if self.push_to_hub is not None:
+            raise InputError(
+                f"push_to_hub writes the card of an inference-free model, and query_encoder={self.query_encoder} is "
+                "none; upload the folder of the finished model with `hf upload`"
             )
 
     @property

@@ -241,6 +241,11 @@ def evaluate(
                     ignore_identical_ids=ignore_identical_ids,
                 )
             )
+        asked = result.details.get("query_inference", {"gflop": 0.0})
+        if asked["gflop"]:
+            console.print(
+                f"  queries go through a transformer ({asked['encoder']}): {asked['gflop']:.2g} GFLOP each"
+            )
         for read in (result, *baselines[-1:]):
             if read.details.get("words", ENGLISH_WORDS) != ENGLISH_WORDS:
                 console.print(f"  BM25 reads {read.details['words']}")

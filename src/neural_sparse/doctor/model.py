@@ -234,26 +234,27 @@ def model_findings(folder: str | Path) -> list[Finding]:
         advice = "its parts have to be of one model: take the folder as `train` or save_pretrained wrote it"
         return [problem("loading", str(error), advice)]
     # Loading silences special tokens; other tools read the folder as it is.
-    for loaded, tensor in zip((model.query_weights, model.projection.bias), saved, strict=True):
+    table = model.query_table if model.query_encoder == "inference-free" else None
+    loaded_tables = (None if table is None else table.weight, model.projection.bias)
+    for loaded, tensor in zip(loaded_tables, saved, strict=True):
         if loaded is not None and tensor is not None:
             with torch.no_grad():
                 loaded.copy_(tensor[: len(loaded)])
     names = vocabulary(model.tokenizer)
     special = list(model.tokenizer.all_special_ids)
-    weights = model.query_weights.detach().float().numpy()
-    sizes = {
-        "tokenizer": len(names),
-        "query tokenizer": len(vocabulary(model.query_table.tokenizer)),
-        "output projection": model.vocab_size,
-        "query table": len(weights),
-    }
+    sizes = {"tokenizer": len(names), "output projection": model.vocab_size}
+    if table is not None:
+        sizes["query tokenizer"] = len(vocabulary(table.tokenizer))
+        sizes["query table"] = len(table.weight)
     findings = [weights_found, vocabularies(sizes), *tokenizer_findings(model.tokenizer)]
     if findings[1].verdict == "problem":
         return findings
     ordinary = np.setdiff1d(np.arange(len(names)), special)
-    loud = {names[token]: float(weights[token]) for token in special if weights[token] != 0}
-    findings.append(query_specials(loud))
-    findings.append(query_weights(weights[ordinary], own_table=_has_query_table(Path(folder))))
+    if table is not None:
+        weights = table.weight.detach().float().numpy()
+        loud = {names[token]: float(weights[token]) for token in special if weights[token] != 0}
+        findings.append(query_specials(loud))
+        findings.append(query_weights(weights[ordinary], own_table=_has_query_table(Path(folder))))
     vectors, samples = _samples(model)
     peaks = vectors.max(axis=0).toarray().ravel()
     heaviest = {names[token]: float(peaks[token]) for token in special if peaks[token] > 0}
@@ -268,10 +269,10 @@ def model_findings(folder: str | Path) -> list[Finding]:
 def _saved_tables(folder: str | Path) -> tuple[Tensor | None, Tensor | None]:
     """Query weights and decoder bias of an inference-free model as the folder holds them; None for another's."""
     query, transformer, *_ = load_modules(resolve_model(str(folder)), trust_remote_code=False, revision=None)
-    if query is None:
+    if not query:
         return None, None
     mlm: Any = transformer.model
-    return query.weight, mlm.get_output_embeddings().bias
+    return getattr(query[0], "weight", None), mlm.get_output_embeddings().bias
 
 
 def _broken_weights(folder: Path) -> list[str]:

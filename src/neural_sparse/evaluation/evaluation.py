@@ -96,7 +96,8 @@ class Evaluation:
         cost: efficiency of the vectors; None for a system that has none (a run from elsewhere).
         latency: time of a query; None where not measured.
         hole_rate: share of unjudged documents in the first ten; None where nothing was retrieved.
-        details: what else is worth knowing: k, unanswered queries, encoding speed, the collection's source.
+        details: what else is worth knowing: k, unanswered queries, encoding speed, what a model does for a query
+            ("query_inference"), the collection's source.
         explanations: query id -> its text, and its first and relevant documents (`explain_run`).
     """
 
@@ -128,6 +129,8 @@ class Evaluation:
             figures |= self.latency.figures()
         if "documents_per_second" in self.details:
             figures["documents_per_second"] = self.details["documents_per_second"]
+        if "query_inference" in self.details:
+            figures["query_gflop"] = self.details["query_inference"]["gflop"]
         if self.hole_rate is not None:
             figures["hole_rate"] = self.hole_rate
         return figures

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -75,6 +75,13 @@ class Encoder(Protocol):
     def encode_queries(self, texts: Sequence[str]) -> csr_matrix: ...
 
 
+@runtime_checkable
+class AsksModel(Protocol):
+    """One that says what its queries take beside a lookup."""
+
+    def query_inference(self, texts: Sequence[str]) -> dict[str, Any]: ...
+
+
 def evaluate_encoder(
     model: Encoder | SparseEncoder,
     collection: Collection,
@@ -119,6 +126,8 @@ def evaluate_encoder(
         ignore_identical_ids=ignore_identical_ids,
     )
     result.details |= speed
+    if isinstance(encoder, AsksModel):
+        result.details["query_inference"] = encoder.query_inference(list(collection.queries.values()))
     return result
 
 

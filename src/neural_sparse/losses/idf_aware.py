@@ -100,6 +100,7 @@ class IDFAwareLoss(nn.Module):
         term_weight: weight of the distance between documents and the terms that teachers would give them.
         micro_batches: calls per optimiser step, whose gradients are averaged: FLOPS is then that of all their
             documents, see `accumulated_flops`. Ranking is that of each.
+        lambda_query_flops: weight of the FLOPS of query vectors once the ramp is over; lambda_flops if None.
 
     Attributes:
         step: optimiser steps so far; whoever owns the optimiser sets it. Calls with the same belong to one step.
@@ -137,6 +138,7 @@ class IDFAwareLoss(nn.Module):
         temperature: float = 1.0,
         term_weight: float = 1.0,
         micro_batches: int = 1,
+        lambda_query_flops: float | None = None,
     ) -> None:
         super().__init__()
         vector = _vector(idf_weights, default_idf, tokenizer)
@@ -149,8 +151,9 @@ class IDFAwareLoss(nn.Module):
             raise InputError(
                 f"unknown ranking loss {sorted(unknown)}: choose from {', '.join(RANKING_LOSSES)}"
             )
-        if lambda_flops < 0:
-            raise InputError(f"lambda_flops must be >= 0, not {lambda_flops}")
+        for name, value in (("lambda_flops", lambda_flops), ("lambda_query_flops", lambda_query_flops)):
+            if value is not None and value < 0:
+                raise InputError(f"{name} must be >= 0, not {value}")
         if temperature <= 0:
             raise InputError(f"temperature must be positive, not {temperature}")
         self.flops_weights: Tensor | None
@@ -164,19 +167,25 @@ class IDFAwareLoss(nn.Module):
         self.ranking = weights
         self.needs_teacher = bool(NEEDS_TEACHER & set(weights))
         self.lambda_flops = lambda_flops
+        self.lambda_query_flops = lambda_flops if lambda_query_flops is None else lambda_query_flops
         self.ramp_steps = ramp_steps
         self.l0_threshold = l0_threshold
         self.temperature = temperature
         self.term_weight = term_weight
         self.micro_batches = micro_batches
-        self._earlier: tuple[int, Tensor] | None = None  # step, and the sum of its micro-batches' means
+        self._earlier: dict[str, tuple[int, Tensor]] = {}  # step, and the sum of its micro-batches' means
         self.step = 0
         self.lambda_factor: float | Tensor = 1.0
         self.to(device)
 
     @property
     def current_lambda(self) -> float | Tensor:
-        return self.lambda_flops * self.lambda_factor * quadratic_ramp(self.step, self.ramp_steps)
+        return self.lambda_flops * self._share
+
+    @property
+    def _share(self) -> float | Tensor:
+        """Of the lambdas, at this step."""
+        return self.lambda_factor * quadratic_ramp(self.step, self.ramp_steps)
 
     @in_float32
     def forward(
@@ -192,6 +201,7 @@ class IDFAwareLoss(nn.Module):
         terms: tuple[Tensor, Tensor, Tensor] | None = None,
         query_terms: QueryTerms | None = None,
         sample: VocabularySample | None = None,
+        queries: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Named components, in float32 whatever surrounds the call.
 
@@ -212,10 +222,12 @@ class IDFAwareLoss(nn.Module):
             sample: which tokens the columns of `documents` are, if not all; among them all that the queries hold.
                 The ranking loss is then exact, FLOPS and terms are estimates without bias, and so are their gradients.
                 All calls of one step have the same.
+            queries: vectors [queries, vocabulary] of a siamese student, on every rank of all queries; the score is
+                then their dot product with documents, without IDF, and the loss has FLOPS of queries too.
 
         Returns:
             "loss" (ranking + lambda * flops + term_weight * terms), "ranking", "flops" (before lambda), "terms"
-            (where they were given), scalars; and "scores".
+            and "query_flops" (where they were given), scalars; and "scores".
         """
         if sample is not None and documents.shape[1] != len(sample.columns):
             raise ValueError(f"{documents.shape[1]} columns for a sample of {len(sample.columns)} tokens")
@@ -224,7 +236,10 @@ class IDFAwareLoss(nn.Module):
             query_terms = QueryTerms.of(query_ids, query_mask) if query_terms is None else query_terms
             query_terms = dataclasses.replace(query_terms, columns=sample.within(query_terms.columns)[0])
             weights = weights.index_select(0, sample.columns)
-        part = idf_scores(query_ids, query_mask, idf=weights, documents=documents, terms=query_terms)
+        if queries is None:
+            part = idf_scores(query_ids, query_mask, idf=weights, documents=documents, terms=query_terms)
+        else:
+            part = queries @ documents.T
         of_all = next((given for given in (teacher_scores, mask, other_relevant) if given is not None), None)
         scores = ranks.all_columns(part, None if of_all is None else of_all.shape[1])
         if mask is None:
@@ -247,6 +262,10 @@ class IDFAwareLoss(nn.Module):
         if terms is not None:
             parts["terms"] = term_loss(documents, *terms, self.idf, sample)
             loss = loss + self.term_weight * parts["terms"]
+        if queries is not None:
+            # Not over ranks, which have the same queries.
+            parts["query_flops"] = self._accumulated("queries", queries.mean(0), self.flops_weights)
+            loss = loss + self.lambda_query_flops * self._share * parts["query_flops"]
         return {"loss": loss} | parts
 
     def _flops(self, documents: Tensor, sample: VocabularySample | None) -> Tensor:
@@ -255,13 +274,15 @@ class IDFAwareLoss(nn.Module):
             counts = sample.weights
             weights = counts if weights is None else counts * weights[sample.columns]
         mean = mean_weights(documents, self.l0_threshold, counts)
+        return self._accumulated("documents", mean, weights)
+
+    def _accumulated(self, side: str, mean: Tensor, weights: Tensor | None) -> Tensor:
         if self.micro_batches == 1:
             return accumulated_flops(mean, None, 1, weights)
-        earlier = None
-        if self._earlier is not None and self._earlier[0] == self.step:
-            earlier = self._earlier[1]
-        now = mean.detach() if earlier is None else earlier + mean.detach()
-        self._earlier = self.step, now
+        step, earlier = self._earlier.get(side, (None, None))
+        if step != self.step:
+            earlier = None
+        self._earlier[side] = self.step, mean.detach() if earlier is None else earlier + mean.detach()
         return accumulated_flops(mean, earlier, self.micro_batches, weights)
 
 

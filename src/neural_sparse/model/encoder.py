@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding, 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from neural_sparse.config import QueryEncoder
 from neural_sparse.errors import InputError
 from neural_sparse.idf import IdfWeights, idf_weights
 from neural_sparse.io.files import follow_umask, reading_folder, replacing_folder
@@ -46,12 +48,13 @@ SILENT = -1e4  # decoder bias of special tokens: no logit can lift them above ze
 
 
 class NeuralSparseEncoder(SparseEncoder):
-    """Documents through a masked-LM transformer, queries through a weight table.
+    """Documents through a masked-LM transformer, queries through a weight table, or through a transformer as well.
 
     The module tree is plain sentence-transformers (a Router over SparseStaticEmbedding for queries and
     Transformer + SpladePooling for documents), so a saved folder loads in `SparseEncoder` without this
     package, unless it has `own_words`, which sentence-transformers has no module for. Only the forward pass
-    differs: logits [batch, sequence, vocabulary] are never made.
+    differs: logits [batch, sequence, vocabulary] are never made. In a siamese model the query route is Transformer +
+    SpladePooling too: the very same modules (saved once), or its own.
 
     Args:
         model_name: a hub id, a local folder, or a folder inside an installed package. Holds a masked LM, a
@@ -70,6 +73,7 @@ class NeuralSparseEncoder(SparseEncoder):
             random; `model.new_head.fit_head` makes it of use.
         attention: implementation of attention, such as "sdpa", "eager" or "flash_attention_2"; transformers' choice
             if None.
+        query_encoder: see `set_query_encoder`; as it was saved if None, and "inference-free" where nothing says.
 
     Attributes:
         cache_tokens: for training: the transformer takes at most this many tokens at once, and the backward
@@ -97,42 +101,43 @@ class NeuralSparseEncoder(SparseEncoder):
         revision: str | None = None,
         new_head: bool = False,
         attention: str | None = None,
+        query_encoder: QueryEncoder | None = None,
     ) -> None:
         if not use_relu:
             raise InputError("use_relu=False would leave no weight at zero: a sparse encoder needs the ReLU")
         if activation is not None:
             check_activation(activation)
         location = resolve_model(str(model_name))
-        query, transformer, pooling, words = reading_folder(
+        saved, transformer, pooling, words = reading_folder(
             location,
             lambda: load_modules(
                 location, trust_remote_code, revision, new_head=new_head, attention=attention
             ),
         )
-        mlm: Any = transformer.model
         tokenizer: Any = transformer.tokenizer
-        fit_vocabulary(mlm, tokenizer)
-        if activation is not None:
-            pooling.activation_function = SPLADE_POOLING_NAMES[activation]  # type: ignore[assignment]
-        if pooling.pooling_strategy != "max":
-            raise InputError(
-                f"{model_name}: pools by {pooling.pooling_strategy!r}; only max pooling is supported"
-            )
-        if query is None:
-            query = SparseStaticEmbedding(tokenizer, torch.ones(len(vocabulary(tokenizer))), frozen=True)
-        elif list(query.tokenizer.get_vocab().items()) != list(tokenizer.get_vocab().items()) and (
-            vocabulary(query.tokenizer) != vocabulary(tokenizer)
+        own_limit = transformer.max_seq_length if (Path(location) / "modules.json").is_file() else None
+        table = saved[0] if saved and isinstance(saved[0], SparseStaticEmbedding) else None
+        sides = [(transformer, pooling)]
+        if len(saved) == 2 and saved[0] is not transformer:
+            sides.append((saved[0], saved[1]))
+        for one, pooled in sides:
+            fit_vocabulary(one.model, one.tokenizer)
+            if activation is not None:
+                pooled.activation_function = SPLADE_POOLING_NAMES[activation]  # type: ignore[assignment]
+            if pooled.pooling_strategy != "max":
+                raise InputError(
+                    f"{model_name}: pools by {pooled.pooling_strategy!r}; only max pooling is supported"
+                )
+            silence_special_tokens(one.model, tokenizer)
+            one.max_seq_length = _document_length(max_length or own_limit or DEFAULT_MAX_LENGTH, one.model)
+        if (
+            saved
+            and list(saved[0].tokenizer.get_vocab().items()) != list(tokenizer.get_vocab().items())
+            and (vocabulary(saved[0].tokenizer) != vocabulary(tokenizer))
         ):
             raise InputError(f"{model_name}: its query and document sides have different vocabularies")
-        silence_special_tokens(mlm, query, tokenizer)
-        if query.tokenizer is tokenizer:
-            query.tokenizer = copy.deepcopy(tokenizer)
-        # sentence-transformers cuts queries here, where documents end otherwise.
-        queries: Any = query.tokenizer
-        queries.model_max_length = query.max_seq_length = MAX_QUERY_LENGTH
-        own_limit = transformer.max_seq_length if (Path(location) / "modules.json").is_file() else None
-        transformer.max_seq_length = _document_length(max_length or own_limit or DEFAULT_MAX_LENGTH, mlm)
-        router = Router.for_query_document([query], [transformer, pooling], default_route="document")
+        queries = saved if table is None and saved else [_query_table(tokenizer, table)]
+        router = Router.for_query_document(queries, [transformer, pooling], default_route="document")
         super().__init__(
             modules=[router], device=str(device) if device is not None else None, similarity_fn_name="dot"
         )
@@ -143,7 +148,10 @@ class NeuralSparseEncoder(SparseEncoder):
             self.set_own_words(own_words)
         elif words is not None:
             self.routes["document"].append(words.to(self.device))
-        _defer_projection(mlm)
+        for mlm in self.masked_lms:
+            _defer_projection(mlm)
+        if query_encoder is not None:
+            self.set_query_encoder(query_encoder)
         if idf is not None:
             self.set_query_weights(idf)
         self.eval()
@@ -169,7 +177,59 @@ class NeuralSparseEncoder(SparseEncoder):
         return self.mlm.get_output_embeddings()
 
     @property
+    def masked_lms(self) -> list[Any]:
+        """Those of both sides, each once."""
+        both = (self.routes[side][0] for side in ("document", "query"))
+        found = {id(one): one.model for one in both if isinstance(one, Transformer)}
+        return list(found.values())
+
+    @property
+    def query_encoder(self) -> QueryEncoder:
+        """What encodes queries, see `set_query_encoder`."""
+        first = self.routes["query"][0]
+        if not isinstance(first, Transformer):
+            return "inference-free"
+        return "shared" if first is self.transformer else "own"
+
+    def set_query_encoder(self, kind: QueryEncoder) -> None:
+        """Let queries be encoded by something else; a model that has it already stays as it is.
+
+        Args:
+            kind: "inference-free", a table in which every token weighs 1; "shared", the documents' transformer (a
+                siamese model, as SPLADE-v3); "own", a copy of it.
+
+        Raises:
+            InputError: a siamese model whose documents count their own words: these are worth what IDF says.
+        """
+        if kind == self.query_encoder:
+            return
+        if kind != "inference-free" and self.own_words is not None:
+            raise InputError(
+                f"{self.name} counts its documents' own words, which are found by the IDF of looked-up queries; "
+                f"query_encoder={kind} takes own_words=0"
+            )
+        documents = list(self.routes["document"])[:2]
+        modules: dict[QueryEncoder, list[Any]] = {
+            "inference-free": [_query_table(self.tokenizer).to(self.device)],
+            "shared": documents,
+            "own": documents,
+        }
+        if kind == "own":
+            modules["own"] = copy.deepcopy(documents)
+        self.routes["query"] = nn.Sequential(*modules[kind])
+
+    @property
     def query_table(self) -> SparseStaticEmbedding:
+        """
+        Raises:
+            InputError: a siamese model, which has none.
+        """
+        if self.query_encoder != "inference-free":
+            raise InputError(
+                f"{self.name} has no table of query weights: its queries go through a transformer "
+                f"(query_encoder: {self.query_encoder}). `evaluate` and `export` take such a model; what looks queries "
+                "up needs one that was trained with query_encoder=inference-free"
+            )
         return self.routes["query"][0]
 
     @property
@@ -215,7 +275,9 @@ class NeuralSparseEncoder(SparseEncoder):
         return int(self.transformer.max_seq_length or DEFAULT_MAX_LENGTH)
 
     def set_max_length(self, max_length: int) -> None:
-        self.transformer.max_seq_length = _document_length(max_length, self.mlm)
+        for side in self.routes.values():
+            if isinstance(side[0], Transformer):
+                side[0].max_seq_length = _document_length(max_length, side[0].model)
 
     @property
     def query_weights(self) -> Tensor:
@@ -239,7 +301,7 @@ class NeuralSparseEncoder(SparseEncoder):
 
     def drop_nothing(self) -> None:
         """Train without dropout from now on; the configuration that is saved stays as it is."""
-        for module in self.mlm.modules():
+        for module in itertools.chain.from_iterable(mlm.modules() for mlm in self.masked_lms):
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
             for name, value in vars(module).items():  # attention's, where it is a number
@@ -282,25 +344,30 @@ class NeuralSparseEncoder(SparseEncoder):
         A features dictionary, as sentence-transformers passes, is returned with "sentence_embedding"
         added; one with "offsets" holds packed documents: "input_ids" [tokens], "offsets" [documents + 1], and, if
         the device is not to be asked for them, what else `packed` gives. With "columns", int64 [columns], vectors
-        have the weights of these tokens alone.
+        have the weights of these tokens alone. "task": "query" encodes queries, packed ones in siamese models alone.
         """
         ids = input if isinstance(input, Tensor) else input_ids
         if ids is not None:
             mask = torch.ones_like(ids) if attention_mask is None else attention_mask
-            return self._padded_documents(ids, mask)
+            return self._padded_documents(ids, mask, self.mlm)
         if not isinstance(input, Mapping):
             raise TypeError("forward() needs input_ids and attention_mask, or a dictionary of features")
-        if (kwargs.get("task") or input.get("task") or "document") == "query":
-            return super().forward(dict(input), **kwargs)
+        mlm, looked_up = self.mlm, self.query_encoder == "inference-free"
+        if (kwargs.get("task") or input.get("task")) == "query":
+            if looked_up:
+                return super().forward(dict(input), **kwargs)
+            mlm = self.routes["query"][0].model
         if "offsets" in input:
             if "layout" not in input:
                 tokens = Tokens(*(input[name].cpu().numpy() for name in ("input_ids", "offsets")))
                 input = {**self.packed(tokens, input["input_ids"].device), **input}
-            vectors = self._packed_documents(input)
-            if self.query_weights.requires_grad:  # trained: the loss takes them from what the model returns
+            vectors = self._packed_documents(input, mlm)
+            if (
+                looked_up and self.query_weights.requires_grad
+            ):  # trained: the loss takes them from what the model returns
                 return {**input, "sentence_embedding": vectors, "query_weights": self.query_weights.clone()}
         else:
-            vectors = self._padded_documents(input["input_ids"], input["attention_mask"])
+            vectors = self._padded_documents(input["input_ids"], input["attention_mask"], mlm)
         return {**input, "sentence_embedding": vectors}
 
     def packed(
@@ -321,24 +388,23 @@ class NeuralSparseEncoder(SparseEncoder):
             features["columns"] = columns
         return map_tensors(features, lambda tensor: tensor.to(device))
 
-    def _hidden(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        return self.mlm(input_ids=input_ids, attention_mask=attention_mask).logits
-
-    def _hidden_of(self, group: Group) -> Tensor:
+    def _hidden_of(self, group: Group, mlm: Any) -> Tensor:
         """Of the real tokens of a group, [tokens, width]."""
-        compiled = self.mlm._compiled_call_impl is not None  # which never asks for the mask's values
+        compiled = mlm._compiled_call_impl is not None  # which never asks for the mask's values
         mask = group.mask if compiled else PaddingMask.of(group.mask, group.whole)
-        return self._hidden(group.input_ids, mask).flatten(0, 1).index_select(0, group.kept)
+        hidden = mlm(input_ids=group.input_ids, attention_mask=mask).logits
+        return hidden.flatten(0, 1).index_select(0, group.kept)
 
     def _weights(
         self,
         hidden: Tensor,
         offsets: Tensor,
+        mlm: Any,
         longest: int | None = None,
         columns: Tensor | None = None,
         bound: HeadBound | None = None,
     ) -> Tensor:
-        projection = self.projection
+        projection = mlm.get_output_embeddings()
         if bound is not None:
             return activate(
                 bound.pooled(hidden, offsets, projection.weight, projection.bias), self.activation
@@ -348,10 +414,11 @@ class NeuralSparseEncoder(SparseEncoder):
         )
         return activate(pooled, self.activation)
 
-    def _weights_of(self, group: Group, columns: Tensor | None) -> Tensor:
-        return self._weights(self._hidden_of(group), group.offsets, group.mask.shape[1], columns)
+    def _weights_of(self, group: Group, mlm: Any, columns: Tensor | None) -> Tensor:
+        hidden, longest = self._hidden_of(group, mlm), group.mask.shape[1]
+        return self._weights(hidden, group.offsets, mlm, longest, columns=columns)
 
-    def _packed_documents(self, features: Mapping[str, Any]) -> Tensor:
+    def _packed_documents(self, features: Mapping[str, Any], mlm: Any) -> Tensor:
         """Weights [documents, vocabulary or columns] of packed documents, encoded in groups of similar length.
 
         Padding costs almost nothing, and the head sees all documents at once. With `cache_tokens`, groups
@@ -361,20 +428,26 @@ class NeuralSparseEncoder(SparseEncoder):
         columns = features.get("columns")
         if self.cache_tokens is not None and torch.is_grad_enabled():
             parts = [
-                checkpoint(self._weights_of, group, columns, use_reentrant=False) for group in layout.groups()
+                checkpoint(self._weights_of, group, mlm, columns, use_reentrant=False)
+                for group in layout.groups()
             ]
             weights = torch.cat(parts)[layout.order]
         else:
-            hidden = torch.cat([self._hidden_of(group) for group in layout.groups()])
+            hidden = torch.cat([self._hidden_of(group, mlm) for group in layout.groups()])
             weights = self._weights(
-                hidden, layout.offsets, layout.longest, columns, bound=features.get("bound")
+                hidden,
+                layout.offsets,
+                mlm,
+                layout.longest,
+                columns=columns,
+                bound=features.get("bound"),
             )
             weights = weights[layout.order]
         return weights if self.own_words is None else self.own_words.add(weights, features["words"], columns)
 
-    def _padded_documents(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        hidden, offsets = pack(self._hidden(input_ids, attention_mask), attention_mask)
-        weights = self._weights(hidden, offsets, input_ids.shape[1])
+    def _padded_documents(self, input_ids: Tensor, attention_mask: Tensor, mlm: Any) -> Tensor:
+        hidden, offsets = pack(mlm(input_ids=input_ids, attention_mask=attention_mask).logits, attention_mask)
+        weights = self._weights(hidden, offsets, mlm, input_ids.shape[1])
         if self.own_words is None:
             return weights
         ids = input_ids[attention_mask.bool()]
@@ -422,9 +495,30 @@ class NeuralSparseEncoder(SparseEncoder):
         )
 
     def encode_queries(self, texts: Sequence[str]) -> sp.csr_matrix:
-        """Query vectors, csr float32 [queries, vocabulary]: each known token's weight, once or `count_repeats`."""
+        """Query vectors, csr float32 [queries, vocabulary]: each known token's weight, once or `count_repeats`.
+
+        In a siamese model, what the transformer gives.
+        """
+        if self.query_encoder != "inference-free":
+            return encode_documents(self, texts, task="query")
         weights = self.query_weights.detach().float().cpu().numpy()
         return encode_queries(texts, self.tokenizer, weights, self.count_repeats)
+
+    def query_inference(self, texts: Sequence[str]) -> dict[str, Any]:
+        """What encoding a query takes beside a lookup.
+
+        Returns:
+            encoder: see `set_query_encoder`;
+            gflop: 10^9 operations of the products of a mean query of `texts` through the transformer and its head, two
+                for each weight and token (attention's own products, which are few in short texts, left out); 0 for a
+                table.
+        """
+        if self.query_encoder == "inference-free" or not texts:
+            return {"encoder": self.query_encoder, "gflop": 0.0}
+        mlm = self.routes["query"][0].model
+        weights = sum(one.weight.numel() for one in mlm.modules() if isinstance(one, nn.Linear))
+        tokens = tokenize(texts, self.tokenizer, self.max_length, special_tokens=True).lengths.mean()
+        return {"encoder": self.query_encoder, "gflop": 2e-9 * weights * float(tokens)}
 
     def get_sparsity_stats(self, reps: Tensor | sp.csr_matrix) -> dict[str, float]:
         """See `sparsity_stats`."""
@@ -449,13 +543,17 @@ def load_modules(
     revision: str | None,
     new_head: bool = False,
     attention: str | None = None,
-) -> tuple[SparseStaticEmbedding | None, Transformer, SpladePooling, OwnWords | None]:
-    """The query table, if the model has one, the transformer, the pooling, what counts own words."""
+) -> tuple[list[Any], Transformer, SpladePooling, OwnWords | None]:
+    """The query side, the transformer, the pooling, what counts own words.
+
+    The query side is a table, or a transformer and a pooling (the documents' own in a siamese model that shares them);
+    nothing where the folder says nothing of queries.
+    """
     kwargs: dict[str, Any] = {"use_safetensors": True, "dtype": torch.float32}
     if attention is not None:
         kwargs["attn_implementation"] = attention
     if new_head:
-        return None, _with_new_head(location, kwargs, trust_remote_code), SpladePooling("max"), None
+        return [], _with_new_head(location, kwargs, trust_remote_code), SpladePooling("max"), None
     if lacks_head(location):
         raise InputError(
             f"{location}: an encoder without a masked-LM head, such as a sentence-embedding model; new_head=true in a "
@@ -474,25 +572,46 @@ def load_modules(
         )
     except (OSError, ValueError, ImportError) as error:
         raise model_not_found(location, error) from error
-    query = None
+    query: list[Any] = []
     if isinstance(modules[0], Router):
         routes: Any = modules[0].sub_modules
         if not {"query", "document"} <= set(routes):
             raise InputError(f"{location}: its router has {sorted(routes)}, not a query and a document side")
-        if isinstance(routes["query"][0], SparseStaticEmbedding):
-            query = routes["query"][0]
+        query = list(routes["query"])
         modules = list(routes["document"])
     words = modules.pop() if isinstance(modules[-1], OwnWords) else None
+    _check_masked_lm(modules, location)
+    if query and isinstance(query[0], SparseStaticEmbedding):
+        query = query[:1]
+    elif query:
+        _check_masked_lm(query, f"{location}, its query side")
+    transformer, pooling = modules
+    return query, transformer, pooling, words
+
+
+def _check_masked_lm(modules: Sequence[Any], where: str) -> None:
     if len(modules) != 2 or not isinstance(modules[1], SpladePooling):
         raise InputError(
-            f"{location}: not a masked language model (found {', '.join(type(module).__name__ for module in modules)});"
+            f"{where}: not a masked language model (found {', '.join(type(module).__name__ for module in modules)});"
             " a sparse encoder starts from a ...ForMaskedLM model"
         )
-    transformer, pooling = modules
-    projection = transformer.model.get_output_embeddings()
-    if not isinstance(projection, nn.Linear):
-        raise InputError(f"{location}: {type(transformer.model).__name__} has no linear masked-LM projection")
-    return query, transformer, pooling, words
+    if not isinstance(modules[0].model.get_output_embeddings(), nn.Linear):
+        raise InputError(f"{where}: {type(modules[0].model).__name__} has no linear masked-LM projection")
+
+
+def _query_table(tokenizer: Any, saved: SparseStaticEmbedding | None = None) -> SparseStaticEmbedding:
+    """The weights of a saved table, or 1 for every token; 0 for special tokens (see `silence_special_tokens`)."""
+    table = saved
+    if table is None:
+        table = SparseStaticEmbedding(tokenizer, torch.ones(len(vocabulary(tokenizer))), frozen=True)
+    if table.tokenizer is tokenizer:
+        table.tokenizer = copy.deepcopy(tokenizer)
+    # sentence-transformers cuts queries here, where documents end otherwise.
+    queries: Any = table.tokenizer
+    queries.model_max_length = table.max_seq_length = MAX_QUERY_LENGTH
+    with torch.no_grad():
+        table.weight[[token for token in tokenizer.all_special_ids if token < len(table.weight)]] = 0.0
+    return table
 
 
 def _with_new_head(location: str, model_kwargs: dict[str, Any], trust_remote_code: bool) -> Transformer:
@@ -531,8 +650,8 @@ def fit_vocabulary(mlm: Any, tokenizer: Any) -> None:
         mlm.resize_token_embeddings(known)
 
 
-def silence_special_tokens(mlm: Any, query: SparseStaticEmbedding, tokenizer: Any) -> None:
-    """Special tokens weigh 0 on both sides, wherever the model is loaded from now on.
+def silence_special_tokens(mlm: Any, tokenizer: Any) -> None:
+    """Special tokens weigh 0, wherever the model is loaded from now on, as they do in `_query_table`.
 
     Whatever form it had: sentence-transformers' modules silence nothing, and the published tables of OpenSearch's
     models give special tokens a weight, since the code beside them zeroes these in documents. Left as they are, they
@@ -547,7 +666,6 @@ def silence_special_tokens(mlm: Any, query: SparseStaticEmbedding, tokenizer: An
             logger.warning(
                 "the output projection has no bias: special tokens cannot be silenced in documents"
             )
-        query.weight[[token for token in special if token < len(query.weight)]] = 0.0
 
 
 def _document_length(wanted: int, mlm: Any) -> int:

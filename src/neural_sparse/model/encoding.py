@@ -83,6 +83,7 @@ def encode_documents(
     tokens_per_batch: int | None = None,
     show_progress: bool = False,
     bf16: bool = False,
+    task: str = "document",
 ) -> sp.csr_matrix:
     """Document vectors, csr float32 [documents, vocabulary], in batches of similar length.
 
@@ -94,6 +95,7 @@ def encode_documents(
         texts: read once, in order.
         tokens_per_batch: bound on a batch's padded size; chosen for the device if None.
         bf16: multiply in bfloat16, accumulate in float32.
+        task: "query" for the queries of a siamese model.
 
     Raises:
         InputError: an entry that is no string; weights that are not finite.
@@ -102,7 +104,9 @@ def encode_documents(
     with progress(len(texts), "encoding", "documents", show=show_progress) as advance:
         for tokens in tokenize_windows(texts, model.tokenizer, model.max_length, special_tokens=True):
             vectors.append(
-                encode_tokens(model, tokens, tokens_per_batch=tokens_per_batch, bf16=bf16, advance=advance)
+                encode_tokens(
+                    model, tokens, tokens_per_batch=tokens_per_batch, bf16=bf16, advance=advance, task=task
+                )
             )
             truncated += tokens.truncated
     if truncated and show_progress:
@@ -116,6 +120,7 @@ def encode_tokens(
     tokens_per_batch: int | None = None,
     bf16: bool = False,
     advance: Callable[[int], object] = lambda documents: None,
+    task: str = "document",
 ) -> sp.csr_matrix:
     """As `encode_documents`, of tokenized documents; `advance` is told how many more are done."""
     device = model.device
@@ -129,7 +134,7 @@ def encode_tokens(
 
     def encode(rows: np.ndarray) -> sp.csr_matrix:
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            features = {**model.packed(tokens.take(rows), device), "bound": bound}
+            features = {**model.packed(tokens.take(rows), device), "bound": bound, "task": task}
             return to_csr(model(features)["sentence_embedding"])
 
     for rows, vectors in zip(groups, side_by_side(encode, groups, device.type == "cpu"), strict=True):

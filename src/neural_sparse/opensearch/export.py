@@ -42,6 +42,7 @@ from neural_sparse.opensearch.parity import (
     compare_queries,
     compare_shipped,
     compare_texts,
+    query_side,
     require,
     too_long,
 )
@@ -142,41 +143,37 @@ def export_model(
             f"{SERVER_TOKENS}: export with --max-length {SERVER_TOKENS}, and split longer documents (text_chunking)"
         )
     names = server_names(model.tokenizer)
-    if not options.uniform_query_weights:
-        check_query_side(model)
-    table = {
-        token: weight for token, weight in zip(names, model.query_weights.tolist(), strict=True) if token
-    }
-    remarks = []
-    if zeros := [token for token, weight in table.items() if weight == 0]:
-        # A token that training or a table leaves without weight: the server drops none, and refuses 0.
-        table |= dict.fromkeys(zeros, MIN_QUERY_WEIGHT)
-        remarks.append(f"{len(zeros):,} query weights are 0, such as that of {zeros[0]!r}")
-    problems = query_weight_problems(table)
-    remarks += problems
-    weights = servable_query_weights(table, options.clip_query_weights)
+    table = None if model.query_encoder != "inference-free" else _table(model, names, options)
     silent = [index for index, token in enumerate(names) if not token]
     with replacing_folder(output) as folder:
         work = _Work(model, folder, name=name, options=options, names=names, silent=silent)
         encoder, documents, operators = work.document_side("encoder", served_encoder(model))
-        queries = sparse_tokenize_package(
-            _made(folder / "query"),
-            f"{name}-query",
-            version=options.version,
-            tokenizer=query_tokenizer(model.tokenizer),
-            idf=weights,
-            description=f"Query weights of {name}: tokens are looked up, no model runs",
-        )
-        lookup = ServedQueries(queries.path)
-        texts = [*AWKWARD_TEXTS.values(), *(collection.queries.values() if collection else ())]
-        checks = [
-            compare_texts(model, documents, names),
-            *compare_lengths(model, documents, silent),
-        ]
-        if not problems:  # clipped weights differ from the model's, as asked for
-            limit = 1.1 * MIN_QUERY_WEIGHT if zeros else 0.0
-            checks += compare_queries(model, lookup, names, texts, limit=limit)
-            if cut := too_long(lookup, list(collection.queries.values()) if collection else []):
+        asked = list(collection.queries.values()) if collection else []
+        checks = [compare_texts(model, documents, names), *compare_lengths(model, documents, silent)]
+        if table is None:
+            queries = encoder
+            if model.query_encoder == "own":
+                queries, *_ = work.document_side("query", served_encoder(model, "query"))
+        else:
+            queries = sparse_tokenize_package(
+                _made(folder / "query"),
+                f"{name}-query",
+                version=options.version,
+                tokenizer=query_tokenizer(model.tokenizer),
+                idf=table.weights,
+                description=f"Query weights of {name}: tokens are looked up, no model runs",
+            )
+        lookup = query_side(queries)
+        if isinstance(lookup, ServedDocuments):
+            checks.append(
+                compare_texts(model, lookup, names, what="query vectors, awkward texts", queries=True)
+            )
+        elif (
+            table is not None and not table.problems
+        ):  # clipped weights differ from the model's, as asked for
+            limit = 1.1 * MIN_QUERY_WEIGHT if table.zeros else 0.0
+            checks += compare_queries(model, lookup, names, [*AWKWARD_TEXTS.values(), *asked], limit=limit)
+            if cut := too_long(lookup, asked):
                 logger.warning(
                     "%d queries have more than %d tokens, and query models of the server read no more: send "
                     "query_tokens for these (deploy --query tokens)",
@@ -184,20 +181,21 @@ def export_model(
                     SERVER_TOKENS,
                 )
         require(checks)
-        packages = [encoder, queries]
+        packages = [encoder] if queries is encoder else [encoder, queries]
         rankings = None
         checks += compare_shipped(model, options.prune)
         if collection is not None:
             rankings = Rankings(model, collection)
             checks += rankings.truncated()
             two_phase = TwoPhase() if options.two_phase else None
-            checks += rankings.shipped(lookup, names, options.prune, two_phase)
+            looked_up = lookup if isinstance(lookup, ServedQueries) else None
+            checks += rankings.shipped(looked_up, names, options.prune, two_phase)
         if options.int8:
             package, more = work.int8(rankings)
             packages.append(package)
             checks += more
         if options.onnx:
-            checks += work.onnx(weights, rankings)
+            checks += work.onnx({} if table is None else table.weights, rankings)
         exported = Exported(folder, name, version=options.version, encoder=encoder, queries=queries)
         requests = requests_file(
             exported,
@@ -214,17 +212,49 @@ def export_model(
             "max_length": model.max_length,
             "activation": model.activation,
             "own_words": model.own_words is not None,
+            "query_encoder": model.query_encoder,
             "libtorch": list(options.libtorch),
             "operators": operators,
             "packages": [
                 {**package.config(), "file": str(package.path.relative_to(folder))} for package in packages
             ],
             "parity": [check.to_dict() for check in checks],
-            "remarks": remarks,
+            "remarks": [] if table is None else table.remarks,
         }
         write_json(folder / MANIFEST, manifest)
     moved = [_moved(package, folder, output) for package in packages]
+    remarks = [] if table is None else table.remarks
     return Export(output, moved, checks=checks, operators=operators, remarks=remarks)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Query weights as a server takes them.
+
+    Attributes:
+        zeros: whether some were 0. problems: of those outside (0, 64], moved as asked for. remarks: on both.
+    """
+
+    weights: dict[str, float]
+    zeros: bool
+    problems: list[str]
+    remarks: list[str]
+
+
+def _table(model: NeuralSparseEncoder, names: Sequence[str], options: ExportOptions) -> _Table:
+    if not options.uniform_query_weights:
+        check_query_side(model)
+    table = {
+        token: weight for token, weight in zip(names, model.query_weights.tolist(), strict=True) if token
+    }
+    remarks = []
+    if zeros := [token for token, weight in table.items() if weight == 0]:
+        # A token that training or a table leaves without weight: the server drops none, and refuses 0.
+        table |= dict.fromkeys(zeros, MIN_QUERY_WEIGHT)
+        remarks.append(f"{len(zeros):,} query weights are 0, such as that of {zeros[0]!r}")
+    problems = query_weight_problems(table)
+    weights = servable_query_weights(table, options.clip_query_weights)
+    return _Table(weights, bool(zeros), problems, remarks + problems)
 
 
 @dataclass(frozen=True)
@@ -251,7 +281,8 @@ class _Work:
                 type(module.mlm).__name__,
                 ", ".join(sorted(devices)),
             )
-        name = self.name + kind.removeprefix("encoder")
+        what = "queries" if kind == "query" else "documents"
+        name = f"{self.name}-query" if kind == "query" else self.name + kind.removeprefix("encoder")
         with tempfile.TemporaryDirectory() as scratch:
             torchscript = Path(scratch) / "model.pt"
             save_torchscript(traced, torchscript)
@@ -261,7 +292,7 @@ class _Work:
                 version=self.options.version,
                 torchscript=torchscript,
                 tokenizer=document_tokenizer(self.model.tokenizer, self.model.max_length),
-                description=f"Sparse encoder of documents {name}, {self.model.max_length} tokens at most",
+                description=f"Sparse encoder of {what} {name}, {self.model.max_length} tokens at most",
             )
         return package, ServedDocuments(package.path), dict(sorted(operators.items()))
 

@@ -102,12 +102,10 @@ def check_ids(doc_ids: Iterable[str], longest: int | None = MAX_ID_BYTES) -> Non
 
 def check_vocabulary(model: NeuralSparseEncoder) -> None:
     """Raises InputError where the tokenizer, the output projection and the query table differ in size."""
-    sizes = {
-        "tokenizer": len(vocabulary(model.tokenizer)),
-        "query tokenizer": len(vocabulary(model.query_table.tokenizer)),
-        "output projection": model.vocab_size,
-        "query table": len(model.query_weights),
-    }
+    sizes = {"tokenizer": len(vocabulary(model.tokenizer)), "output projection": model.vocab_size}
+    if model.query_encoder == "inference-free":
+        sizes["query tokenizer"] = len(vocabulary(model.query_table.tokenizer))
+        sizes["query table"] = len(model.query_weights)
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{what} {size:,}" for what, size in sizes.items())
         raise InputError(f"the parts of the model have vocabularies of different sizes: {listed}")

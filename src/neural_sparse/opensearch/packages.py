@@ -101,6 +101,11 @@ class Package:
     sha256: str
 
     @property
+    def looks_up(self) -> bool:
+        """Whether it is a table of query weights; an encoder otherwise."""
+        return self.function_name == "SPARSE_TOKENIZE"
+
+    @property
     def total_chunks(self) -> int:
         return -(-self.size // CHUNK_BYTES)
 

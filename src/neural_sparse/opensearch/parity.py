@@ -29,6 +29,7 @@ from neural_sparse.evaluation.significance import randomisation_test
 from neural_sparse.model.encoding import CsrRows, to_csr
 from neural_sparse.model.layout import split_by_length
 from neural_sparse.opensearch.features import stored
+from neural_sparse.opensearch.packages import Package
 from neural_sparse.opensearch.shipped import TwoPhase, heavy, two_phase_search
 from neural_sparse.report.tables import terminal_table
 from neural_sparse.search import Hits, SparseIndex
@@ -126,6 +127,11 @@ class ServedQueries:
         return {name: self.idf.get(name, UNLISTED) for name in names if name}
 
 
+def query_side(package: Package) -> ServedQueries | ServedDocuments:
+    """The package that queries go to: looked up, or of a siamese model, encoded."""
+    return ServedQueries(package.path) if package.looks_up else ServedDocuments(package.path)
+
+
 LIMIT = 1e-4  # most that a weight of the export may differ from the model's
 
 
@@ -162,11 +168,16 @@ def compare_texts(
     *,
     what: str = "document vectors, awkward texts",
     limit: float | None = LIMIT,
+    queries: bool = False,
 ) -> Check:
-    """Greatest difference of a weight, {token: weight} of the server against the model's, text by text."""
+    """Greatest difference of a weight, {token: weight} of the server against the model's, text by text.
+
+    Args:
+        queries: the texts are queries, of a siamese model.
+    """
     worst, where = 0.0, ""
     for label, text in texts.items():
-        vector = model.encode_documents([text])
+        vector = model.encode_queries([text]) if queries else model.encode_documents([text])
         ours = _named(vector, names)
         ours.pop("", None)  # tokens the server has no name for weigh 0 in queries too
         difference = _difference(ours, served.weights(text))
@@ -352,11 +363,21 @@ class Rankings:
         return self.compare("Lucene's 9 bits against exact", stored(self.documents))
 
     def shipped(
-        self, lookup: ServedQueries, names: Sequence[str], prune: float | None, two_phase: TwoPhase | None
+        self,
+        lookup: ServedQueries | None,
+        names: Sequence[str],
+        prune: float | None,
+        two_phase: TwoPhase | None,
     ) -> list[Check]:
-        """What `deploy` makes of it: 9 bits of pruned documents and cut queries, and both through two-phase search."""
+        """What `deploy` makes of it: 9 bits of pruned documents and cut queries, and both through two-phase search.
+
+        Args:
+            lookup: None where queries are encoded, at the length at which the model reads them anyway.
+        """
         documents = stored(self.documents if prune is None else heavy(self.documents, prune))
-        queries = served_queries(self.queries, list(self.collection.queries.values()), lookup, names)
+        queries = self.queries
+        if lookup is not None:
+            queries = served_queries(queries, list(self.collection.queries.values()), lookup, names)
         what = "9 bits" if prune is None else f"9 bits, pruned at {prune:g}"
         if cut := int((np.diff(queries.indptr) != np.diff(self.queries.indptr)).sum()):
             what += f", {cut:,} queries cut"

@@ -140,12 +140,15 @@ class ServedEncoder(nn.Module):
         return {"output": weights * self.ordinary}
 
 
-def served_encoder(model: NeuralSparseEncoder) -> ServedEncoder:
+def served_encoder(model: NeuralSparseEncoder, side: str = "document") -> ServedEncoder:
     """A copy of the model's document side on the CPU, in float32, with eager attention.
 
     Eager: scaled_dot_product_attention is no operator of libtorch 1.13.1.
+
+    Args:
+        side: "query" for the transformer of a siamese model's queries.
     """
-    mlm = copy.deepcopy(model.mlm).cpu().float().eval()
+    mlm = copy.deepcopy(model.routes[side][0].model).cpu().float().eval()
     # NeuralSparseEncoder lets hidden states pass through the projection; here it projects again.
     vars(mlm.get_output_embeddings()).pop("forward", None)
     mlm.set_attn_implementation("eager")

@@ -209,6 +209,8 @@ class Planner:
         documents = recipe.batch_size * (1 + recipe.num_hard_negatives)
         length = self.clipped(recipe.max_length)
         tokens = documents * length
+        if recipe.siamese:
+            tokens += recipe.batch_size * (work.query_tokens.value + 2)
         again = recipe.gradient_checkpointing or recipe.cache_tokens is not None
         flops = tokens * shape.body_flops(length) * (1 + BACKWARD + again)
         columns = float(shape.vocabulary)

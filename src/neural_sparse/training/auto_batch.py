@@ -260,7 +260,8 @@ class TrialSteps:
             )
             model = copy.deepcopy(self.model)
             if recipe.compile:
-                model.mlm.compile(dynamic=True)
+                for mlm in model.masked_lms:
+                    mlm.compile(dynamic=True)
             teachers = _AnyScores() if recipe.teachers else None
             terms = _no_terms(model.vocab_size) if recipe.term_targets else None
             trainer = build_trainer(

@@ -134,6 +134,7 @@ class Collator:
         terms: what terms the documents should have; None where no loss asks.
         pack: what the encoder takes for tokenized documents, and for `columns=`, if it is to give only these.
         in_batch: compare a query with all documents of the batch; False: with its own candidates alone.
+        siamese: queries go through the encoder as well, packed as documents are.
     """
 
     def __init__(
@@ -145,8 +146,10 @@ class Collator:
         terms: TermTargets | None = None,
         pack: Callable[..., dict[str, Any]] = packed_features,
         in_batch: bool = True,
+        siamese: bool = False,
     ) -> None:
         self.in_batch = in_batch
+        self.siamese = siamese
         self.data = data
         self.tokenizer = copy.deepcopy(tokenizer)
         self.max_length = max_length
@@ -163,6 +166,7 @@ class Collator:
             documents: the encoder's features of the batch's documents, each once; on several ranks of this rank's
                 share of them, while all else speaks of all, in the order of ranks;
             query_ids, query_mask [queries, tokens], and query_terms;
+            queries: the encoder's features of all queries (if `siamese`);
             positive [queries]: column of each query's relevant document;
             other_relevant [queries, documents]: documents that are no negatives of a query: others known to be relevant
                 to it, and where `in_batch` is not set all but its own candidates;
@@ -198,7 +202,8 @@ class Collator:
             self.max_length,
             special_tokens=True,
         )
-        query_ids, query_mask = pad(tokenize([self.data.queries[row] for row in query_rows], self.tokenizer))
+        queries = [self.data.queries[row] for row in query_rows]
+        query_ids, query_mask = pad(tokenize(queries, self.tokenizer))
         batch = {
             "documents": self.pack(documents)
             if sample is None
@@ -209,6 +214,9 @@ class Collator:
             "positive": torch.from_numpy(positive),
             "other_relevant": torch.from_numpy(other_relevant),
         }
+        if self.siamese:
+            asked = tokenize(queries, self.tokenizer, self.max_length, special_tokens=True)
+            batch["queries"] = {**self.pack(asked), "task": "query"}
         if sample is not None:
             batch["sample"] = sample
         if self.teachers is not None:

@@ -70,8 +70,9 @@ class DevEvaluator(BaseEvaluator):
             self.collection.texts, bf16=wanted_bf16(self.bf16, encoder.device)
         )
         queries = encoder.encode_queries(list(self.collection.queries.values()))
-        kept = encoder.query_weights.detach().float().cpu().numpy() >= self.min_query_weight
-        queries, documents = (sp.csr_matrix(found.multiply(kept)) for found in (queries, documents))
+        if self.min_query_weight:
+            kept = encoder.query_weights.detach().float().cpu().numpy() >= self.min_query_weight
+            queries, documents = (sp.csr_matrix(found.multiply(kept)) for found in (queries, documents))
         hits = SparseIndex.build(documents, self.collection.doc_ids).search(
             queries, min(100, len(self.collection.doc_ids))
         )

@@ -222,7 +222,14 @@ class CollapseGuard:
         return (first[0], first[2]) if far(first) else None
 
 
-SHOWN = {"loss": "loss", "ranking": "rank", "flops": "flops", "terms": "terms", "nonzero_terms": "terms/doc"}
+SHOWN = {
+    "loss": "loss",
+    "ranking": "rank",
+    "flops": "flops",
+    "terms": "terms",
+    "nonzero_terms": "terms/doc",
+    "nonzero_query_terms": "terms/query",
+}
 ESTIMATED = (
     "flops",
     "terms",

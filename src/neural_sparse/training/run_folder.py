@@ -229,7 +229,8 @@ def loss_history(log_history: Sequence[dict[str, Any]]) -> list[dict[str, float]
     """The logged steps of a run: step, loss, its components, sparsity, learning rate."""
     keys = (
         *("loss", "ranking", "flops", "terms", "nonzero_terms", "dead_dimensions", "saturation"),
-        *("teacher_agreement", "learning_rate", "grad_norm", "lambda", "estimated_flops", "estimated_p99_ms"),
+        *("query_flops", "nonzero_query_terms", "teacher_agreement", "learning_rate", "grad_norm"),
+        *("lambda", "estimated_flops", "estimated_p99_ms"),
     )
     return [
         {"step": row["step"], **{key: float(row[key]) for key in keys if key in row}}

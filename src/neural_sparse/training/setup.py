@@ -96,7 +96,8 @@ def build_trainer(
     terms: TermTargets | None = None,
 ) -> NeuralSparseTrainer:
     ramp = recipe.flops_ramp_steps if recipe.flops_ramp_steps is not None else recipe.num_steps // 3
-    model.query_weights.requires_grad_(recipe.train_query_weights)
+    if not recipe.siamese:
+        model.query_weights.requires_grad_(recipe.train_query_weights)
     if model.own_words is not None:
         model.own_words.strength.requires_grad_(recipe.own_words_learning_rate > 0)
     loss = IDFAwareLoss(
@@ -112,6 +113,7 @@ def build_trainer(
         temperature=recipe.temperature,
         term_weight=recipe.term_weight,
         micro_batches=recipe.gradient_accumulation_steps,
+        lambda_query_flops=recipe.lambda_query_flops,
     )
     if "tensorboard" in recipe.report_to:
         os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(Path(recipe.output) / "tensorboard"))
@@ -173,6 +175,7 @@ def build_trainer(
         terms=terms,
         pack=model.packed,
         in_batch=recipe.in_batch_negatives,
+        siamese=recipe.siamese,
     )
     cost: CostTarget | None = None
     if recipe.target_flops is not None:

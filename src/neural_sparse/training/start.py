@@ -37,6 +37,8 @@ def starting_model(
         device=device,
         new_head=recipe.new_head,
         attention=recipe.attention,
+        # A cure is for one side; the other then shares it, or begins as its copy.
+        query_encoder="inference-free" if _cured(recipe) else recipe.query_encoder,
     )
     if recipe.fold_variants:
         gone = fold_variants(model, SILENT)
@@ -47,7 +49,13 @@ def starting_model(
         scale_logits(model, recipe.logit_scale)
     if recipe.logit_shift is not None:
         shift_logits(model, recipe.logit_shift)
+    model.set_query_encoder(recipe.query_encoder)
     return model
+
+
+def _cured(recipe: Recipe) -> bool:
+    changed = (recipe.logit_scale, recipe.logit_shift)
+    return recipe.fold_variants or recipe.new_head or any(one is not None for one in changed)
 
 
 def starting_tokenizer(recipe: Recipe) -> Any:

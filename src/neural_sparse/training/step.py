@@ -69,7 +69,14 @@ def train_step(
     half = device.type == "cuda" and native_bf16(device)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
         documents = model(ids, token_mask)
-    parts = loss_fn(query_ids, query_mask, documents, targets, mask=mask)
+        vectors = None
+        if getattr(model, "query_encoder", "inference-free") != "inference-free":
+            asked = pad(tokenize(queries, model.tokenizer, model.max_length, True))
+            features = dict(
+                zip(("input_ids", "attention_mask"), (one.to(device) for one in asked), strict=True)
+            )
+            vectors = model({**features, "task": "query"})["sentence_embedding"]
+    parts = loss_fn(query_ids, query_mask, documents, targets, mask=mask, queries=vectors)
     loss = parts["loss"]
     if not torch.isfinite(loss):
         raise InputError("the loss is not finite; try a smaller learning rate or a longer warm-up")

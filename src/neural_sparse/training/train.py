@@ -143,7 +143,8 @@ def _run(
             save_idf_weights(idf or query_weights(recipe, model, data), output / "idf.json")
     unseen = DEFAULT_IDF if idf is None else idf.default_idf
     weights = idf_weights(output / "idf.json", model.tokenizer, unseen)
-    model.set_query_weights(weights)
+    if not recipe.siamese:
+        model.set_query_weights(weights)
     negatives = RunNegatives(recipe, data, model)
     data = negatives.start()
     prepare = None
@@ -172,7 +173,8 @@ def _run(
             recipe, model, idf=weights, data=data, resumed=resume_from is not None
         )
     if recipe.compile:
-        model.mlm.compile(dynamic=True)
+        for mlm in model.masked_lms:
+            mlm.compile(dynamic=True)
     trainer = build_trainer(
         recipe, model, idf=weights, data=data, teachers=teachers, evaluator=evaluator, terms=terms
     )

@@ -55,6 +55,9 @@ class Objective(nn.Module):
         """Named components of the loss, and statistics of the batch."""
         features = self.model(batch["documents"])
         documents = features["sentence_embedding"]
+        queries = None
+        if "queries" in batch:
+            queries = self.model(batch["queries"])["sentence_embedding"]
         targets, mask, sample = batch.get("targets"), batch.get("mask"), batch.get("sample")
         parts = self.loss(
             batch["query_ids"],
@@ -68,6 +71,7 @@ class Objective(nn.Module):
             terms=batch.get("terms"),
             query_terms=batch["query_terms"],
             sample=sample,
+            queries=queries,
         )
         scores = parts.pop("scores")
         self.dimensions.update(documents, sample)
@@ -78,6 +82,8 @@ class Objective(nn.Module):
         present = documents.detach() != 0
         terms = present.sum().float() if sample is None else (present.float() @ sample.weights).sum()
         parts["nonzero_terms"] = ranks.summed(terms) / scores.shape[1]
+        if queries is not None:
+            parts["nonzero_query_terms"] = (queries.detach() != 0).sum(1).float().mean()
         if targets is not None and mask is not None:
             parts["teacher_agreement"] = teacher_agreement(scores, targets, mask)
         return parts

@@ -457,7 +457,7 @@ def test_a_router_whose_query_side_is_a_transformer(
     ]
     plain = SparseEncoder(modules=[Router.for_query_document(*sides)])
     plain.save_pretrained(str(tmp_path))
-    ours = NeuralSparseEncoder(tmp_path)
+    ours = NeuralSparseEncoder(tmp_path, query_encoder="inference-free")
     assert ours.encode_queries(["list"]).nnz == 1
     others = np.setdiff1d(np.arange(ours.vocab_size), ours.tokenizer.all_special_ids)
     np.testing.assert_allclose(

@@ -24,7 +24,8 @@ class Exported:
     """What `neural-sparse export` wrote.
 
     Attributes:
-        encoder, queries: the packages of both sides.
+        encoder, queries: the packages of both sides; one and the same where a siamese model's queries share the
+            documents' encoder.
     """
 
     folder: Path
@@ -50,14 +51,22 @@ class Exported:
                 manifest["name"],
                 version=manifest["version"],
                 encoder=packages["encoder"],
-                queries=packages["query"],
+                queries=packages["encoder" if manifest.get("query_encoder") == "shared" else "query"],
             )
         except (KeyError, TypeError, IndexError) as error:
             raise InputError(f"{folder / MANIFEST} is not whole ({error}): {advice}") from error
 
     @cached_property
     def weights(self) -> dict[str, float]:
-        """{token: query weight}, in the order of ids."""
+        """{token: query weight}, in the order of ids.
+
+        Raises:
+            InputError: a siamese model's.
+        """
+        if not self.queries.looks_up:
+            raise InputError(
+                f"{self.folder}: queries of this model are encoded, and have no table of weights"
+            )
         with zipfile.ZipFile(self.queries.path) as archive:
             table: dict[str, float] = json.loads(archive.read("idf.json"))
         return table
@@ -65,7 +74,7 @@ class Exported:
     @cached_property
     def analyzer(self) -> str | None:
         """The server's own analyzer with these query weights, if there is one."""
-        return published_analyzer(self.weights)
+        return published_analyzer(self.weights) if self.queries.looks_up else None
 
     @cached_property
     def max_length(self) -> int | None:

@@ -15,7 +15,7 @@ from neural_sparse.opensearch.deploy.models import Models
 from neural_sparse.opensearch.deploy.plan import TEXT_FIELD, VECTOR_FIELD, Plan
 from neural_sparse.opensearch.deploy.server import Server
 from neural_sparse.opensearch.features import MAX_CLAUSES, MIN_WEIGHT, truncated
-from neural_sparse.opensearch.parity import AWKWARD_TEXTS, Check, ServedDocuments, ServedQueries
+from neural_sparse.opensearch.parity import AWKWARD_TEXTS, Check, ServedDocuments, query_side
 
 logger = logging.getLogger(__name__)
 
@@ -37,12 +37,9 @@ class Proof:
         self.server = server
         self.plan = plan
         self.ids = ids
-        self.encoder, lookup = (
-            ServedDocuments(plan.exported.encoder.path),
-            ServedQueries(plan.exported.queries.path),
-        )
+        self.encoder, asked = ServedDocuments(plan.exported.encoder.path), query_side(plan.exported.queries)
         self.documents = {name: self.encoder.weights(text) for name, text in AWKWARD_TEXTS.items()}
-        self.queries = {name: lookup.weights(text) for name, text in AWKWARD_TEXTS.items()}
+        self.queries = {name: asked.weights(text) for name, text in AWKWARD_TEXTS.items()}
 
     def run(self) -> list[Check]:
         """Raises InputError naming every check that failed."""
@@ -50,7 +47,7 @@ class Proof:
         checks = []
         for role, function, expected, what in (
             ("encoder", "sparse_encoding", self.documents, "document vectors"),
-            ("queries", "sparse_tokenize", self.queries, "query weights"),
+            ("queries", self.plan.exported.queries.function_name.lower(), self.queries, "query weights"),
         ):
             if role in self.ids:
                 answers = {

@@ -12,7 +12,7 @@ from neural_sparse.opensearch.deploy.plan import TEXT_FIELD, Plan
 from neural_sparse.opensearch.deploy.proof import SCORE_LIMIT, Vector, best_score, stored_vector
 from neural_sparse.opensearch.deploy.server import Server
 from neural_sparse.opensearch.features import MAX_CLAUSES
-from neural_sparse.opensearch.parity import Check, ServedQueries
+from neural_sparse.opensearch.parity import Check, query_side
 from neural_sparse.opensearch.remote.inference import DocumentEncoder
 
 QUERIES = 10
@@ -72,10 +72,10 @@ def _queries(plan: Plan, documents: Documents) -> list[str]:
 
 def _ask(server: Server, plan: Plan, texts: Iterable[str]) -> dict[str, tuple[Vector, dict[str, float]]]:
     """{query: (its weights, {document: score})}."""
-    lookup = ServedQueries(plan.exported.queries.path)
+    asked = query_side(plan.exported.queries)
     found = {}
     for text in texts:
-        weights = {token: weight for token, weight in lookup.weights(text).items() if 0 < weight <= 64}
+        weights = {token: weight for token, weight in asked.weights(text).items() if 0 < weight <= 64}
         if not weights or len(weights) > MAX_CLAUSES:
             continue
         body = {**plan.query(text, weights, size=_TOP), "_source": False}

@@ -62,12 +62,16 @@ def requests_file(
             f"/_plugins/_ml/_predict/sparse_encoding/{_ENCODER}",
             {"text_docs": [sample_text]},
         ),
-        *_model(exported.queries, "queries", "queries"),
+        *(
+            ["@queries_id = {{encoder_id}}\n"]
+            if exported.queries == exported.encoder
+            else _model(exported.queries, "queries", "queries")
+        ),
         _request(
             "The deployed query side, to be compared with what the export gives:\n"
             + _expected(expected_query),
             "POST",
-            f"/_plugins/_ml/_predict/sparse_tokenize/{_QUERIES}",
+            f"/_plugins/_ml/_predict/{exported.queries.function_name.lower()}/{_QUERIES}",
             {"text_docs": [sample_query]},
         ),
         _request(
@@ -103,7 +107,8 @@ def requests_file(
             {TEXT_FIELD: sample_text},
         ),
         _request(
-            "Query by model: the server tokenizes (512 tokens at most) and looks up this export's weights",
+            "Query by model: the server tokenizes (512 tokens at most) and "
+            + ("looks up this export's weights" if exported.queries.looks_up else "encodes"),
             "POST",
             f"/{plan.index}/_search",
             plan.query(sample_query, expected_query),
@@ -123,7 +128,7 @@ def requests_file(
     by_tokens = Plan(exported, DeployOptions(query="tokens"))
     parts += [
         _request(
-            "Query by query_tokens (2.14 or later): weights looked up by the caller",
+            "Query by query_tokens (2.14 or later): weights looked up, or encoded, by the caller",
             "POST",
             f"/{plan.index}/_search?search_pipeline=_none",
             by_tokens.query(sample_query, expected_query),

@@ -161,7 +161,7 @@ def remove(
                 removed.append(f"{kind} pipeline {name}")
     used = json.dumps(_pipelines(server))
     models = Models(server)
-    for package in (plan.exported.encoder, plan.exported.queries):
+    for package in dict.fromkeys((plan.exported.encoder, plan.exported.queries)):
         for model_id in models.find(package):
             if model_id in used:
                 logger.info("model %s of %s stays: another pipeline uses it", model_id, package.name)
