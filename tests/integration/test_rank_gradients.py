@@ -15,7 +15,6 @@ from safetensors.torch import load_file, save_file
 
 pytestmark = pytest.mark.integration
 DOCUMENTS, QUERIES, VOCABULARY, WIDTH = 23, 5, 400, 32
-NAMES = ("loss", "ranking", "flops", "terms")
 LOSSES = {"kl": 1.0, "info_nce": 0.1, "margin_mse": 0.05}
 
 
@@ -49,22 +48,26 @@ def work(number: int, count: int, port: int, output: str) -> None:
     order = ranks.order(DOCUMENTS)
     column = torch.tensor(order).argsort()
     model = DistributedDataParallel(encoder) if count > 1 else encoder
-    parts = loss(
-        query_ids,
-        torch.ones_like(query_ids),
-        torch.log1p(model(features[ranks.share(DOCUMENTS)]).relu()),
-        targets[:, order],
-        mask[:, order],
-        column[positive],
-        terms=(rows, columns, terms[rows, columns]),
-    )
-    parts["loss"].backward()
-    if number == 0:
-        found = {name: p.grad for name, p in encoder.named_parameters() if p.grad is not None}
-        save_file(
-            {**found, **{f"loss {name}": parts[name].detach() for name in NAMES}},
-            output,
+    asked, found = torch.randn(QUERIES, WIDTH), {}
+    for kind in ("looked up", "siamese"):
+        model.zero_grad()
+        parts = loss(
+            query_ids,
+            torch.ones_like(query_ids),
+            torch.log1p(model(features[ranks.share(DOCUMENTS)]).relu()),
+            targets[:, order],
+            mask[:, order],
+            column[positive],
+            terms=(rows, columns, terms[rows, columns]),
+            queries=torch.log1p(model(asked).relu()) if kind == "siamese" else None,
         )
+        parts.pop("scores")
+        parts["loss"].backward()
+        found |= {f"{kind} {name}": part.detach() for name, part in parts.items()}
+        gradients = ((name, one.grad) for name, one in encoder.named_parameters())
+        found |= {f"{kind} {name}": one.clone() for name, one in gradients if one is not None}
+    if number == 0:
+        save_file(found, output)
 
 
 def run(count: int, output: Path) -> dict[str, torch.Tensor]:
@@ -89,7 +92,7 @@ def test_loss_and_gradients_are_those_of_one_process(
 ) -> None:
     together = run(count, tmp_path / "found.safetensors")
     assert together.keys() == alone.keys()
-    assert len(alone) == 8
+    assert len(alone) == 8 + 9
     for name, expected in alone.items():
         largest = float(expected.abs().max())
         assert largest > 1e-4, name
