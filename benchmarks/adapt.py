@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from neural_sparse.adapt.candidates import Judge, QuerySide, mean_of
-from neural_sparse.adapt.passages import passages_of
 from neural_sparse.adapt.verdict import MEASURE
 from neural_sparse.corpora.collection import Collection
 from neural_sparse.evaluation.significance import compare_macro, compare_scores
@@ -26,6 +25,7 @@ from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.model.precision import wanted_bf16
 from neural_sparse.model.pruning import Pruning
 from neural_sparse.report.tables import markdown_table
+from neural_sparse.text.passages import passages_of
 
 ENGLISH = ("scifact", "nfcorpus", "msmarco-mini-en", "vaswani", "cisi", "cacm", "cosqa", "stackfaq")
 
@@ -69,8 +69,8 @@ def judged(collections: Path, folder: Path, name: str, work: Path) -> dict[str, 
         if (pruned := f"{kind}, pruned") in settings:
             judge.vectors(pruned, kind, queries, Pruning(settings[pruned]["max_ratio"])(vectors))
         if (passages := f"{kind}, passages") in settings and passages == verdict["chosen"]:
-            parts, owners = passages_of(collection.texts, model.tokenizer, model.max_length)
-            judge.passages(passages, kind, queries, (encoded(model, parts), owners))
+            parts, counts = passages_of(collection.texts, model.tokenizer, model.max_length)
+            judge.passages(passages, kind, queries, (encoded(model, parts), counts))
     values = {one.name: one.evaluation.per_query[MEASURE] for one in judge.found}
     flops = {one.name: one.evaluation.cost.flops for one in judge.found if one.evaluation.cost}
     keys, metrics = frozenset(collection.queries), folder / "training" / "metrics.json"

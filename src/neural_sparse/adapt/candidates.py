@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from neural_sparse.adapt.passages import PassageRetriever
 from neural_sparse.config import TeacherConfig
 from neural_sparse.corpora.collection import Collection
 from neural_sparse.evaluation.cost import Stopwatch, flops_metric, measure_cost
@@ -21,6 +20,7 @@ from neural_sparse.io.files import replacing_folder
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.model.pruning import Pruning
 from neural_sparse.search import BM25Index, DenseRetriever, SparseIndex, SparseRetriever
+from neural_sparse.search.passages import PassageRetriever
 from neural_sparse.teachers.bi_encoder import PreparedVectors
 from neural_sparse.text.ragged import Indices
 from neural_sparse.text.tokens import encode_queries, tokenize
@@ -192,23 +192,13 @@ class Judge:
         **settings: Any,
     ) -> Candidate:
         """A model whose documents are found by their passages; FLOPS are those of all passages of a document."""
-        vectors, owners = passages
-        index = SparseIndex.build(vectors, [str(row) for row in range(vectors.shape[0])])
-        retriever = PassageRetriever(
-            SparseRetriever(index, queries.encode_queries), owners, self.collection.doc_ids
-        )
+        vectors, counts = passages
+        doc_ids = self.collection.doc_ids
+        retriever = PassageRetriever.of(vectors, doc_ids, counts, queries.encode_queries)
 
         def judged() -> Evaluation:
             asked = queries.encode_queries(list(self.collection.queries.values()))
-            cost = measure_cost(asked, vectors, None, index.nbytes)
-            each = vectors.shape[0] / max(1, len(self.collection.doc_ids))
-            cost = replace(
-                cost,
-                flops=each * cost.flops,
-                doc_l1=each * cost.doc_l1,
-                doc_terms=each * cost.doc_terms,
-                documents=len(self.collection.doc_ids),
-            )
+            cost = measure_cost(asked, vectors, None, retriever.index.nbytes, documents=len(doc_ids))
             return evaluate_retriever(
                 retriever, self.collection, DEPTH, MEASURES, name=name, cost=cost, latency_queries=0
             )

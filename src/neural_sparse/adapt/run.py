@@ -27,8 +27,8 @@ from neural_sparse.adapt.candidates import (
 )
 from neural_sparse.adapt.corpus import clean_corpus
 from neural_sparse.adapt.data import AdaptData, describe, make_data, with_general
+from neural_sparse.adapt.long_documents import LONG_SHARE, long_share
 from neural_sparse.adapt.page import Story, adapt_page, groups_of, legend, summary
-from neural_sparse.adapt.passages import LONG_SHARE, long_share, passages_of
 from neural_sparse.adapt.queries import generator_of
 from neural_sparse.adapt.settings import MOST_LENGTH, USUAL_LENGTH, AdaptSettings, config_values
 from neural_sparse.adapt.stages import Stages
@@ -76,6 +76,7 @@ from neural_sparse.teachers.cache import TeacherCache
 from neural_sparse.teachers.endpoint import EndpointTeacher
 from neural_sparse.teachers.teach import needs_of
 from neural_sparse.text.languages import Analysis
+from neural_sparse.text.passages import passages_of
 from neural_sparse.text.ragged import Indices
 from neural_sparse.text.shingles import words
 from neural_sparse.text.tokens import tokenize
@@ -531,13 +532,13 @@ class _Adaptation:
     def _passages(
         self, name: str, model: NeuralSparseEncoder, free: dict[str, Any]
     ) -> tuple[sp.csr_matrix, Indices]:
-        found, owners = passages_of(self.collection.texts, model.tokenizer, model.max_length)
+        found, counts = passages_of(self.collection.texts, model.tokenizer, model.max_length)
         if name == "start":
             model.set_own_words(free["strength"], free["mean_length"], self.language)
         vectors = self._vectors(f"{name}-passages", lambda: self._encoded(model, found))
         if name == "start":
             model.set_own_words(0)
-        return vectors, owners
+        return vectors, counts
 
     def _story(self, judge: Judge, free: dict[str, Any]) -> dict[str, Any]:
         split = self.data.split
@@ -662,16 +663,13 @@ class _Adaptation:
         name = verdict.recommended if by_name[verdict.recommended].kind != "bm25" else verdict.chosen
         settings, output = by_name[name].settings, self.output
         prune = f" --max-ratio {settings['max_ratio']}" if "max_ratio" in settings else ""
-        steps = [
+        if settings.get("passages"):
+            prune += f" --passages {self.start.max_length}"
+        return [
             f"neural-sparse encode {output}/model --corpus {output}/corpus{prune} --output {output}/index",
             f'neural-sparse search {output}/index --count-repeats "a query"',
             f"neural-sparse deploy {output}/export --url https://search.example.org:9200",
         ]
-        if settings.get("passages"):
-            steps.insert(
-                0, "# passages: index each document's passages (text_chunking), a document counts by its best"
-            )
-        return steps
 
     def _end(self, found: dict[str, Any]) -> None:
         console = self.console

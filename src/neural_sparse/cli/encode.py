@@ -25,6 +25,11 @@ def encode(
         0.0, help="Drop terms that weigh less than this share of a document's heaviest."
     ),
     top_k: int | None = typer.Option(None, min=1, help="Keep at most this many terms per document."),
+    passages: int | None = typer.Option(
+        None,
+        min=8,
+        help="Split documents at sentence ends into passages of at most so many tokens; the best one makes the score.",
+    ),
     field: list[str] = typer.Option(
         [], help="Metadata to keep for filters: a name in each row's `metadata`, or in the row. Repeatable."
     ),
@@ -55,6 +60,7 @@ def encode(
             "--max-length": max_length,
             "--max-ratio": max_ratio,
             "--top-k": top_k,
+            "--passages": passages,
             "--field": field,
             "--bf16": bf16,
         }
@@ -75,6 +81,7 @@ def encode(
             output,
             max_length=max_length,
             pruning=Pruning(max_ratio, top_k),
+            passages=passages,
             fields=field,
             bf16=bf16,
             workers=workers,

@@ -48,6 +48,11 @@ def evaluate(
     max_length: int | None = typer.Option(
         None, min=3, help="Tokens per document.", show_default="the model's"
     ),
+    passages: int | None = typer.Option(
+        None,
+        min=8,
+        help="Split documents at sentence ends into passages of at most so many tokens; the best one makes the score.",
+    ),
     encode_queries: bool = typer.Option(
         False,
         "--encode-queries",
@@ -142,6 +147,8 @@ def evaluate(
     if output is not None:
         check_output(output, folder=True)
     parse_measures(measure)  # before hours of encoding
+    if passages is not None and (model is None or model.lower() == "bm25" or model.startswith(PREFIX)):
+        raise InputError("--passages: only a model's documents are encoded here; leave it out")
     other_run = _other_run(fuse, fusion, weight=fusion_weight, bm25=bm25, model=model, collections=len(names))
     language = check_language(language)
     if model is not None and model.startswith(PREFIX):
@@ -223,6 +230,7 @@ def evaluate(
                 loaded,
                 k,
                 measure,
+                passages=passages,
                 name=shown_name,
                 stopwatch=stopwatch,
                 ignore_identical_ids=ignore_identical_ids,

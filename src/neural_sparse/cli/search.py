@@ -179,12 +179,12 @@ def _show(
     if why:
         names = vocabulary(collection.tokenizer)
         max_length = collection.about["max_length"]
-        documents = snapshot.vectors(rows)
         explained = []
-        for place, row in enumerate(rows):
-            text = snapshot.text(row)
+        for row in rows:
+            part = snapshot.best_part(row, vector)
+            text = part.text
             own = {names[token] for token in tokenize([text], collection.tokenizer, max_length, True).ids}
-            weights = dict(top_terms(documents[place], names))
+            weights = dict(top_terms(part.vector, names))
             explained.append(
                 explain_hit(
                     snapshot.doc_id(row),
@@ -197,7 +197,7 @@ def _show(
         console.print(explained_search(query, explained))
         return
     for place, row in enumerate(rows, start=1):
-        text = " ".join(snapshot.text(row).split())
+        text = " ".join(snapshot.best_part(row, vector).text.split())
         console.print(
             Text.assemble((f"{place}. {snapshot.doc_id(row)}", "bold"), f"  {hits.scores[0][place - 1]:.2f}")
         )

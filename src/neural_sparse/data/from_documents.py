@@ -13,13 +13,13 @@ from neural_sparse.data.layouts import Example
 from neural_sparse.errors import InputError
 from neural_sparse.io.files import sha256_file
 from neural_sparse.io.lines import json_lines
+from neural_sparse.text.passages import SENTENCE_END
 
 Generator = Callable[[str, str], Iterable[str]]
 WAYS = ("auto", "title", "heading", "first-sentence", "none")
 ANSWERS = "answers:"
 MIN_SENTENCE_WORDS = 4
 PASSAGE_WORDS = 200
-_SENTENCE_END = re.compile(r"[.!?。？！](?=\s|$)|[。？！]")
 _HEADING = re.compile(r"(#{1,6})\s+(.*?)\s*#*\s*$")
 _FENCE = re.compile(r"\s*(```|~~~)")
 
@@ -107,7 +107,7 @@ def first_sentence(text: str, min_words: int = 1) -> tuple[str, str]:
     Args:
         min_words: sentences are joined until they have as many, for a full stop may belong to "e.g.".
     """
-    for match in _SENTENCE_END.finditer(text):
+    for match in SENTENCE_END.finditer(text):
         if len(text[: match.end()].split()) >= min_words:
             return text[: match.end()].strip(), text[match.end() :].strip()
     return text.strip(), ""

@@ -236,8 +236,14 @@ def measure_cost(
     doc_vectors: csr_matrix,
     vocabulary: Sequence[str] | None = None,
     index_bytes: int | None = None,
+    *,
+    documents: int | None = None,
 ) -> Cost:
     """Cost of searching `doc_vectors` [documents, vocabulary] with `query_vectors` [queries, vocabulary].
+
+    Args:
+        documents: how many they are, where `doc_vectors` holds their passages: FLOPS, L1 and terms are then those of
+            all passages of a document.
 
     Raises:
         InputError: vocabularies of different sizes, or no vectors.
@@ -248,12 +254,14 @@ def measure_cost(
     top = top[share[top] > 0]
     names = [vocabulary[term] if vocabulary is not None else str(term) for term in top.tolist()]
     doc_terms = np.diff(doc_vectors.indptr)
+    documents = doc_vectors.shape[0] if documents is None else documents
+    each = doc_vectors.shape[0] / documents
     return Cost(
-        documents=doc_vectors.shape[0],
+        documents=documents,
         queries=query_vectors.shape[0],
-        flops=float(term_share(query_vectors) @ share),
-        doc_l1=float(np.abs(doc_vectors.data).sum(dtype=np.float64)) / doc_vectors.shape[0],
-        doc_terms=float(np.count_nonzero(doc_vectors.data)) / doc_vectors.shape[0],
+        flops=each * float(term_share(query_vectors) @ share),
+        doc_l1=float(np.abs(doc_vectors.data).sum(dtype=np.float64)) / documents,
+        doc_terms=float(np.count_nonzero(doc_vectors.data)) / documents,
         query_terms=float(np.count_nonzero(query_vectors.data)) / query_vectors.shape[0],
         empty_documents=int(np.count_nonzero(doc_terms == 0)),
         saturation=float(share[top].mean()) if len(top) else 0.0,

@@ -16,6 +16,7 @@ from neural_sparse.evaluation.cost import Cost, Latency
 from neural_sparse.evaluation.measures import Run
 from neural_sparse.evaluation.runs import read_run, write_run
 from neural_sparse.io.files import read_json, write_json
+from neural_sparse.text.ragged import Indices
 
 Explanations = dict[str, dict[str, Any]]
 
@@ -23,11 +24,26 @@ SHOWN_CHARACTERS = 300
 
 
 class Vectors(NamedTuple):
-    """Both sides of a collection, [queries, vocabulary] and [documents, vocabulary], in its order."""
+    """Both sides of a collection, [queries, vocabulary] and [documents, vocabulary], in its order.
+
+    Attributes:
+        passages: where `documents` holds passages instead: those of document i are its rows passages[i] to
+            passages[i + 1].
+    """
 
     queries: csr_matrix
     documents: csr_matrix
     vocabulary: Sequence[str] | None = None
+    passages: Indices | None = None
+
+    def terms(self, query: int, document: int) -> list[tuple[int, float]]:
+        """Contributions to the score of a document: those of its best passage."""
+        asked = self.queries[query]
+        if self.passages is None:
+            return contributions(asked, self.documents[document])
+        first, last = int(self.passages[document]), int(self.passages[document + 1])
+        scores = (self.documents[first:last] @ asked.T).toarray()
+        return contributions(asked, self.documents[first + int(scores.argmax())])
 
 
 def contributions(query: csr_matrix, document: csr_matrix) -> list[tuple[int, float]]:
@@ -66,7 +82,7 @@ def explain_run(
             row = rows.get(doc_id)
             shared: list[list[Any]] = []
             if vectors is not None and row is not None:
-                found = contributions(vectors.queries[number], vectors.documents[row])[:terms]
+                found = vectors.terms(number, row)[:terms]
                 names = vectors.vocabulary
                 shared = [[names[term] if names else str(term), round(value, 4)] for term, value in found]
             text = collection.texts[row] if row is not None else ""

@@ -11,12 +11,15 @@ from scipy.sparse import csr_matrix
 
 from neural_sparse.config import AUTO
 from neural_sparse.corpora.collection import Collection
-from neural_sparse.errors import refuse_one_string
+from neural_sparse.errors import InputError, refuse_one_string
 from neural_sparse.evaluation.cost import QUERIES, Stopwatch, measure_cost
 from neural_sparse.evaluation.evaluate import evaluate_retriever
 from neural_sparse.evaluation.evaluation import Evaluation, Vectors, explain_run
 from neural_sparse.evaluation.measures import DEFAULT_MEASURES
 from neural_sparse.search import BM25Index, SparseIndex, SparseRetriever
+from neural_sparse.search.passages import PassageRetriever
+from neural_sparse.text.passages import check_passages, passages_of
+from neural_sparse.text.ragged import Indices, offsets_of
 
 if TYPE_CHECKING:
     from sentence_transformers import SparseEncoder
@@ -90,6 +93,7 @@ def evaluate_encoder(
     *,
     name: str = "model",
     doc_vectors: csr_matrix | None = None,
+    passages: int | None = None,
     show_progress: bool = True,
     latency_queries: int = QUERIES,
     stopwatch: Stopwatch | None = None,
@@ -99,35 +103,54 @@ def evaluate_encoder(
 
     Args:
         doc_vectors: [documents, vocabulary], where the documents are encoded already.
+        passages: tokens of the passages that documents are split into; each document then scores as its best one.
         latency_queries, stopwatch, ignore_identical_ids: as `evaluate_retriever`.
 
     Raises:
         InputError: as `evaluate_retriever`.
     """
     encoder: Encoder = model if hasattr(model, "encode_documents") else PlainEncoder(model)  # type: ignore
+    if passages is not None:
+        if doc_vectors is not None:
+            raise InputError(
+                "documents that are encoded already cannot be split: leave passages or doc_vectors out"
+            )
+        check_passages(passages, getattr(encoder, "max_length", None) or passages)
+    texts, counts = collection.texts, None
+    if passages is not None:
+        texts, counts = passages_of(texts, encoder.tokenizer, passages)  # type: ignore[attr-defined]
     speed: dict[str, float] = {}
     if doc_vectors is None:
         start = time.perf_counter()
-        doc_vectors = encoder.encode_documents(collection.texts, show_progress=show_progress)
+        doc_vectors = encoder.encode_documents(texts, show_progress=show_progress)
         speed["documents_per_second"] = len(collection.texts) / max(time.perf_counter() - start, 1e-9)
-    index = SparseIndex.build(doc_vectors, collection.doc_ids)
+    retriever: SparseRetriever | PassageRetriever
+    if counts is None:
+        retriever = SparseRetriever(
+            SparseIndex.build(doc_vectors, collection.doc_ids), encoder.encode_queries
+        )
+    else:
+        retriever = PassageRetriever.of(doc_vectors, collection.doc_ids, counts, encoder.encode_queries)
     result = _evaluate_vectors(
-        SparseRetriever(index, encoder.encode_queries),
+        retriever,
         collection,
         query_vectors=encoder.encode_queries(list(collection.queries.values())),
         doc_vectors=doc_vectors,
         vocabulary=vocabulary_of(encoder),
-        index_bytes=index.nbytes,
+        index_bytes=retriever.index.nbytes,
         k=k,
         measures=measures,
         name=name,
         latency_queries=latency_queries,
         stopwatch=stopwatch,
         ignore_identical_ids=ignore_identical_ids,
+        counts=counts,
     )
     result.details |= speed
     if isinstance(encoder, AsksModel):
         result.details["query_inference"] = encoder.query_inference(list(collection.queries.values()))
+    if passages is not None:
+        result.details["passages"] = passages
     return result
 
 
@@ -225,18 +248,26 @@ def _evaluate_vectors(
     latency_queries: int,
     stopwatch: Stopwatch | None,
     ignore_identical_ids: bool | None,
+    counts: Indices | None = None,
 ) -> Evaluation:
+    """
+    Args:
+        counts: passages of each document, where `doc_vectors` holds those.
+    """
     result = evaluate_retriever(
         retriever,
         collection,
         k,
         measures,
         name=name,
-        cost=measure_cost(query_vectors, doc_vectors, vocabulary, index_bytes),
+        cost=measure_cost(
+            query_vectors, doc_vectors, vocabulary, index_bytes, documents=len(collection.doc_ids)
+        ),
         latency_queries=latency_queries,
         stopwatch=stopwatch,
         ignore_identical_ids=ignore_identical_ids,
     )
-    vectors = Vectors(query_vectors, doc_vectors, vocabulary)
+    first = None if counts is None else offsets_of(counts)
+    vectors = Vectors(query_vectors, doc_vectors, vocabulary, first)
     result.explanations = explain_run(result.run, collection, vectors)
     return result

@@ -54,6 +54,10 @@ class Base:
         if (folder / MANIFEST).is_file():
             index = EncodedCollection(folder)
             about = index.about
+            if "passages" in about:
+                raise InputError(
+                    f"{folder} holds passages: refresh the model ({about['model']}) with --corpus, and encode anew"
+                )
             return cls(
                 settings.base,
                 settings.model or about["model"],

@@ -31,15 +31,26 @@ from neural_sparse.io.files import file_sums, replacing, replacing_folder, settl
 from neural_sparse.io.parts import alone
 from neural_sparse.io.urls import work_folder
 from neural_sparse.search.doc_ids import DocumentIds
-from neural_sparse.search.encoded import FIELDS, MANIFEST, EncodedCollection, load_segment, write_texts
+from neural_sparse.search.encoded import (
+    FIELDS,
+    MANIFEST,
+    PASSAGES,
+    EncodedCollection,
+    load_segment,
+    write_passages,
+    write_texts,
+)
 from neural_sparse.search.fields import row_of, table_of, write_table
 from neural_sparse.search.index import SparseIndex
+from neural_sparse.search.passages import Passages
 from neural_sparse.search.snapshot import PackedTexts, Segment, Snapshot
 from neural_sparse.search.storage import MANIFEST as INDEX_MANIFEST
 from neural_sparse.search.storage import merge_on_disk
+from neural_sparse.text.passages import passages_of
+from neural_sparse.text.ragged import Indices
 
 SEGMENTS = "segments"
-ROOT_FILES = ("texts.bin", "text_offsets.npy", FIELDS)  # of a segment, beside its index
+ROOT_FILES = ("texts.bin", "text_offsets.npy", FIELDS, *PASSAGES)  # of a segment, beside its index
 ROWS = 65_536  # texts copied at a time
 
 # Texts -> csr float32 [texts, vocabulary], as the model of the collection encodes them.
@@ -147,13 +158,13 @@ class ChangingCollection:
             dead = before.find(gone) if gone else np.empty(0, np.int64)
             replaced, deleted = int((old >= 0).sum()), int((dead >= 0).sum())
             if wanted or deleted:
-                new_texts = [texts[one] for one in wanted]
+                new_texts, counts = self._parted([texts[one] for one in wanted])
                 vectors = encode(new_texts) if wanted else None
                 rows = np.concatenate([old[old >= 0], dead[dead >= 0]])
                 table = None
                 if before.kinds and wanted:
                     table = table_of([fields[one] if fields else {} for one in wanted], before.kinds, new_ids)
-                self._apply(new_ids, new_texts, vectors, gone=rows, fields=table)
+                self._apply(new_ids, new_texts, vectors, gone=rows, fields=table, counts=counts)
             return Change(
                 added=len(wanted) - replaced,
                 replaced=replaced,
@@ -163,6 +174,13 @@ class ChangingCollection:
                 generation=self.snapshot.generation,
             )
 
+    def _parted(self, texts: list[str]) -> tuple[list[str], Indices | None]:
+        """Passages, and how many each text has, where the collection has passages."""
+        size = self.collection.about.get("passages")
+        if size is None:
+            return texts, None
+        return passages_of(texts, self.collection.tokenizer, size)
+
     def _apply(
         self,
         ids: Sequence[str],
@@ -171,12 +189,13 @@ class ChangingCollection:
         *,
         gone: NDArray[np.int64],
         fields: pa.Table | None,
+        counts: Indices | None,
     ) -> None:
         before = self.snapshot
         generation = before.generation + 1
         segments = []
         for base, segment in zip(before.bases, before.segments, strict=False):
-            here = gone[(gone >= base) & (gone < base + len(segment.index))] - base
+            here = gone[(gone >= base) & (gone < base + len(segment))] - base
             if len(here):
                 segment = replace(segment, deleted=np.union1d(segment.deleted, here))
             segments.append(segment)
@@ -191,7 +210,11 @@ class ChangingCollection:
                 name = f"{SEGMENTS}/{generation:08d}"
                 made.append(self.folder / name)
                 with replacing_folder(self.folder / name) as temporary:
-                    SparseIndex.build(vectors, ids, before.vocabulary).save(temporary / "index")
+                    names = DocumentIds.of(ids)
+                    rows = names if counts is None else DocumentIds.numbers(len(texts))
+                    SparseIndex.build(vectors, rows, before.vocabulary).save(temporary / "index")
+                    if counts is not None:
+                        write_passages(temporary, Passages.of(names, counts))
                     write_texts(temporary, [PackedTexts.of(texts)])
                     if fields is not None:
                         write_table(temporary / FIELDS, [fields])
@@ -220,7 +243,9 @@ class ChangingCollection:
             prefix = "" if segment.name == "." else f"{segment.name}/"
             names = [f"{prefix}{name}" for name in (*ROOT_FILES, f"index/{INDEX_MANIFEST}")]
             if segment.fields is None:
-                names = [name for name in names if not name.endswith(FIELDS)]
+                names.remove(f"{prefix}{FIELDS}")
+            if segment.passages is None:
+                names = [name for name in names if not name.endswith(PASSAGES)]
             fresh = [name for name in names if name not in known]
             files |= {name: known[name] for name in names if name in known}
             files |= file_sums(self.folder, fresh)
@@ -319,7 +344,7 @@ class ChangingCollection:
         by_name = {segment.name: segment for segment in now}
         deleted, base = [], 0
         for segment in chosen:
-            live = segment.live if len(segment.live) else np.ones(len(segment.index), np.bool_)
+            live = segment.live if len(segment.live) else np.ones(len(segment), np.bool_)
             current = by_name.get(segment.name)  # none where all of it was deleted
             gone = np.arange(len(live)) if current is None else current.deleted
             since = np.setdiff1d(gone, segment.deleted)
@@ -354,19 +379,27 @@ def _to_merge(live: Sequence[int], segments: Sequence[Segment]) -> tuple[int, in
     if first < last:
         return first, last
     for number, segment in enumerate(segments):
-        if 2 * len(segment.deleted) > len(segment.index) > 0 and segment.documents:
+        if 2 * len(segment.deleted) > len(segment) > 0 and segment.documents:
             return number, number + 1
     return 0, 0
 
 
 def _write_merged(folder: Path, segments: Sequence[Segment]) -> None:
-    parts, ids = [], []
+    parts, ids, counts = [], [], []
     for segment in segments:
         segment.index.check()
-        live = segment.live if len(segment.live) else np.ones(len(segment.index), np.bool_)
-        parts.append((segment.index.postings, live))
-        ids.append(segment.index.doc_ids.keep(live))
-    merge_on_disk(folder / "index", parts, DocumentIds.join(ids), segments[0].index.vocabulary)
+        live = segment.live if len(segment.live) else np.ones(len(segment), np.bool_)
+        rows = segment.live_rows if len(segment.live) else np.ones(len(segment.index), np.bool_)
+        parts.append((segment.index.postings, rows))
+        ids.append(segment.doc_ids.keep(live))
+        if segment.passages is not None:
+            counts.append(segment.passages.counts[live])
+    names = rows_of = DocumentIds.join(ids)
+    if counts:
+        passages = Passages.of(names, np.concatenate(counts))
+        write_passages(folder, passages)
+        rows_of = DocumentIds.numbers(int(passages.first[-1]))
+    merge_on_disk(folder / "index", parts, rows_of, segments[0].index.vocabulary)
     write_texts(folder, _kept_texts(segments))
     if segments[0].fields is not None:
         write_table(folder / FIELDS, _kept_fields(segments))
@@ -383,5 +416,5 @@ def _kept_texts(segments: Sequence[Segment]) -> Iterator[PackedTexts]:
         for start in range(0, len(segment.index), ROWS):
             rows = np.arange(start, min(start + ROWS, len(segment.index)))
             if len(segment.live):
-                rows = rows[segment.live[rows]]
+                rows = rows[segment.live_rows[rows]]
             yield PackedTexts.of([segment.texts[int(row)] for row in rows])

@@ -44,7 +44,15 @@ class DocumentIds(Sequence[str]):
     @classmethod
     def numbers(cls, count: int) -> DocumentIds:
         """The numbers from 0, for documents that are known by their rows."""
-        return _encoded(map(str, range(count)))
+        parts, lengths = [np.array([48], np.uint8)[:count]], [np.ones(min(count, 1), np.int64)]
+        digits = 1
+        while 10 ** (digits - 1) < count:
+            numbers = np.arange(10 ** (digits - 1), min(count, 10**digits))
+            powers = 10 ** np.arange(digits - 1, -1, -1)
+            parts.append((numbers[:, None] // powers % 10 + 48).astype(np.uint8).ravel())
+            lengths.append(np.full(len(numbers), digits))
+            digits += 1
+        return cls(np.concatenate(parts), offsets_of(np.concatenate(lengths)))
 
     @classmethod
     def join(cls, parts: Sequence[DocumentIds]) -> DocumentIds:

@@ -36,6 +36,7 @@ from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.search.encoded import MANIFEST, EncodedCollection
 from neural_sparse.search.fields import kinds_of, table_of
 from neural_sparse.search.snapshot import PackedTexts
+from neural_sparse.text.passages import check_passages, passages_of
 from neural_sparse.text.tokens import tokenize
 from neural_sparse.work.workers import Advance, DoPiece, Engine, available_cores, in_workers
 
@@ -51,7 +52,7 @@ class EncodingSummary:
         documents: in the collection.
         encoded: by this call; the rest was there from an interrupted one.
         seconds: that took, without indexing.
-        truncated: documents longer than the model reads.
+        truncated: documents, or passages, longer than the model reads.
     """
 
     documents: int
@@ -67,6 +68,7 @@ def encode_corpus(
     *,
     max_length: int | None = None,
     pruning: Pruning | None = None,
+    passages: int | None = None,
     fields: Sequence[str] = (),
     bf16: bool = False,
     workers: int | None = None,
@@ -87,6 +89,8 @@ def encode_corpus(
             May be a URL, as may `folder`: the collection is then built in outputs/ and uploaded, its manifest
             last.
         max_length: tokens per document; the model's own limit if None.
+        passages: tokens, at most, of the passages that documents are split into (`text.passages`); a document then
+            scores as its best passage. Whole documents if None.
         fields: metadata to keep for filters, from each row's `metadata` or the row itself.
         workers: processes; one per GPU, or one on a CPU, if None. With an `engine`, that many of its workers, or
             all it has.
@@ -95,9 +99,9 @@ def encode_corpus(
         part_bytes: of the corpus, per part.
 
     Raises:
-        InputError: no such corpus or model; a malformed line or an id that occurs twice, before anything is
-            encoded; a folder that holds something else, or parts of another corpus, model or setting;
-            too little disk.
+        InputError: no such corpus or model; passages longer than the model reads; a malformed line or an id that
+            occurs twice, before anything is encoded; a folder that holds something else, or parts of another corpus,
+            model or setting; too little disk.
     """
     file, output = corpus_file(location(corpus)), location(folder)
     EncodedCollection.check_replaceable(output)
@@ -111,6 +115,8 @@ def encode_corpus(
     if not len(ids):
         raise InputError(f"{file}: the corpus is empty")
     metadata = _fields(file, fields) if fields else None
+    if passages is not None:
+        check_passages(passages, NeuralSparseEncoder(model, max_length, device="cpu").max_length)
     settings = {
         "corpus": sha256_file(file),
         "model": (weights := content_hash(model_folder(model))),
@@ -118,6 +124,7 @@ def encode_corpus(
         "bf16": bf16,
         **asdict(pruning),
         "part_bytes": part_bytes,
+        **({} if passages is None else {"passages": passages}),
     }
     size = size_of(file)
     work = work_folder(output)
@@ -136,7 +143,7 @@ def encode_corpus(
             total=round(len(ids) * len(missing) / parts.count), desc="encoding", unit=" docs",
             disable=None if show_progress else True,
         ) as progress:  # fmt: skip
-            arguments = (model, weights, file, size, max_length, pruning, bf16, part_bytes, threads)
+            arguments = (model, weights, file, size, max_length, pruning, passages, bf16, part_bytes, threads)
             run: Engine = engine or in_workers
             threads_before = torch.get_num_threads()
             try:
@@ -161,7 +168,16 @@ def encode_corpus(
                 PackedTexts(*(load_file(part)[name] for name in ("texts", "text_lengths"))) for part in files
             ),
             fields=metadata,
-            about={"weights": weights, "bf16": bf16, "pruning": asdict(pruning), "truncated": truncated},
+            passages=None
+            if passages is None
+            else np.concatenate([load_file(part)["passages"] for part in files]),
+            about={
+                "weights": weights,
+                "bf16": bf16,
+                "pruning": asdict(pruning),
+                "truncated": truncated,
+                **({} if passages is None else {"passages": passages}),
+            },
         )
         if isinstance(output, Url):
             upload_folder(collection, output, MANIFEST)
@@ -198,6 +214,7 @@ def _start(
     size: int,
     max_length: int | None,
     pruning: Pruning,
+    passages: int | None,
     bf16: bool,
     part_bytes: int,
     threads: int | None,
@@ -225,6 +242,9 @@ def _start(
 
     def do(number: int, advance: Advance) -> tuple[int, bytes]:
         texts = list(corpus_texts(file, number * part_bytes, (number + 1) * part_bytes))
+        documents, counts = len(texts), np.empty(0, np.int64)
+        if passages is not None:
+            texts, counts = passages_of(texts, encoder.tokenizer, passages)
         tokens = tokenize(texts, encoder.tokenizer, encoder.max_length, special_tokens=True)
         vectors = pruning(encode_tokens(encoder, tokens, bf16=bf16, advance=advance))
         packed = PackedTexts.of(texts)
@@ -235,8 +255,9 @@ def _start(
             "texts": packed.text,
             "text_lengths": packed.lengths,
             "truncated": np.array([tokens.truncated]),
+            "passages": counts,
         }
-        return len(texts), save(arrays)
+        return documents, save(arrays)
 
     return do
 

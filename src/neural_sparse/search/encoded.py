@@ -27,9 +27,10 @@ from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.search.fields import map_table, write_table
 from neural_sparse.search.hits import Hits, vocabulary_fingerprint
 from neural_sparse.search.index import SparseIndex
+from neural_sparse.search.passages import Passages
 from neural_sparse.search.snapshot import MappedTexts, PackedTexts, Segment, Snapshot
 from neural_sparse.search.storage import MANIFEST as INDEX_MANIFEST
-from neural_sparse.text.ragged import offsets_of
+from neural_sparse.text.ragged import Indices, offsets_of
 
 if TYPE_CHECKING:
     from neural_sparse.model.encoder import NeuralSparseEncoder
@@ -39,6 +40,7 @@ logger = logging.getLogger(__name__)
 
 MANIFEST = "encoded.json"
 FIELDS = "fields.arrow"
+PASSAGES = ("passages.npy", "document_id_text.npy", "document_id_offsets.npy")
 
 
 def manifest_of(folder: Path) -> dict[str, Any]:
@@ -73,13 +75,31 @@ def load_segment(folder: Path, entry: Mapping[str, Any], verify: bool) -> Segmen
     texts = MappedTexts(_mapped(place / "texts.bin"), offsets)
     if len(texts) != len(index) or offsets[-1] != len(texts.text):
         raise InputError(f"{place}: its texts are not those of its index; encode the corpus again")
+    passages = _passages(place, len(index)) if (place / PASSAGES[0]).is_file() else None
     deleted = np.empty(0, np.int64)
     if entry["deleted"] is not None:
         deleted = np.load(folder / entry["deleted"], allow_pickle=False).astype(np.int64)
     fields = map_table(place / FIELDS) if (place / FIELDS).is_file() else None
-    if fields is not None and len(fields) != len(index):
+    segment = Segment(index, texts, deleted, name=entry["folder"], fields=fields, passages=passages)
+    if fields is not None and len(fields) != len(segment):
         raise InputError(f"{place}: its fields are not those of its index; encode the corpus again")
-    return Segment(index, texts, deleted, name=entry["folder"], fields=fields)
+    return segment
+
+
+def _passages(place: Path, rows: int) -> Passages:
+    first, text, offsets = (_array(place / name) for name in PASSAGES)
+    sound = first.ndim == 1 and first.dtype == np.int64 and len(first) and first[0] == 0 and first[-1] == rows
+    sound = sound and (first[1:] > first[:-1]).all() and len(offsets) == len(first)
+    if not (sound and text.dtype == np.uint8 and offsets.dtype == np.int64 and offsets[-1] == len(text)):
+        raise InputError(f"{place}: its passages are not those of its index; encode the corpus again")
+    return Passages(DocumentIds(text, offsets), first)
+
+
+def _array(file: Path) -> np.ndarray:
+    if not file.is_file():
+        raise InputError(f"{file.parent}: lacks {file.name}; encode the corpus again")
+    mapped = np.load(file, mmap_mode="r", allow_pickle=False)
+    return np.asarray(mapped) if mapped.size else np.array(mapped)  # as `storage` has it
 
 
 class EncodedCollection:
@@ -87,7 +107,8 @@ class EncodedCollection:
 
     The folder holds index/ (a SparseIndex), tokenizer.json and idf.json (all that queries need), texts.bin and
     text_offsets.npy, fields.arrow where it has metadata, and encoded.json; segments/ has what changed since
-    (`search.changes`).
+    (`search.changes`). Where documents are encoded in passages, the rows of index and texts are passages, and
+    passages.npy and document_id_*.npy say of which documents.
 
     Attributes:
         snapshot: the documents.
@@ -159,13 +180,15 @@ class EncodedCollection:
         texts: Iterable[PackedTexts],
         about: Mapping[str, Any],
         fields: pa.Table | None = None,
+        passages: Indices | None = None,
     ) -> None:
         """Write the folder, replacing one that is there, in bounded memory.
 
         Args:
-            shards, texts: of the documents, one after another; read once.
+            shards, texts: of the documents, or of their passages, one after another; read once.
             about: what else the manifest says.
             fields: metadata, a row per document.
+            passages: how many each document has, int64 [documents]; None if rows are documents.
         """
         from neural_sparse.model.fingerprint import Fingerprint
         from neural_sparse.model.pruning import Pruning
@@ -174,7 +197,11 @@ class EncodedCollection:
         pruning = Pruning(**about["pruning"]) if "pruning" in about else None
         with replacing_folder(folder) as temporary:
             columns = vocabulary_fingerprint(vocabulary(model.tokenizer))
-            index = SparseIndex.build(shards, doc_ids, columns, folder=temporary / "index")
+            rows = doc_ids
+            if passages is not None:
+                rows = DocumentIds.numbers(int(passages.sum()))
+                write_passages(temporary, Passages.of(doc_ids, passages))
+            index = SparseIndex.build(shards, rows, columns, folder=temporary / "index")
             model.tokenizer.save_pretrained(temporary)
             save_idf_weights(model.idf_table(), temporary / "idf.json")
             write_texts(temporary, texts)
@@ -197,12 +224,21 @@ class EncodedCollection:
 
     @property
     def index(self) -> SparseIndex:
-        """The documents' vectors."""
+        """The documents' vectors.
+
+        Raises:
+            InputError: documents in passages, of which none has one vector.
+        """
         return self.snapshot.joined()
 
     @property
     def doc_ids(self) -> Sequence[str]:
-        return self.index.doc_ids
+        """Of the documents that are there, in order."""
+        parts = [
+            segment.doc_ids.keep(segment.live) if len(segment.live) else segment.doc_ids
+            for segment in self.snapshot.segments
+        ]
+        return parts[0] if len(parts) == 1 else DocumentIds.join(parts)
 
     @property
     def query_weights(self) -> np.ndarray:
@@ -218,8 +254,8 @@ class EncodedCollection:
         return Fingerprint.read(said) if said is not None else None
 
     def text(self, row: int) -> str:
-        """Text of a row of `index`."""
-        return self.snapshot.text(row)
+        """Text of a document by its place among `doc_ids`."""
+        return self.snapshot.text(int(self.snapshot.rows()[row]))
 
     def encode_queries(self, texts: Sequence[str]) -> sp.csr_matrix:
         """Weights of the tokens present, csr float32 [queries, vocabulary]."""
@@ -228,7 +264,14 @@ class EncodedCollection:
         return encode_queries(texts, self.tokenizer, self._weights, self.count_repeats)
 
     def search_texts(self, texts: Sequence[str], k: int) -> Hits:
-        return self.index.search(self.encode_queries(texts), k)
+        return self.snapshot.search(self.encode_queries(texts), k)
+
+
+def write_passages(folder: Path, passages: Passages) -> None:
+    """The files of `PASSAGES`."""
+    arrays: tuple[np.ndarray, ...] = (passages.first, passages.ids.text, passages.ids.offsets)
+    for name, array in zip(PASSAGES, arrays, strict=True):
+        np.save(folder / name, array, allow_pickle=False)
 
 
 def write_texts(folder: Path, texts: Iterable[PackedTexts]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, overload
+from typing import Any, NamedTuple, Protocol, overload
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,7 @@ from neural_sparse.search.exact import NO_HIT, write_hits
 from neural_sparse.search.fields import check_filters, kinds_in, matching, row_of
 from neural_sparse.search.hits import Hits
 from neural_sparse.search.index import NO_FILTER, SparseIndex
+from neural_sparse.search.passages import Passages
 from neural_sparse.search.postings import join, keep_documents
 
 
@@ -74,16 +75,31 @@ class MappedTexts:
         return self.text.nbytes + self.offsets.nbytes
 
 
+class Part(NamedTuple):
+    """A passage of a document, or the whole of one that has no passages.
+
+    Attributes:
+        text, vector: of the passage; csr float32 [1, vocabulary].
+        before, after: whether the document has more text there.
+    """
+
+    text: str
+    vector: sp.csr_matrix
+    before: bool
+    after: bool
+
+
 @dataclass(frozen=True)
 class Segment:
     """Documents that were written together.
 
     Attributes:
-        index: their vectors and ids.
+        index: their vectors and ids; of passages, by number, where the collection has passages.
         texts: of the same rows.
-        deleted: int64, rows that are no longer there, ascending.
+        deleted: int64, documents that are no longer there, ascending.
         name: of its folder inside the collection's.
         fields: metadata, a table with a row per document; None where the collection has none.
+        passages: of the documents; None where the rows are documents.
     """
 
     index: SparseIndex
@@ -91,20 +107,76 @@ class Segment:
     deleted: NDArray[np.int64]
     name: str = ""
     fields: pa.Table | None = None
+    passages: Passages | None = None
+
+    def __len__(self) -> int:
+        """Documents, deleted ones included."""
+        return len(self.index) if self.passages is None else len(self.passages)
+
+    @property
+    def doc_ids(self) -> DocumentIds:
+        return self.index.doc_ids if self.passages is None else self.passages.ids
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the index, and of what says which passages are of which document."""
+        passages = self.passages
+        return self.index.nbytes + (
+            passages.ids.nbytes + passages.first.nbytes if passages is not None else 0
+        )
 
     @cached_property
     def live(self) -> NDArray[np.bool_]:
         """bool [documents]; empty where all of them are there."""
         if not len(self.deleted):
             return NO_FILTER
-        mask = np.ones(len(self.index), np.bool_)
+        mask = np.ones(len(self), np.bool_)
         mask[self.deleted] = False
         return mask
+
+    @cached_property
+    def live_rows(self) -> NDArray[np.bool_]:
+        """As `live`, of the rows of the index."""
+        return self.live if self.passages is None else self.passages.mask(self.live)
 
     @property
     def documents(self) -> int:
         """Those that are there."""
-        return len(self.index) - len(self.deleted)
+        return len(self) - len(self.deleted)
+
+    def text(self, document: int) -> str:
+        if self.passages is None:
+            return self.texts[document]
+        return "".join(self.texts[row] for row in self.passages.rows(document))
+
+    def vectors(self, documents: Sequence[int]) -> sp.csr_matrix:
+        """float32 [documents, vocabulary]; of passages, the greatest weight of each token in any of them."""
+        if self.passages is None:
+            return self.index.vectors(documents)
+        parts = [self.index.vectors(self.passages.rows(one)).max(axis=0) for one in documents]
+        return sp.csr_matrix(sp.vstack(parts, format="csr"))
+
+    def parts(self, document: int) -> list[Part]:
+        """Its passages, or itself."""
+        rows = range(document, document + 1) if self.passages is None else self.passages.rows(document)
+        vectors = self.index.vectors(rows)
+        return [
+            Part(self.texts[row], sp.csr_matrix(vectors[place]), before=place > 0, after=row + 1 < rows.stop)
+            for place, row in enumerate(rows)
+        ]
+
+    def best_keys(
+        self, queries: sp.csr_matrix, k: int, allowed: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.int64]:
+        """As `SparseIndex.best_keys`, of documents.
+
+        Args:
+            allowed: bool [documents]; those that are there if None.
+        """
+        if self.passages is None:
+            return self.index.best_keys(queries, k, self.live if allowed is None else allowed)
+        rows = self.live_rows if allowed is None else self.passages.mask(allowed)
+        return self.passages.best_keys(self.index, queries, k, rows)
 
 
 class Snapshot:
@@ -122,7 +194,7 @@ class Snapshot:
             raise InputError("a collection has at least one segment")
         self.segments = tuple(segments)
         self.generation = generation
-        self.bases = np.concatenate([[0], np.cumsum([len(segment.index) for segment in segments])])
+        self.bases = np.concatenate([[0], np.cumsum([len(segment) for segment in segments])])
 
     def __len__(self) -> int:
         return sum(segment.documents for segment in self.segments)
@@ -143,12 +215,16 @@ class Snapshot:
     @property
     def nbytes(self) -> int:
         """Bytes of the indexes."""
-        return sum(segment.index.nbytes for segment in self.segments)
+        return sum(segment.nbytes for segment in self.segments)
 
     def rows(self) -> NDArray[np.int64]:
         """Rows of all documents that are there, in order."""
+        return self._rows
+
+    @cached_property
+    def _rows(self) -> NDArray[np.int64]:
         parts = [
-            base + (np.flatnonzero(segment.live) if len(segment.live) else np.arange(len(segment.index)))
+            base + (np.flatnonzero(segment.live) if len(segment.live) else np.arange(len(segment)))
             for base, segment in zip(self.bases, self.segments, strict=False)
         ]
         return np.concatenate(parts)
@@ -166,11 +242,11 @@ class Snapshot:
 
     def doc_id(self, row: int) -> str:
         segment, local = self.place(row)
-        return segment.index.doc_ids[local]
+        return segment.doc_ids[local]
 
     def text(self, row: int) -> str:
         segment, local = self.place(row)
-        return segment.texts[local]
+        return segment.text(local)
 
     @property
     def kinds(self) -> dict[str, str]:
@@ -184,7 +260,7 @@ class Snapshot:
         return {} if segment.fields is None else row_of(segment.fields, local)
 
     def vectors(self, rows: Sequence[int]) -> sp.csr_matrix:
-        """Vectors of a few documents, float32 [rows, vocabulary], in the order of `rows`."""
+        """Vectors of a few documents, float32 [rows, vocabulary], in the order of `rows`: see `Segment.vectors`."""
         if not len(rows):
             return sp.csr_matrix(np.zeros((0, self.vocab_size), np.float32))
         wanted = np.asarray(rows, np.int64)
@@ -193,14 +269,31 @@ class Snapshot:
         parts = []
         for number in np.unique(numbers):
             here = wanted[order][numbers[order] == number] - self.bases[number]
-            parts.append(self.segments[number].index.vectors(here.tolist()))
+            parts.append(self.segments[number].vectors(here.tolist()))
         return sp.csr_matrix(sp.vstack(parts, format="csr")[np.argsort(order)])
+
+    def parts(self, row: int) -> list[Part]:
+        """A document's passages, or itself where the collection has none."""
+        segment, local = self.place(row)
+        return segment.parts(local)
+
+    def best_part(self, row: int, query: sp.csr_matrix) -> Part:
+        """The passage that makes a document's score; the first of several that score the same.
+
+        Args:
+            query: [1, vocabulary].
+        """
+        parts = self.parts(row)
+        if len(parts) == 1:
+            return parts[0]
+        weights = query.astype(np.float64).T
+        return max(parts, key=lambda part: np.float32((part.vector.astype(np.float64) @ weights).sum()))
 
     def find(self, ids: Sequence[str]) -> NDArray[np.int64]:
         """Row of each id, int64; -1 where no such document is there."""
         rows = np.full(len(ids), -1, np.int64)
         for base, segment in zip(self.bases, self.segments, strict=False):
-            found = DocumentIds.find(segment.index.doc_ids, ids)
+            found = DocumentIds.find(segment.doc_ids, ids)
             there = found >= 0
             if len(segment.live):
                 there &= segment.live[found]  # of a row -1 it does not matter
@@ -235,18 +328,19 @@ class Snapshot:
             check_filters(filters, self.kinds)
         parts = []
         for number, segment in enumerate(self.segments):
-            mask = segment.live
+            mask = None
             if filters and segment.fields is not None:
-                passing = matching(segment.fields, filters)
-                mask = passing & mask if len(mask) else passing
+                mask = matching(segment.fields, filters)
+                mask = mask & segment.live if len(segment.live) else mask
             base, end = self.bases[number], self.bases[number + 1]
             here = excluded[(excluded >= base) & (excluded < end)] - base
             if len(here):
-                mask = mask.copy() if len(mask) else np.ones(len(segment.index), np.bool_)
+                mask = segment.live if mask is None else mask
+                mask = mask.copy() if len(mask) else np.ones(len(segment), np.bool_)
                 mask[here] = False
-            if not len(segment.index):
+            if not len(segment):
                 continue
-            keys = segment.index.best_keys(queries, k, mask)
+            keys = segment.best_keys(queries, k, mask)
             # A key holds the complement of the row, so a later row is a smaller key.
             parts.append(np.where(keys == NO_HIT, NO_HIT, keys - base) if base else keys)
         hits = Hits(
@@ -262,8 +356,16 @@ class Snapshot:
         return hits
 
     def joined(self) -> SparseIndex:
-        """One index of the documents that are there, in memory."""
+        """One index of the documents that are there, in memory.
+
+        Raises:
+            InputError: documents in passages, of which none has one vector.
+        """
         first = self.segments[0]
+        if first.passages is not None:
+            raise InputError(
+                "the documents are encoded in passages, not as one vector each: encode the corpus without --passages"
+            )
         if len(self.segments) == 1 and not len(first.deleted):
             return first.index
         postings, ids = [], []

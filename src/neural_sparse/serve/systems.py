@@ -27,7 +27,7 @@ from neural_sparse.search.changes import ChangingCollection, EncodeDocuments
 from neural_sparse.search.encoded import EncodedCollection
 from neural_sparse.search.fields import table_of
 from neural_sparse.search.fusion import fused
-from neural_sparse.search.snapshot import Segment, Snapshot, Texts
+from neural_sparse.search.snapshot import Part, Segment, Snapshot, Texts
 from neural_sparse.serve.requests import Fuse, Refused, Search
 from neural_sparse.text.tokens import nfc, top_terms, vocabulary
 
@@ -160,24 +160,19 @@ class System:
         asked: Search,
     ) -> None:
         query = dict(zip(vector.indices.tolist(), vector.data.tolist(), strict=True))
-        vectors = snapshot.vectors(rows)
         for place, row in enumerate(rows):
-            text = nfc(snapshot.text(row))
             hit = found[place]
             if asked.texts:
-                hit["text"] = text
+                hit["text"] = nfc(snapshot.text(row))
             if fields := snapshot.fields(row):
                 hit["metadata"] = fields
             if not (asked.explain or asked.snippets):
                 continue
+            part = snapshot.best_part(row, vector)
+            text, document = nfc(part.text), part.vector
             spans = self.spans(text)
-            document = sp.csr_matrix(vectors[place])
-            adds = {
-                token: query[token] * weight
-                for token, weight in zip(document.indices.tolist(), document.data.tolist(), strict=True)
-                if token in query
-            }
-            hit["snippet"] = _snippet(text, spans, adds)
+            adds = _adds(query, document)
+            hit["snippet"] = _snippet(text, spans, adds, part)
             if asked.explain:
                 hit |= self._explained(hit["id"], text, query=query, document=document, spans=spans)
 
@@ -205,7 +200,8 @@ class System:
         }
 
     def document(self, doc_id: str, query: str | None) -> dict[str, Any]:
-        """A document whole: its text in pieces by what a query finds in it, and its vector.
+        """A document whole: its text in pieces by what a query finds in it, and its vector; of passages, each piece by
+        its passage's vector, and the greatest weight of each token.
 
         Raises:
             Refused: no such document.
@@ -214,14 +210,16 @@ class System:
         row = int(snapshot.find([doc_id])[0])
         if row < 0:
             raise Refused(404, f"{self.name} has no document with this id")
-        text = nfc(snapshot.text(row))
         vector = snapshot.vectors([row])
-        spans = self.spans(text)
-        own = {span.token for span in spans}
         asked = self.query(query or None, {})
         weights = dict(zip(asked.indices.tolist(), asked.data.tolist(), strict=True))
-        data = dict(zip(vector.indices.tolist(), vector.data.tolist(), strict=True))
-        adds = {token: weight * weights[token] for token, weight in data.items() if token in weights}
+        own: set[int] = set()
+        shown: list[tuple[str, float]] = []
+        for part in snapshot.parts(row):
+            text = nfc(part.text)
+            spans = self.spans(text)
+            own |= {span.token for span in spans}
+            shown += pieces(text, spans, _adds(weights, part.vector))
         vector_tokens = [
             {
                 "token": token,
@@ -234,9 +232,9 @@ class System:
         return {
             "index": self.name,
             "id": doc_id,
-            "text": [[part, _short(weight)] for part, weight in pieces(text, spans, adds)],
+            "text": [[piece, _short(weight)] for piece, weight in shown],
             "metadata": snapshot.fields(row),
-            "tokens": len(data),
+            "tokens": vector.nnz,
             "vector": vector_tokens,
         }
 
@@ -283,7 +281,11 @@ def _system(name: str, collection: EncodedCollection) -> System:
         names=vocabulary(collection.tokenizer),
         encode=collection.encode_queries,
         spans=token_spans(collection.tokenizer, length),
-        about={"model": collection.about.get("model"), "max_length": length},
+        about={
+            "model": collection.about.get("model"),
+            "max_length": length,
+            "passages": collection.about.get("passages"),
+        },
     )
 
 
@@ -336,14 +338,23 @@ def bm25_system(of: System, name: str = "bm25") -> System:
     )
 
 
-def _snippet(text: str, spans: Sequence[Span], adds: Mapping[int, float]) -> dict[str, Any]:
+def _adds(query: Mapping[int, float], document: sp.csr_matrix) -> dict[int, float]:
+    """What each of the document's tokens adds to the score."""
+    return {
+        token: query[token] * weight
+        for token, weight in zip(document.indices.tolist(), document.data.tolist(), strict=True)
+        if token in query
+    }
+
+
+def _snippet(text: str, spans: Sequence[Span], adds: Mapping[int, float], part: Part) -> dict[str, Any]:
     start, end = best_passage(text, spans, adds)
     return {
         "pieces": [
             [part, _short(weight)] for part, weight in pieces(text, spans, adds, start=start, end=end)
         ],
-        "before": start > 0,
-        "after": end < len(text),
+        "before": start > 0 or part.before,
+        "after": end < len(text) or part.after,
     }
 
 

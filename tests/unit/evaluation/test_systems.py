@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,6 +78,32 @@ def test_documents_encoded_before_are_not_encoded_again() -> None:
     result = evaluate_encoder(Counter(), collection, doc_vectors=vectors, latency_queries=0)
     assert "documents_per_second" not in result.summary()
     assert result.latency is None
+
+
+def test_a_document_scores_as_its_best_passage(bert_tokenizer: Any) -> None:
+    corpus = {"a": "red red. hen hen. file file.", "b": "red hen.", "c": "whale."}
+    collection = Collection.of(corpus, {"q1": "red hen"}, {"q1": {"b": 1}})
+
+    class Plain(Counter):
+        tokenizer = bert_tokenizer
+
+        def encode_documents(self, texts: Sequence[str], *, show_progress: bool = False) -> csr_matrix:
+            return super().encode_documents([text.replace(".", " ") for text in texts])
+
+    size = len(bert_tokenizer("red hen.")["input_ids"])
+    whole = evaluate_encoder(Plain(), collection, latency_queries=0)
+    split = evaluate_encoder(Plain(), collection, passages=size, latency_queries=0)
+    assert whole.run["q1"] == {"a": 8.0, "b": 4.0}
+    assert split.run["q1"] == pytest.approx({"a": 4.0, "b": 4.0})
+    assert split.details["passages"] == size
+    assert whole.cost is not None
+    assert split.cost is not None
+    assert split.cost.documents == 3
+    assert split.cost.flops == pytest.approx(whole.cost.flops)  # no word is in two passages of a document
+    shown = {one["doc"]: one["terms"] for one in split.explanations["q1"]["documents"]}
+    assert [value for _, value in shown["a"]] == [4.0]
+    with pytest.raises(InputError, match="cannot be split"):
+        evaluate_encoder(Plain(), collection, passages=9, doc_vectors=csr_matrix((3, 4)))
 
 
 def test_bad_input_is_named() -> None:

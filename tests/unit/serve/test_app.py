@@ -18,10 +18,12 @@ from neural_sparse import InputError, NeuralSparseEncoder
 from neural_sparse.corpora.collection import Collection
 from neural_sparse.search import changes
 from neural_sparse.search.changes import changing
+from neural_sparse.search.encode_corpus import encode_corpus
 from neural_sparse.search.encoded import EncodedCollection
 from neural_sparse.search.fusion import fused
 from neural_sparse.search.updating import document_encoder
 from neural_sparse.serve import Judgements, System, bm25_system, changing_system, encoded_system, make_app
+from neural_sparse.serve.requests import Search
 from neural_sparse.serve.run import _is_loopback, _named, serve
 
 QUERY = "sorted list of files"
@@ -63,6 +65,29 @@ def test_hits_are_those_of_the_index(ask: Client, encoded: Path) -> None:
     assert first not in [
         hit["id"] for hit in ask.post("/search", query=QUERY, without=[first, "?"])[1]["hits"]
     ]
+
+
+def test_a_document_in_passages_is_a_hit_with_the_snippet_of_its_best(model: str, tmp_path: Path) -> None:
+    words = ["open a file", "sorted list of items", "watch the lazy dog"]
+    long = " ".join(f"{words[n % 3]} {n}." for n in range(40))
+    rows = [{"_id": "long", "text": long}, {"_id": "short", "text": "a list"}]
+    (tmp_path / "corpus.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    encode_corpus(model, tmp_path / "corpus.jsonl", tmp_path / "index", passages=24, show_progress=False)
+    system = encoded_system("passages", tmp_path / "index")
+    found = system.search(Search(query="sorted list", explain=True, texts=True))
+    assert sorted(hit["id"] for hit in found["hits"]) == ["long", "short"]
+    for hit in found["hits"]:
+        snippet = "".join(part for part, _ in hit["snippet"]["pieces"])
+        assert hit["text"] == {row["_id"]: row["text"] for row in rows}[hit["id"]]
+        assert snippet in hit["text"]
+        assert sum(one["contribution"] for one in hit["matched"]) == pytest.approx(hit["score"], rel=1e-3)
+        if hit["id"] == "long":
+            assert len(snippet) < 200
+            assert "sorted list" in snippet
+            assert hit["snippet"]["before"] or hit["snippet"]["after"]
+    shown = system.document("long", "sorted list")
+    assert "".join(part for part, _ in shown["text"]) == rows[0]["text"]
+    assert system.describe()["documents"] == 2
 
 
 @pytest.mark.parametrize("index", ["student", "bm25"])
