@@ -235,6 +235,9 @@ def test_a_node_is_killed_while_documents_are_loaded_and_searched(
     """The one that leads, too."""
     three, expected = indexes["three"], indexes["three"].search(data.queries, 10)
     loaded = VectorIndex.create(client, "loaded", TOKENS, names="plain", shards=3, replicas=1)
+    # However long this takes, no copy moves to the nodes that are left.
+    stay = {"index.unassigned.node_left.delayed_timeout": "1h"}
+    client.indices.put_settings(index="loaded", body=stay)
     bare = VectorIndex.create(client, "bare", TOKENS, names="plain", shards=3)
     bare.add(data.vectors, IDS, show_progress=False)
     cluster.wait("green")
