@@ -15,7 +15,7 @@ from tqdm import tqdm
 from neural_sparse.errors import InputError
 from neural_sparse.io.files import read_json, write_json
 from neural_sparse.opensearch.connection import readable_errors
-from neural_sparse.opensearch.refusals import cured, reason
+from neural_sparse.opensearch.refusals import cured, of_endpoint, reason
 
 if TYPE_CHECKING:
     from opensearchpy import OpenSearch
@@ -311,7 +311,8 @@ def _sorted_out(
             why = cured(reason(result["error"])) if result.get("error") else "no reason given"
             cause = f"status {status} for some documents: {why}"
         elif status >= 300 and result.get("result") != "not_found":  # what is to be deleted and is not there
-            refused.append(FailedDocument(sent[0], status, cured(reason(result.get("error")))))
+            words = reason(result.get("error"))
+            refused.append(FailedDocument(sent[0], status, of_endpoint(words, status) or cured(words)))
     return again, refused, cause
 
 

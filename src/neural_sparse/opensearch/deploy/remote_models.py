@@ -43,9 +43,15 @@ class RemoteModels:
         """Have a model answer that sends texts to the endpoint.
 
         Raises:
-            InputError: the server refuses the address, or does not reach it; the endpoint refuses, or answers
-                something else than vectors.
+            InputError: names the endpoint: the server refuses the address, or does not reach it; the endpoint refuses,
+                or answers something else than vectors.
         """
+        try:
+            return self._ensure(package, remote)
+        except InputError as error:
+            raise InputError(f"endpoint {remote.url}: {error}") from error
+
+    def _ensure(self, package: Package, remote: Remote) -> Running:
         for model_id, connector_id in self.find(package, remote).items():
             if self.models.state(model_id) not in RUNS:
                 self.models.deploy(model_id)
