@@ -32,6 +32,8 @@ MODEL_SETTINGS: dict[str, Any] = {
     "plugins.ml_commons.allow_registering_model_via_local_file": True,
     "plugins.ml_commons.native_memory_threshold": 100,
     "plugins.ml_commons.jvm_heap_memory_threshold": 100,
+    # The breaker of all memory would count what the collector has not come to yet, and refuse for minutes.
+    "indices.breaker.total.use_real_memory": False,
 }
 _USER = "nobody"  # runs the node where we are root, whom OpenSearch refuses
 
@@ -50,7 +52,7 @@ class Node:
         data: folder of data, logs and configuration, which stays; one of its own, deleted at the end, if None.
         port: of the HTTP interface; a free one if None.
         heap: of Java, as -Xmx takes it. An uploaded model arrives in chunks of 10 MB (17 MB of request), for which
-            1g has been too little after some uploads: the breaker of all memory stood in the way (429).
+            1g has been too little after some uploads.
         java: more options of Java.
         cache: folder of archives and unpacked nodes.
         patience: seconds to become ready.
