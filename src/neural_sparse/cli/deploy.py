@@ -32,6 +32,13 @@ def deploy(
     prune: str = typer.Option(
         "0.1", help="The ingest pipeline drops weights below this share of a document's greatest; or none."
     ),
+    passages: int | None = typer.Option(
+        None,
+        min=1,
+        help="Long documents: the ingest pipeline cuts them into passages of so many words, and the best one counts.",
+        show_default="one vector, of what the model reads",
+    ),
+    overlap: float = typer.Option(0.2, min=0, max=0.5, help="Share of a passage that the next one repeats."),
     two_phase: bool = typer.Option(
         False,
         "--two-phase/--exact",
@@ -134,6 +141,8 @@ def deploy(
         remote=None if remote is None else Remote(remote, remote_role, key=os.environ.get(KEY) or None),
         query=query,  # type: ignore[arg-type]
         prune=share(prune),
+        passages=passages,
+        overlap=overlap,
         approximate_threshold=approximate_threshold,
         two_phase=two_phase,
         field=field,  # type: ignore[arg-type]

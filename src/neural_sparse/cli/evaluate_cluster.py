@@ -79,6 +79,10 @@ def evaluate_index(
         console.print(
             "  local: the same documents encoded here, with the 9 bits of a weight that an index keeps"
         )
+        if about.meta.get("passages"):
+            console.print(
+                "  note: the index scores passages, local the beginning of each text", style="yellow"
+            )
         local = _local(model, collection, judge, stopwatch)
         results.append(local)
     stopwatch.measure()

@@ -142,6 +142,29 @@ def neural_sparse_query(
     return {"neural_sparse": {field: {"query_tokens": dict(tokens)}}}
 
 
+def field_types(mappings: Mapping[str, Any]) -> dict[str, str]:
+    """{field: its type} of a mapping's first level, and what lies in nested fields, as "path.field"."""
+    types = {}
+    for name, about in mappings.get("properties", {}).items():
+        types[name] = str(about.get("type", "object"))
+        if types[name] == "nested":
+            inner = about.get("properties", {}).items()
+            types |= {f"{name}.{one}": str(of_it.get("type", "object")) for one, of_it in inner}
+    return types
+
+
+def best_passage(query: dict[str, Any], field: str) -> dict[str, Any]:
+    """A query of the vectors in `field`, which scores a document as its best passage where the field is nested.
+
+    >>> best_passage({"match_none": {}}, "passages.vector")
+    {'nested': {'path': 'passages', 'score_mode': 'max', 'query': {'match_none': {}}}}
+    >>> best_passage({"match_none": {}}, "embedding")
+    {'match_none': {}}
+    """
+    path, _, inner = field.rpartition(".")
+    return {"nested": {"path": path, "score_mode": "max", "query": query}} if path and inner else query
+
+
 def _check(tokens: Mapping[str, float], max_clauses: int) -> None:
     servable_query_weights(tokens)
     if len(tokens) > max_clauses:

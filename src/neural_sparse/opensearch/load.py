@@ -13,6 +13,7 @@ from neural_sparse.errors import InputError
 from neural_sparse.evaluation.load import Answer, Send, System
 from neural_sparse.io.files import read_json
 from neural_sparse.opensearch.connection import readable_errors
+from neural_sparse.opensearch.features import best_passage
 from neural_sparse.opensearch.shards import missing
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def text_body(
         how["model_id"] = model_id
     if analyzer is not None:
         how["analyzer"] = analyzer
-    return search_body({"neural_sparse": {field: how}}, k)
+    return search_body(best_passage({"neural_sparse": {field: how}}, field), k)
 
 
 class Template:

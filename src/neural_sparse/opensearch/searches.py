@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from neural_sparse.errors import InputError
 from neural_sparse.opensearch.connection import readable_errors
-from neural_sparse.opensearch.features import escaped, neural_sparse_query, query_tokens, rank_feature_query
+from neural_sparse.opensearch.features import (
+    best_passage,
+    escaped,
+    field_types,
+    neural_sparse_query,
+    query_tokens,
+    rank_feature_query,
+)
 from neural_sparse.opensearch.guards import server_names
 from neural_sparse.opensearch.load import Body, match_body, search_body, text_body
 from neural_sparse.search.hits import check_vocabulary, vocabulary_fingerprint
@@ -40,7 +47,7 @@ class About:
     """An index, or what an alias names.
 
     Attributes:
-        fields: name -> type, of the first level.
+        fields: name -> type, of the first level and, as "path.name", of nested fields.
         default_pipeline: for searches that name none.
     """
 
@@ -58,7 +65,7 @@ class About:
             raise InputError(f"{index!r} names {len(found)} indexes ({', '.join(found)}): name one")
         (one,) = found.values()
         mappings = one["mappings"]
-        fields = {name: about.get("type", "object") for name, about in mappings.get("properties", {}).items()}
+        fields = field_types(mappings)
         settings = one["settings"]["index"]
         pipeline = settings.get("search", {}).get("default_pipeline")
         meta = mappings.get("_meta", {}).get("neural_sparse", {})
@@ -166,7 +173,7 @@ def sparse_search(
         for query in queries:
             if approximate and "neural_sparse" in query:
                 query["neural_sparse"][named]["method_parameters"] = {"k": k}
-        return [search_body(query, k) for query in queries]
+        return [search_body(best_passage(query, named), k) for query in queries]
 
     word = "rank_feature" if make is rank_feature_query else "neural_sparse by tokens"
     return Kind(word, pipeline or "_none", bodies)

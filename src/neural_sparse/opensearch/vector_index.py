@@ -19,7 +19,9 @@ from neural_sparse.opensearch.bulk import BulkReport, BulkSettings, Progress, de
 from neural_sparse.opensearch.connection import readable_errors, version_of
 from neural_sparse.opensearch.features import (
     MAX_CLAUSES,
+    best_passage,
     escaped,
+    field_types,
     neural_sparse_query,
     query_tokens,
     rank_feature_query,
@@ -52,7 +54,8 @@ class VectorIndex:
         client: see `connect`.
         name: of the index, which exists; make one with `create`.
         tokens: what the server calls each column (`guards.server_names`), "" for special tokens.
-        vector_field, text_field: names of the fields.
+        vector_field, text_field: names of the fields. That of an index of passages (`deploy --passages`) is found; a
+            document scores as its best passage.
         fingerprint: whose vectors are to be added and searched; compared with what the index was made with, where
             both are known.
 
@@ -81,8 +84,13 @@ class VectorIndex:
         self.uuid = str(found["settings"]["index"]["uuid"])
         self.shards = int(found["settings"]["index"]["number_of_shards"])
         mappings = found["mappings"]
-        fields = {one: of_it.get("type") for one, of_it in mappings.get("properties", {}).items()}
+        fields = field_types(mappings)
         about = mappings.get("_meta", {}).get("neural_sparse", {})
+        if about.get("passages") and vector_field not in fields:  # as `deploy --passages` made it
+            (vector_field,) = (
+                one for one, type_of in fields.items() if "." in one and type_of == "rank_features"
+            )
+            self.vector_field = vector_field
         kind = fields.get(vector_field)
         self._text_type = fields.get(text_field)
         if kind not in ("rank_features", SPARSE_VECTOR):
@@ -190,6 +198,11 @@ class VectorIndex:
         if len(doc_ids) != vectors.shape[0] or (texts is not None and len(texts) != len(doc_ids)):
             counts = f"{vectors.shape[0]:,} vectors, {len(doc_ids):,} ids"
             raise InputError(f"as many ids (and texts) as vectors, please: {counts}")
+        if "." in self.vector_field:
+            raise InputError(
+                f"index {self.name!r} holds a vector for each passage, which its ingest pipeline makes: send texts "
+                "to it, as `neural-sparse deploy --passages ... --corpus` does"
+            )
         check_ids(doc_ids)
         DocumentIds.of(doc_ids)
         more = None if fields is None else self._fields(fields, len(doc_ids))
@@ -382,7 +395,7 @@ class VectorIndex:
                 )
             else:
                 query = self._query(tokens, kind, max_clauses)
-                query = _filtered(query, filter)
+                query = _filtered(best_passage(query, self.vector_field), filter)
             settings = {"size": k, "_source": False, "track_total_hits": False}
             return {**self._search_defaults, **settings, "query": query}
 
@@ -469,7 +482,7 @@ class VectorIndex:
             if self.names == "ids":
                 ours = SeismicSearch().query(tokens, self.vector_field, depth, only=_together(filter))
             else:
-                ours = self._query(tokens, kind, MAX_CLAUSES)
+                ours = best_passage(self._query(tokens, kind, MAX_CLAUSES), self.vector_field)
             sides = [
                 _filtered(side, filter) for side in (ours, {"match": {self.text_field: {"query": text}}})
             ]

@@ -24,12 +24,22 @@ class Feature:
 
 SEARCH_PIPELINES = Feature("search pipelines, and _none in the body of a search", (2, 9))
 HYBRID = Feature("hybrid queries with a normalization-processor", (2, 10), "search")
+PASSAGES = Feature("text_chunking processors", (2, 13))
 QUERY_TOKENS = Feature("neural_sparse queries by query_tokens", (2, 14), "rank_feature queries")
 TWO_PHASE = Feature("two-phase search", (2, 15), "--exact")
 PRUNING = Feature("pruning in the ingest pipeline", (2, 19), "--prune none")
 ANALYZER = Feature("neural_sparse queries by analyzer", (3, 1), "--query model")
 SPARSE_VECTOR = Feature("sparse_vector fields with SEISMIC", (3, 3), "--field rank_features")
-FEATURES = (SEARCH_PIPELINES, HYBRID, QUERY_TOKENS, TWO_PHASE, PRUNING, ANALYZER, SPARSE_VECTOR)
+FEATURES = (
+    SEARCH_PIPELINES,
+    HYBRID,
+    PASSAGES,
+    QUERY_TOKENS,
+    TWO_PHASE,
+    PRUNING,
+    ANALYZER,
+    SPARSE_VECTOR,
+)
 
 
 def numbers(version: str) -> tuple[int, int]:

@@ -22,8 +22,10 @@ from neural_sparse.opensearch import connect, versions
 from neural_sparse.opensearch.deploy import DeployOptions, Patience
 from neural_sparse.opensearch.deploy.exported import Exported
 from neural_sparse.opensearch.deploy.plan import Plan
+from neural_sparse.opensearch.deploy.proof import covers
 from neural_sparse.opensearch.deploy.server import Server
 from neural_sparse.opensearch.export import Export
+from neural_sparse.opensearch.features import field_types
 from neural_sparse.opensearch.packages import Package
 from neural_sparse.opensearch.refusals import cured, reason
 
@@ -105,9 +107,38 @@ def test_what_can_be_asked_for(exported: Export) -> None:
     assert how["method_parameters"]["k"] == 10
 
 
+def test_passages(exported: Export) -> None:
+    made = plan(exported, passages=20, overlap=0.25)
+    cut, encode = (one for one in made.ingest_body("e")["processors"])
+    assert cut["text_chunking"]["algorithm"]["fixed_token_length"]["token_limit"] == 20
+    assert cut["text_chunking"]["field_map"] == {"text": "passages"}
+    assert encode["sparse_encoding"]["field_map"] == {"passages": "passage_embedding"}
+    body = made.index_body()
+    assert body["mappings"]["_source"] == {"excludes": ["passage_embedding"]}
+    assert field_types(body["mappings"])[made.vector_field] == "rank_features"
+    asked = made.query("a", {"a": 1.0})["query"]["nested"]
+    assert (asked["score_mode"], list(asked["query"]["neural_sparse"])) == ("max", [made.vector_field])
+    assert made.about()["passages"] == {"words": 20, "overlap": 0.25}
+    with pytest.raises(
+        InputError, match=r"31 words is longer than the 32 tokens .* take --passages 22 or fewer"
+    ):
+        plan(exported, passages=31).check("3.6.0")
+
+
+def test_passages_make_up_their_text() -> None:
+    assert covers(["a" * 10, "a" * 10], "a" * 15)
+    assert covers(["one two ", " two  three"], " one two  three ")
+    assert not covers(["one two "], "one two three")
+    assert not covers(["two three"], "one two three")
+    assert not covers(["one ", "other"], "one two")
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        ({"passages": 20, "overlap": 0.6}, "repeats at most half"),
+        ({"passages": 20, "ingest": False}, "leave --no-ingest or --passages out"),
+        ({"passages": 20, "two_phase": True}, "leave --two-phase and --field out"),
         ({"query": "magic"}, "query is by model, analyzer, tokens"),
         ({"field": "dense"}, "rank_features or sparse_vector"),
         ({"prune": 1.5}, "a share between 0 and 1"),
@@ -149,6 +180,9 @@ def test_what_a_version_lacks(
 
 
 def test_versions() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "opensearch.md").read_text()
+    for feature in versions.FEATURES:
+        assert f"| {feature.what} | {'.'.join(map(str, feature.since))} |" in page
     assert versions.numbers("3.10.2") > versions.numbers("3.6.0")
     with pytest.raises(InputError, match="is no version"):
         versions.numbers("latest")

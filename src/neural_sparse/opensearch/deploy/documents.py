@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _LOOKED_UP = 500  # of one _mget
 _WINDOW = 2000  # encoded here, and sent, at a time
 _ENCODED_THERE = 32  # of one _bulk: the cluster answers once it has encoded them all
+_CUT_THERE = 8  # of one _bulk, where each is several passages
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ def load_documents(
         # The processor refuses texts of nothing but spaces; such a document has no vector here either.
         empty = [row for row in rows if not documents.texts[row].strip()]
         full = [row for row in rows if documents.texts[row].strip()]
-        sent(full, plan.ingest_pipeline, BulkSettings(documents=_ENCODED_THERE))
+        size = _ENCODED_THERE if plan.options.passages is None else _CUT_THERE
+        sent(full, plan.ingest_pipeline, BulkSettings(documents=size))
         if empty:
             sent(empty, "_none", BulkSettings())
     server.ask(server.client.indices.refresh, index=plan.index)

@@ -25,6 +25,9 @@ class DeployOptions:
         query: "model", the cluster looks weights up in the export's table; "analyzer", in the one that OpenSearch
             ships, where the export's is the same (3.1 or later); "tokens", the caller brings them.
         prune: weights below this share of a document's greatest are dropped by the ingest pipeline; None keeps all.
+        passages: words of a passage into which the ingest pipeline cuts a text, each with a vector of its own; the best
+            passage is the document's score. None: one vector, of what the model reads of the text.
+        overlap: share of a passage that the next one repeats, at most a half.
         two_phase: also make a search pipeline that scores heavy tokens first, to be asked for by its name.
         field: "rank_features" is exact; "sparse_vector" approximate, with SEISMIC (3.3 or later).
         approximate_threshold: documents of a segment from which on a sparse_vector field is searched by clusters; the
@@ -40,6 +43,8 @@ class DeployOptions:
     remote: Remote | None = None
     query: QueryBy = "model"
     prune: float | None = PRUNE
+    passages: int | None = None
+    overlap: float = 0.2
     two_phase: bool = False
     field: FieldType = "rank_features"
     approximate_threshold: int | None = None
@@ -56,6 +61,17 @@ class DeployOptions:
             raise InputError(f"prune is a share between 0 and 1, or none, not {self.prune:g}")
         if self.approximate_threshold is not None and self.field != "sparse_vector":
             raise InputError("approximate_threshold is for sparse_vector fields")
+        if self.passages is not None:
+            if self.passages < 1 or not 0 <= self.overlap <= 0.5:
+                raise InputError("a passage has at least one word, and the next repeats at most half of it")
+            if not self.ingest:
+                raise InputError(
+                    "passages are cut by the ingest pipeline: leave --no-ingest or --passages out"
+                )
+            if self.two_phase or self.field == "sparse_vector":
+                raise InputError(
+                    "passages are for rank_features fields and exact search: leave --two-phase and --field out"
+                )
         if self.two_phase and self.field == "sparse_vector":
             raise InputError("two-phase search is not for sparse_vector fields: leave one of the two out")
         if self.remote is not None and not self.ingest:

@@ -10,6 +10,7 @@ from neural_sparse.errors import InputError
 from neural_sparse.opensearch import versions
 from neural_sparse.opensearch.deploy.exported import Exported
 from neural_sparse.opensearch.deploy.options import DeployOptions
+from neural_sparse.opensearch.features import best_passage
 from neural_sparse.opensearch.guards import served_name
 from neural_sparse.opensearch.seismic import SPARSE_VECTOR, Seismic
 from neural_sparse.opensearch.shipped import TwoPhase
@@ -17,7 +18,12 @@ from neural_sparse.search.hits import vocabulary_fingerprint
 
 TEXT_FIELD = "text"
 VECTOR_FIELD = "embedding"
+PASSAGES_FIELD = "passages"  # their texts
+PASSAGE_VECTORS = "passage_embedding"  # nested, as the ingest processor makes it
+_PASSAGE_VECTOR = "sparse_encoding"  # what that processor calls the vector inside
 ENCODED_BY = "encoded_by"  # the encoder's sha256, as it was when a document was sent
+MADE_FIELDS = (VECTOR_FIELD, PASSAGES_FIELD, PASSAGE_VECTORS)  # by ingest pipelines
+_LONGEST_TEXT = 1_000_000  # words of a text that is cut into passages; the server's own limit is 10,000
 
 
 @dataclass(frozen=True)
@@ -61,9 +67,22 @@ class Plan:
     def analyzer(self) -> str | None:
         return self.exported.analyzer if self.options.query == "analyzer" else None
 
+    @property
+    def vector_field(self) -> str:
+        """The full name of the field of vectors."""
+        return VECTOR_FIELD if self.options.passages is None else f"{PASSAGE_VECTORS}.{_PASSAGE_VECTOR}"
+
     def check(self, version: str) -> None:
         """Raises InputError for what this version, or this export, cannot do."""
         options = self.options
+        longest = self.exported.max_length
+        if options.passages is not None and longest is not None and options.passages > longest - 2:
+            raise InputError(
+                f"a passage of {options.passages} words is longer than the {longest} tokens that the model reads: take "
+                f"--passages {max(1, int(longest / 1.4))} or fewer, for a word is often more than one token"
+            )
+        if options.passages is not None:
+            versions.require(version, versions.PASSAGES)
         if options.ingest and options.prune is not None:
             versions.require(version, versions.PRUNING)
         if options.two_phase:
@@ -86,13 +105,28 @@ class Plan:
     def ingest_body(self, encoder_id: str) -> dict[str, Any]:
         processor: dict[str, Any] = {
             "model_id": encoder_id,
-            "field_map": {TEXT_FIELD: VECTOR_FIELD},
+            "field_map": {TEXT_FIELD: VECTOR_FIELD}
+            if self.options.passages is None
+            else {PASSAGES_FIELD: PASSAGE_VECTORS},
         }
         if self.options.prune is not None:
             processor |= {"prune_type": "max_ratio", "prune_ratio": self.options.prune}
         if self.options.remote is not None:
             processor["batch_size"] = self.options.remote.batch
-        return {"description": self._description, "processors": [{"sparse_encoding": processor}]}
+        processors: list[dict[str, Any]] = [{"sparse_encoding": processor}]
+        if self.options.passages is not None:
+            how = {
+                "token_limit": self.options.passages,
+                "overlap_rate": self.options.overlap,
+                "max_chunk_limit": -1,
+                "tokenizer": "standard",
+            }
+            cut = {
+                "algorithm": {"fixed_token_length": how},
+                "field_map": {TEXT_FIELD: PASSAGES_FIELD},
+            }
+            processors.insert(0, {"text_chunking": cut})
+        return {"description": self._description, "processors": processors}
 
     def search_body(self, query_id: str) -> dict[str, Any]:
         return {"description": self._description, "request_processors": [_enricher(query_id)]}
@@ -133,10 +167,19 @@ class Plan:
             if threshold is not None:
                 vector = Seismic(approximate_threshold=threshold).mapping()
         fields: dict[str, Any] = {TEXT_FIELD: {"type": "text"}, VECTOR_FIELD: vector}
+        if self.options.passages is not None:
+            settings["index.analyze.max_token_count"] = _LONGEST_TEXT
+            fields = {
+                TEXT_FIELD: {"type": "text"},
+                PASSAGES_FIELD: {"type": "text", "index": False},
+                PASSAGE_VECTORS: {"type": "nested", "properties": {_PASSAGE_VECTOR: vector}},
+            }
         fields[ENCODED_BY] = {"type": "keyword", "index": False, "doc_values": False}
         mappings: dict[str, Any] = {"_meta": {"neural_sparse": self.about()}, "properties": fields}
         if self.options.ingest:
-            mappings["_source"] = {"excludes": [VECTOR_FIELD]}
+            mappings["_source"] = {
+                "excludes": [VECTOR_FIELD if self.options.passages is None else PASSAGE_VECTORS]
+            }
         return {"settings": settings, "mappings": mappings}
 
     def about(self) -> dict[str, Any]:
@@ -149,6 +192,9 @@ class Plan:
             "ingest": self.options.ingest,
             "prune": self.options.prune if self.options.ingest else None,
         }
+        about["passages"] = None
+        if self.options.passages is not None:
+            about["passages"] = {"words": self.options.passages, "overlap": self.options.overlap}
         if self.options.approximate_threshold is not None:
             about["approximate_threshold"] = self.options.approximate_threshold
         return about
@@ -173,9 +219,9 @@ class Plan:
         if self.options.field == "sparse_vector":
             how["method_parameters"] = {"k": size, "top_n": 10, "heap_factor": 1.0}
         return {
-            "_source": {"excludes": [VECTOR_FIELD, ENCODED_BY]},
+            "_source": {"excludes": [*MADE_FIELDS, ENCODED_BY]},
             "size": size,
-            "query": {"neural_sparse": {VECTOR_FIELD: how}},
+            "query": best_passage({"neural_sparse": {self.vector_field: how}}, self.vector_field),
         }
 
 

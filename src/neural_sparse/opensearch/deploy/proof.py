@@ -12,7 +12,7 @@ import numpy as np
 from neural_sparse.errors import InputError
 from neural_sparse.opensearch.connection import readable_errors
 from neural_sparse.opensearch.deploy.models import Models
-from neural_sparse.opensearch.deploy.plan import TEXT_FIELD, VECTOR_FIELD, Plan
+from neural_sparse.opensearch.deploy.plan import PASSAGES_FIELD, TEXT_FIELD, VECTOR_FIELD, Plan
 from neural_sparse.opensearch.deploy.server import Server
 from neural_sparse.opensearch.features import MAX_CLAUSES, MIN_WEIGHT, truncated
 from neural_sparse.opensearch.parity import AWKWARD_TEXTS, Check, ServedDocuments, query_side
@@ -110,6 +110,8 @@ class Proof:
     def _search(self, index: str, texts: Mapping[str, str]) -> list[Check]:
         client, ask = self.server.client, self.server.ask
         stored = {name: [stored_vector(self.plan, self.documents[name])] for name in texts}
+        if self.plan.options.passages is not None:
+            stored = {name: self._passages(index, name, texts[name]) for name in texts}
         worst, where, n_queries, moved = 0.0, "", 0, 0
         for name, text in texts.items():
             weights = {token: weight for token, weight in self.queries[name].items() if 0 < weight <= 64}
@@ -153,6 +155,20 @@ class Proof:
             )
         return checks
 
+    def _passages(self, index: str, name: str, text: str) -> list[Vector]:
+        """What the index holds of each passage into which the cluster cut a text.
+
+        Raises:
+            InputError: they are not the text's.
+        """
+        found = self.server.ask(self.server.client.get, index=index, id=name)["_source"]
+        passages = [str(one) for one in found.get(PASSAGES_FIELD, ())]
+        if passages and not covers(passages, text):
+            raise InputError(
+                f"{self.server.where}: the passages of the proof's text {name!r} are not the whole of it"
+            )
+        return [stored_vector(self.plan, self.encoder.weights(one)) for one in passages]
+
     def _clear(self, index: str) -> None:
         """Delete the proof's index, and no other."""
         client, ask = self.server.client, self.server.ask
@@ -179,6 +195,22 @@ def _compare(what: str, answers: Mapping[str, Vector], expected: Mapping[str, Ve
     return Check(what, len(expected), difference=worst, limit=VECTOR_LIMIT, note=where)
 
 
+def covers(passages: Sequence[str], text: str) -> bool:
+    """Whether passages, of which each may repeat the end of the one before, make up a text.
+
+    >>> covers(["one two ", "two three"], "one two three"), covers(["one ", "three"], "one two three")
+    (True, False)
+    """
+    start = end = 0
+    for one in passages:
+        place = text.rfind(one, start, end + len(one))
+        start = place if place >= 0 else text.find(one, end)  # only spaces may lie in between
+        if start < 0 or text[end:start].strip():
+            return False
+        end = start + len(one)
+    return not text[end:].strip()
+
+
 def stored_vector(plan: Plan, vector: Vector) -> Vector:
     """As it is in the index: pruned where the ingest pipeline prunes, 9 bits of each weight."""
     least = 0.0
@@ -190,7 +222,7 @@ def stored_vector(plan: Plan, vector: Vector) -> Vector:
 
 
 def best_score(query: Vector, vectors: Sequence[Vector]) -> float:
-    """Of a document with these vectors, or 0 if it has none."""
+    """Of a document with these vectors, one or one per passage; 0 if it has none."""
     return max(
         (sum(weight * one[token] for token, weight in query.items() if token in one) for one in vectors),
         default=0.0,

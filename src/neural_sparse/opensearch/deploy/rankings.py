@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from neural_sparse.errors import InputError
 from neural_sparse.opensearch.deploy.documents import Documents
-from neural_sparse.opensearch.deploy.plan import TEXT_FIELD, Plan
+from neural_sparse.opensearch.deploy.plan import PASSAGES_FIELD, TEXT_FIELD, Plan
 from neural_sparse.opensearch.deploy.proof import SCORE_LIMIT, Vector, best_score, stored_vector
 from neural_sparse.opensearch.deploy.server import Server
 from neural_sparse.opensearch.features import MAX_CLAUSES
@@ -85,20 +85,26 @@ def _ask(server: Server, plan: Plan, texts: Iterable[str]) -> dict[str, tuple[Ve
 
 
 def _vectors(server: Server, plan: Plan, doc_ids: Sequence[str]) -> dict[str, list[Vector]]:
-    """What the index holds of each document, worked out here from its text."""
+    """What the index holds of each document, worked out here from its text: a vector, or one per passage."""
+    fields = [TEXT_FIELD, PASSAGES_FIELD]
     answer: dict[str, Any] = server.ask(
         server.client.mget,
         index=plan.index,
         body={"ids": list(doc_ids)},
-        params={"_source_includes": TEXT_FIELD},
+        params={"_source_includes": ",".join(fields)},
     )
-    texts = {one["_id"]: str(one.get("_source", {}).get(TEXT_FIELD) or "") for one in answer["docs"]}
-    vectors = DocumentEncoder(plan.exported.encoder.path)(list(texts.values()))
+    texts: dict[str, list[str]] = {}
+    for one in answer["docs"]:
+        source: Mapping[str, Any] = one.get("_source", {})
+        text = str(source.get(TEXT_FIELD) or "")
+        whole = plan.options.passages is None
+        texts[one["_id"]] = [text] if whole else [str(part) for part in source.get(PASSAGES_FIELD) or ()]
+    encode = DocumentEncoder(plan.exported.encoder.path)
+    flat = iter(encode([text for parts in texts.values() for text in parts]))
+    vectors = {doc: [stored_vector(plan, next(flat)) for _ in parts] for doc, parts in texts.items()}
     # Texts of nothing but spaces go in without a vector where the cluster encodes.
-    return {
-        doc: [{} if plan.options.ingest and not text.strip() else stored_vector(plan, vector)]
-        for (doc, text), vector in zip(texts.items(), vectors, strict=True)
-    }
+    blank = {doc for doc, parts in texts.items() if not any(text.strip() for text in parts)}
+    return {doc: [{}] if doc in blank and plan.options.ingest else vectors[doc] for doc in texts}
 
 
 def _relative(one: float, other: float) -> float:

@@ -15,7 +15,7 @@ from neural_sparse.opensearch.deploy.documents import Documents, load_documents
 from neural_sparse.opensearch.deploy.exported import Exported
 from neural_sparse.opensearch.deploy.models import Models, Running
 from neural_sparse.opensearch.deploy.options import DeployOptions
-from neural_sparse.opensearch.deploy.plan import ENCODED_BY, VECTOR_FIELD, Plan
+from neural_sparse.opensearch.deploy.plan import ENCODED_BY, MADE_FIELDS, Plan
 from neural_sparse.opensearch.deploy.proof import Proof
 from neural_sparse.opensearch.deploy.rankings import check_rankings
 from neural_sparse.opensearch.deploy.remote_models import RemoteModels
@@ -262,7 +262,7 @@ def _reindex(server: Server, plan: Plan, before: list[str]) -> None:
         return
     body = {
         "conflicts": "proceed",
-        "source": {"index": sources, "_source": {"excludes": [VECTOR_FIELD]}, "size": 100},
+        "source": {"index": sources, "_source": {"excludes": list(MADE_FIELDS)}, "size": 100},
         "dest": {"index": plan.index, "op_type": "create"},
         "script": {
             "lang": "painless",
