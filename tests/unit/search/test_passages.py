@@ -51,6 +51,8 @@ def test_hits_are_those_of_the_plain_formula(seed: int, documents: int, k: int, 
     rng = np.random.default_rng(seed)
     counts = np.maximum(1, (rng.pareto(0.7, documents) * 2).astype(np.int64).clip(0, 200))
     vectors = random_vectors(rng, int(counts.sum()), 12, density=0.3, levels=levels)
+    # Long documents weigh more, so that the best passages are of few documents.
+    vectors = sp.csr_matrix(vectors.multiply(1 + np.repeat(counts, counts)[:, None]), dtype=np.float32)
     queries = random_vectors(rng, 5, 12, density=0.4, levels=levels)
     retriever = PassageRetriever.of(vectors, ids_of(documents), counts, lambda texts: queries[: len(texts)])
     with pytest.MonkeyPatch.context() as patch:
