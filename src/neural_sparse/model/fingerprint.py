@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from neural_sparse.errors import InputError
@@ -82,6 +82,10 @@ class Fingerprint:
                 f"{holder} holds vectors of {self}; these are of {other}. They differ in {', '.join(differing)}: "
                 "encode all documents with one of them, or name the other"
             )
+
+    def require_documents(self, other: Fingerprint, holder: str) -> None:
+        """As `require`, of what makes documents: query weights may have been refreshed."""
+        self.require(replace(other, queries=self.queries), holder)
 
     def require_queries(self, other: Fingerprint, holder: str) -> None:
         """As `require`, of what makes queries: its table and tokenizer alone."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from neural_sparse.text.words import Words
+if TYPE_CHECKING:
+    from neural_sparse.text.words import Words
 
 PASSAGE = 320  # characters
 

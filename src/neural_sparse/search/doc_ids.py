@@ -85,6 +85,12 @@ class DocumentIds(Sequence[str]):
             raise IndexError(f"row {row} of {len(self)} documents")
         return self.text[self.offsets[row] : self.offsets[row + 1]].tobytes().decode()
 
+    def take(self, rows: NDArray[np.integer]) -> list[str]:
+        """The ids of some rows, in their order; faster than one by one."""
+        starts, ends = self.offsets[rows].tolist(), self.offsets[rows + 1].tolist()
+        text = self.text.data
+        return [str(text[start:end], "utf-8") for start, end in zip(starts, ends, strict=True)]
+
     def __iter__(self) -> Iterator[str]:
         text = self.text.tobytes()
         for start, end in pairwise(self.offsets.tolist()):

@@ -172,7 +172,6 @@ def encode_corpus(
             if passages is None
             else np.concatenate([load_file(part)["passages"] for part in files]),
             about={
-                "weights": weights,
                 "bf16": bf16,
                 "pruning": asdict(pruning),
                 "truncated": truncated,

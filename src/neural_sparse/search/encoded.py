@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 import scipy.sparse as sp
 
 from neural_sparse.errors import InputError
@@ -24,15 +24,18 @@ from neural_sparse.io.files import (
 )
 from neural_sparse.io.urls import Location, Url, location
 from neural_sparse.search.doc_ids import DocumentIds
-from neural_sparse.search.fields import map_table, write_table
 from neural_sparse.search.hits import Hits, vocabulary_fingerprint
 from neural_sparse.search.index import SparseIndex
 from neural_sparse.search.passages import Passages
 from neural_sparse.search.snapshot import MappedTexts, PackedTexts, Segment, Snapshot
 from neural_sparse.search.storage import MANIFEST as INDEX_MANIFEST
 from neural_sparse.text.ragged import Indices, offsets_of
+from neural_sparse.text.tokens import TokenizerFile, encode_queries, vocabulary
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+    from transformers import PreTrainedTokenizerFast
+
     from neural_sparse.model.encoder import NeuralSparseEncoder
     from neural_sparse.model.fingerprint import Fingerprint
 
@@ -79,7 +82,11 @@ def load_segment(folder: Path, entry: Mapping[str, Any], verify: bool) -> Segmen
     deleted = np.empty(0, np.int64)
     if entry["deleted"] is not None:
         deleted = np.load(folder / entry["deleted"], allow_pickle=False).astype(np.int64)
-    fields = map_table(place / FIELDS) if (place / FIELDS).is_file() else None
+    fields = None
+    if (place / FIELDS).is_file():
+        from neural_sparse.search.fields import map_table
+
+        fields = map_table(place / FIELDS)
     segment = Segment(index, texts, deleted, name=entry["folder"], fields=fields, passages=passages)
     if fields is not None and len(fields) != len(segment):
         raise InputError(f"{place}: its fields are not those of its index; encode the corpus again")
@@ -139,8 +146,6 @@ class EncodedCollection:
                     raise
 
     def _read(self, folder: Path, about: dict[str, Any], verify: bool) -> None:
-        from transformers import PreTrainedTokenizerFast
-
         self.about = about
         if "files" in self.about:
             check_sums(folder, self.about["files"], verify, "copy it again, or encode the corpus again")
@@ -148,8 +153,8 @@ class EncodedCollection:
             logger.warning(
                 "%s: written by an earlier version, without checksums of its texts and tokenizer", folder
             )
-        self.tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
-        self._weights = idf_weights(folder / "idf.json", self.tokenizer).vector
+        self.query_tokenizer = TokenizerFile(folder / "tokenizer.json")
+        self._weights = idf_weights(folder / "idf.json", self.query_tokenizer).vector
         self.count_repeats = False
         entries = self.about.get("segments", [{"folder": ".", "deleted": None}])
         segments = [load_segment(folder, entry, verify) for entry in entries]
@@ -192,7 +197,6 @@ class EncodedCollection:
         """
         from neural_sparse.model.fingerprint import Fingerprint
         from neural_sparse.model.pruning import Pruning
-        from neural_sparse.text.tokens import vocabulary
 
         pruning = Pruning(**about["pruning"]) if "pruning" in about else None
         with replacing_folder(folder) as temporary:
@@ -206,6 +210,8 @@ class EncodedCollection:
             save_idf_weights(model.idf_table(), temporary / "idf.json")
             write_texts(temporary, texts)
             if fields is not None:
+                from neural_sparse.search.fields import write_table
+
                 write_table(temporary / FIELDS, [fields])
             written = [path.name for path in sorted(temporary.iterdir()) if path.is_file()]
             write_json(
@@ -221,6 +227,14 @@ class EncodedCollection:
                     **about,
                 },
             )
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """The model's, for what queries do not need."""
+        from transformers import PreTrainedTokenizerFast
+
+        found: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(self.folder)
+        return found
 
     @property
     def index(self) -> SparseIndex:
@@ -259,9 +273,7 @@ class EncodedCollection:
 
     def encode_queries(self, texts: Sequence[str]) -> sp.csr_matrix:
         """Weights of the tokens present, csr float32 [queries, vocabulary]."""
-        from neural_sparse.text.tokens import encode_queries
-
-        return encode_queries(texts, self.tokenizer, self._weights, self.count_repeats)
+        return encode_queries(texts, self.query_tokenizer, self._weights, self.count_repeats)
 
     def search_texts(self, texts: Sequence[str], k: int) -> Hits:
         return self.snapshot.search(self.encode_queries(texts), k)

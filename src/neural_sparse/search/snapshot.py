@@ -10,21 +10,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, overload
 
 import numpy as np
-import pyarrow as pa
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from neural_sparse.errors import InputError
 from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.search.exact import NO_HIT, write_hits
-from neural_sparse.search.fields import check_filters, kinds_in, matching, row_of
 from neural_sparse.search.hits import Hits
 from neural_sparse.search.index import NO_FILTER, SparseIndex
 from neural_sparse.search.passages import Passages
 from neural_sparse.search.postings import join, keep_documents
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class Texts(Protocol):
@@ -244,6 +245,17 @@ class Snapshot:
         segment, local = self.place(row)
         return segment.doc_ids[local]
 
+    def ids(self, rows: NDArray[np.integer]) -> list[str]:
+        """Ids of some rows, in their order."""
+        if len(self.segments) == 1:
+            return self.segments[0].doc_ids.take(rows)
+        numbers = np.searchsorted(self.bases, rows, side="right") - 1
+        names = np.empty(len(rows), object)
+        for number in np.unique(numbers):
+            here = numbers == number
+            names[here] = self.segments[number].doc_ids.take(rows[here] - self.bases[number])
+        return names.tolist()
+
     def text(self, row: int) -> str:
         segment, local = self.place(row)
         return segment.text(local)
@@ -252,12 +264,22 @@ class Snapshot:
     def kinds(self) -> dict[str, str]:
         """Field -> kind, of the documents' metadata."""
         table = self.segments[0].fields
-        return {} if table is None else kinds_in(table)
+        if table is None:
+            return {}
+        from neural_sparse.search.fields import (
+            kinds_in,  # pyarrow: 25 MB that a server without fields does not need
+        )
+
+        return kinds_in(table)
 
     def fields(self, row: int) -> dict[str, Any]:
         """Metadata of a document, without what it lacks."""
         segment, local = self.place(row)
-        return {} if segment.fields is None else row_of(segment.fields, local)
+        if segment.fields is None:
+            return {}
+        from neural_sparse.search.fields import row_of
+
+        return row_of(segment.fields, local)
 
     def vectors(self, rows: Sequence[int]) -> sp.csr_matrix:
         """Vectors of a few documents, float32 [rows, vocabulary], in the order of `rows`: see `Segment.vectors`."""
@@ -325,6 +347,8 @@ class Snapshot:
         queries = self.segments[0].index.checked_queries(queries)
         excluded = self.find(ids) if (ids := list(without)) else np.empty(0, np.int64)
         if filters:
+            from neural_sparse.search.fields import check_filters, matching
+
             check_filters(filters, self.kinds)
         parts = []
         for number, segment in enumerate(self.segments):

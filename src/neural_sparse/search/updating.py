@@ -16,7 +16,6 @@ from neural_sparse.io.urls import Location, location
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.model.encoding import encode_tokens
 from neural_sparse.model.fingerprint import Fingerprint
-from neural_sparse.model.location import content_hash, model_folder
 from neural_sparse.model.pruning import Pruning
 from neural_sparse.search.changes import Change, ChangingCollection, EncodeDocuments, changing
 from neural_sparse.search.doc_ids import DocumentIds
@@ -38,47 +37,43 @@ class Updated:
     documents: int
 
 
-def check_model(about: Mapping[str, Any], model: str, folder: str | Path) -> None:
-    """
+class DocumentModel:
+    """A model that encodes documents as collections were encoded; loaded once for each length that they were read to.
+
     Raises:
-        InputError: the collection was encoded with another model (both are named, and in what they differ), or by a
-            version that did not say with which.
+        InputError: no such model.
     """
-    known = about.get("weights")
-    if known is None:
-        raise InputError(f"{folder}: written by an earlier version; encode the corpus again to change it")
-    if content_hash(model_folder(model)) == known:
-        return
-    if "fingerprint" not in about:
-        raise InputError(
-            f"{folder} was encoded with another model than {model} ({about.get('model')}); name that one, or encode "
-            "the corpus again"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.encoder: NeuralSparseEncoder = NeuralSparseEncoder(name)
+        self._by_length = {self.encoder.max_length: self.encoder}
+
+    def encode_for(self, about: Mapping[str, Any], folder: str | Path) -> EncodeDocuments:
+        """
+        Args:
+            about: a collection's manifest.
+            folder: named in errors.
+
+        Raises:
+            InputError: the collection was encoded with another model (both are named, and in what they differ), or by
+                a version that did not say with which.
+        """
+        if "fingerprint" not in about:
+            raise InputError(f"{folder}: written by an earlier version; encode the corpus again to change it")
+        length = about["max_length"]
+        if length not in self._by_length:
+            self._by_length[length] = NeuralSparseEncoder(self.name, length)
+        encoder, pruning = self._by_length[length], Pruning(**about["pruning"])
+        Fingerprint.read(about["fingerprint"]).require_documents(
+            Fingerprint.of(encoder, pruning), str(folder)
         )
-    # Other files, such as a copy without its card, may hold the same model.
-    encoder = NeuralSparseEncoder(model, about["max_length"], device="cpu")
-    theirs = Fingerprint.of(encoder, Pruning(**about["pruning"]))
-    Fingerprint.read(about["fingerprint"]).require(theirs, str(folder))
 
+        def encode(texts: Sequence[str]) -> sp.csr_matrix:
+            tokens = tokenize(list(texts), encoder.tokenizer, encoder.max_length, special_tokens=True)
+            return pruning(encode_tokens(encoder, tokens, bf16=about["bf16"]))
 
-def document_encoder(about: Mapping[str, Any], model: str, folder: str | Path) -> EncodeDocuments:
-    """What encodes documents as those of a collection were encoded.
-
-    Args:
-        about: its manifest.
-        folder: named in errors.
-
-    Raises:
-        InputError: as `check_model`.
-    """
-    check_model(about, model, folder)
-    encoder = NeuralSparseEncoder(model, about["max_length"])
-    pruning = Pruning(**about["pruning"])
-
-    def encode(texts: Sequence[str]) -> sp.csr_matrix:
-        tokens = tokenize(list(texts), encoder.tokenizer, encoder.max_length, special_tokens=True)
-        return pruning(encode_tokens(encoder, tokens, bf16=about["bf16"]))
-
-    return encode
+        return encode
 
 
 def update_corpus(
@@ -106,7 +101,7 @@ def update_corpus(
     if not len(ids):
         raise InputError(f"{file}: the corpus is empty")
     with changing(folder) as collection:
-        encode = document_encoder(collection.collection.about, model, folder)
+        encode = DocumentModel(model).encode_for(collection.collection.about, folder)
         kinds = collection.snapshot.kinds
         if kinds:  # before anything is encoded
             check_kinds(corpus_fields(file, list(kinds)), kinds)

@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from neural_sparse.corpora.fields import with_title
 from neural_sparse.errors import InputError
@@ -51,6 +52,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
+_RAW_HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
 QUEUE = 512  # requests that may wait
 
 # Texts -> (token, weight) of each, heaviest first.
@@ -67,7 +69,7 @@ def make_app(
     hosts: Sequence[str] | None = None,
     queue: int = QUEUE,
     workers: int | None = None,
-) -> Starlette:
+) -> ASGIApp:
     """An ASGI application.
 
     Args:
@@ -117,7 +119,7 @@ class _App:
         self._merging = False
         self.slow = Pool(1, 16, self.metrics, "encode")  # a model takes all cores itself
 
-    def application(self) -> Starlette:
+    def application(self) -> ASGIApp:
         handlers: list[tuple[str, str, Handler]] = [
             ("POST", "/search", self.search),
             ("POST", "/encode/query", self.encode_query),
@@ -132,7 +134,8 @@ class _App:
             ("GET", "/metrics", self.show_metrics),
             ("GET", "/openapi.json", self.openapi),
         ]
-        routes = [Route(path, self._guarded(path, handler), methods=[how]) for how, path, handler in handlers]
+        guarded = [(how, path, self._guarded(path, handler)) for how, path, handler in handlers]
+        routes = [Route(path, handler, methods=[how]) for how, path, handler in guarded]
         files = {
             "/": "index.html",
             "/docs": "docs.html",
@@ -150,9 +153,21 @@ class _App:
             self.slow.close()
             self._merger.shutdown()
 
-        return Starlette(
+        rest = Starlette(
             routes=routes, lifespan=lifespan, exception_handlers={404: self._unknown, 405: self._unknown}
         )
+        posts = {path: handler for how, path, handler in guarded if how == "POST"}
+
+        async def application(scope: Scope, receive: Receive, send: Send) -> None:
+            """What is asked often goes past Starlette's routes and middleware, which take longer than a search."""
+            handler = posts.get(scope["path"]) if scope.get("method") == "POST" else None
+            if handler is None:
+                await rest(scope, receive, send)
+            else:
+                response = await handler(Request(scope, receive))
+                await response(scope, receive, send)
+
+        return application
 
     def _guarded(self, path: str, handler: Handler) -> Handler:
         seconds = self.metrics.seconds.labels(path)
@@ -170,7 +185,7 @@ class _App:
             except Exception:  # one request must not end the server
                 logger.exception("%s %s failed", request.method, path)
                 response = _error(500, "internal error; the server's log says more")
-            response.headers.update(HEADERS)
+            response.raw_headers.extend(_RAW_HEADERS)
             seconds.observe(time.perf_counter() - started)
             self.metrics.answers.labels(path, response.status_code).inc()
             return response

@@ -137,5 +137,8 @@ def parsed(kind: type[R], body: bytes) -> R:
         raise Refused(422, f"{where}: {message}{known}" if where else f"{message}{known}") from error
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
 def answer(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return _ENCODER.encode(value).encode("utf-8", "replace")

@@ -16,15 +16,12 @@ from typing import TYPE_CHECKING
 from neural_sparse.errors import InputError
 from neural_sparse.io.parts import alone
 from neural_sparse.io.urls import work_folder
-from neural_sparse.model.location import content_hash, model_folder
-from neural_sparse.search.changes import changing
 from neural_sparse.search.encoded import manifest_of
-from neural_sparse.search.updating import check_model, document_encoder
 from neural_sparse.serve.judgements import Judgements
 from neural_sparse.serve.systems import System, bm25_system, changing_system, encoded_system
 
 if TYPE_CHECKING:
-    from neural_sparse.model.encoder import NeuralSparseEncoder
+    from neural_sparse.search.updating import DocumentModel
     from neural_sparse.serve.app import Encode
 
 logger = logging.getLogger(__name__)
@@ -76,8 +73,13 @@ def serve(
     named = _named(indexes)
     with ExitStack() as stack:
         listening = stack.enter_context(_listen(host, port))
-        systems = _systems(named, model, verify, stack)
-        encode = _documents(model) if model else None
+        loaded = None
+        if model is not None:  # torch comes with it, of which a server without a model needs nothing
+            from neural_sparse.search.updating import DocumentModel
+
+            loaded = DocumentModel(model)
+        systems = _systems(named, loaded, verify, stack)
+        encode = _documents(loaded) if loaded else None
         if bm25:
             if "bm25" in named:
                 raise InputError("an index is called bm25; name it otherwise: NAME=FOLDER")
@@ -114,22 +116,28 @@ def _named(indexes: Iterable[str]) -> dict[str, Path]:
     return named
 
 
-def _systems(named: Mapping[str, Path], model: str | None, verify: bool, stack: ExitStack) -> list[System]:
+def _systems(
+    named: Mapping[str, Path], model: DocumentModel | None, verify: bool, stack: ExitStack
+) -> list[System]:
     """
     Raises:
         InputError: none of the indexes was encoded with the model.
     """
+    from neural_sparse.search.changes import changing
+
     systems = []
-    wanted = content_hash(model_folder(model)) if model else None
+    other: InputError | None = None
     for name, folder in named.items():
-        if model is None or manifest_of(folder).get("weights") != wanted:
+        try:
+            encode = None if model is None else model.encode_for(manifest_of(folder), folder)
+        except InputError as error:
+            encode, other = None, other or error
+        if encode is None:
             systems.append(encoded_system(name, folder, verify))
-            continue
-        collection = stack.enter_context(changing(folder, verify))
-        encode = document_encoder(collection.collection.about, model, folder)
-        systems.append(changing_system(name, collection, encode))
-    if model is not None and not any(system.changing for system in systems):
-        check_model(manifest_of(next(iter(named.values()))), model, next(iter(named.values())))
+        else:
+            systems.append(changing_system(name, stack.enter_context(changing(folder, verify)), encode))
+    if other is not None and not any(system.changing for system in systems):
+        raise other
     return systems
 
 
@@ -155,10 +163,8 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _documents(model: str) -> Encode:
-    from neural_sparse.model.encoder import NeuralSparseEncoder
-
-    encoder: NeuralSparseEncoder = NeuralSparseEncoder(model)
+def _documents(model: DocumentModel) -> Encode:
+    encoder = model.encoder
 
     def encode(texts: Sequence[str]) -> list[list[tuple[str, float]]]:
         vectors = encoder.encode_documents(list(texts))

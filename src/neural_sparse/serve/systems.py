@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -22,14 +22,14 @@ from neural_sparse.report.highlighted import (
     token_spans,
     word_spans,
 )
-from neural_sparse.search.bm25 import BM25Index
-from neural_sparse.search.changes import ChangingCollection, EncodeDocuments
 from neural_sparse.search.encoded import EncodedCollection
-from neural_sparse.search.fields import table_of
 from neural_sparse.search.fusion import fused
 from neural_sparse.search.snapshot import Part, Segment, Snapshot, Texts
 from neural_sparse.serve.requests import Fuse, Refused, Search
 from neural_sparse.text.tokens import nfc, top_terms, vocabulary
+
+if TYPE_CHECKING:
+    from neural_sparse.search.changes import ChangingCollection, EncodeDocuments
 
 MOST_ADDED = 24  # tokens that the model added, per hit
 MOST_SHOWN = 4000  # tokens of a document's vector
@@ -90,13 +90,17 @@ class System:
         if text is not None:
             return self.encode([text])
         tokens = tokens or {}
-        unknown = [token for token in tokens if token not in self.token_ids]
+        ids = self.token_ids
+        unknown = [token for token in tokens if token not in ids]
         if unknown:
             raise Refused(422, f"query_tokens: {unknown[0][:100]!r} is no token of {self.name}")
-        columns = np.array([self.token_ids[token] for token in tokens], np.int32)
+        columns = np.array([ids[token] for token in tokens], np.int32)
         values = np.array(list(tokens.values()), np.float32)
-        place = (values, (np.zeros(len(columns), np.int32), columns))
-        return sp.csr_matrix(place, shape=(1, len(self.names)), dtype=np.float32)
+        order = np.argsort(columns)
+        ends = np.array([0, len(order)], np.int32)
+        vector = sp.csr_matrix((values[order], columns[order], ends), shape=(1, len(self.names)))
+        vector.has_canonical_format = True
+        return vector
 
     def tokens(self, vector: sp.csr_matrix) -> list[dict[str, Any]]:
         return [{"token": token, "weight": _short(weight)} for token, weight in top_terms(vector, self.names)]
@@ -112,10 +116,11 @@ class System:
         vector = self.query(asked.query, asked.query_tokens)
         depth = asked.k if asked.fuse is None else max(asked.k, asked.fuse.depth)
         hits = snapshot.search(vector, depth, without=asked.without, filters=asked.filters)
-        rows = [row for row in hits.docs[0].tolist() if row >= 0]
+        there = hits.docs[0][hits.docs[0] >= 0]
+        rows = there.tolist()
         found: list[dict[str, Any]] = [
-            {"id": snapshot.doc_id(row), "score": score}
-            for row, score in zip(rows, hits.scores[0].tolist(), strict=False)
+            {"id": doc_id, "score": score}
+            for doc_id, score in zip(snapshot.ids(there), hits.scores[0].tolist(), strict=False)
         ]
         if asked.fuse is not None and other is not None:
             found = self._fused(found, other, asked.fuse, asked)
@@ -278,9 +283,9 @@ def _system(name: str, collection: EncodedCollection) -> System:
         name,
         "model",
         lambda: collection.snapshot,
-        names=vocabulary(collection.tokenizer),
+        names=vocabulary(collection.query_tokenizer),
         encode=collection.encode_queries,
-        spans=token_spans(collection.tokenizer, length),
+        spans=token_spans(collection.query_tokenizer, length),
         about={
             "model": collection.about.get("model"),
             "max_length": length,
@@ -305,6 +310,8 @@ class _Chosen(Texts):
 
 def bm25_system(of: System, name: str = "bm25") -> System:
     """BM25 over the texts of another system, indexed now, in memory; `english_plus` as everywhere."""
+    from neural_sparse.search.bm25 import BM25Index
+
     snapshot = of.current()
     rows = snapshot.rows()
     texts = _Chosen(snapshot, rows)
@@ -313,6 +320,8 @@ def bm25_system(of: System, name: str = "bm25") -> System:
     )
     fields = None
     if snapshot.kinds:
+        from neural_sparse.search.fields import table_of
+
         fields = table_of([snapshot.fields(int(row)) for row in rows], snapshot.kinds)
     bm25 = Snapshot([Segment(index.index, texts, np.empty(0, np.int64), fields=fields)])
     names = sorted(index.words.vocabulary, key=index.words.vocabulary.__getitem__)

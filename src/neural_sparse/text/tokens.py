@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,31 @@ class Tokens:
         """The texts of `rows`, in that order."""
         lengths = self.lengths[rows]
         return Tokens(self.ids[ranges(self.offsets[rows], lengths)], offsets_of(lengths))
+
+
+class TokenizerFile:
+    """What queries need of a saved tokenizer.json, without transformers.
+
+    Attributes:
+        backend_tokenizer, all_special_ids: as of a transformers tokenizer.
+
+    Raises:
+        InputError: the file is no tokenizer.
+    """
+
+    def __init__(self, file: Path) -> None:
+        from tokenizers import Tokenizer
+
+        try:
+            self.backend_tokenizer = Tokenizer.from_file(str(file))
+        except Exception as error:  # tokenizers raises plain exceptions
+            raise InputError(f"{file}: not a tokenizer ({error})") from error
+        added = self.backend_tokenizer.get_added_tokens_decoder()
+        self.all_special_ids = [number for number, token in added.items() if token.special]
+
+    def get_vocab(self) -> dict[str, int]:
+        vocabulary: dict[str, int] = self.backend_tokenizer.get_vocab()
+        return vocabulary
 
 
 def tokenize(
@@ -240,6 +266,7 @@ def encode_queries(
 
 def top_terms(vector: sp.csr_matrix, names: Sequence[str], k: int | None = None) -> list[tuple[str, float]]:
     """(token, weight) of a single vector [1, vocabulary], heaviest first; equal weights by id."""
-    row = sp.csr_matrix(vector)
+    row = vector if isinstance(vector, sp.csr_matrix) else sp.csr_matrix(vector)
     order = np.lexsort((row.indices, -row.data))[:k]
-    return [(names[row.indices[place]], float(row.data[place])) for place in order]
+    tokens, weights = row.indices[order].tolist(), row.data[order].tolist()
+    return [(names[token], weight) for token, weight in zip(tokens, weights, strict=True)]

@@ -21,7 +21,7 @@ from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.search.encode_corpus import encode_corpus
 from neural_sparse.search.encoded import EncodedCollection
 from neural_sparse.search.passages import PassageRetriever
-from neural_sparse.search.updating import document_encoder, update_corpus
+from neural_sparse.search.updating import DocumentModel, update_corpus
 from neural_sparse.text.passages import passages_of
 
 SIZE = 12
@@ -151,7 +151,7 @@ def test_any_order_of_changes_gives_what_a_fresh_build_gives(
     expected = dict(documents)
     names = list(documents)
     with changing(folder) as collection:
-        encode_documents = document_encoder(collection.collection.about, model, folder)
+        encode_documents = DocumentModel(model).encode_for(collection.collection.about, folder)
         for writes, deletes, merge in steps:
             new = {names[place]: documents[names[text]] + f" {place}." for place, text in writes.items()}
             gone = [names[place] for place in deletes if names[place] not in new]

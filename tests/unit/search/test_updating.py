@@ -14,7 +14,7 @@ from neural_sparse.model.pruning import Pruning
 from neural_sparse.search.changes import changing
 from neural_sparse.search.encode_corpus import encode_corpus
 from neural_sparse.search.encoded import EncodedCollection
-from neural_sparse.search.updating import document_encoder, update_corpus
+from neural_sparse.search.updating import DocumentModel, update_corpus
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_an_updated_collection_is_a_fresh_one(
     assert [updated.text(place) for place in range(19)] == [fresh.text(row) for row in order.tolist()]
     with changing(tmp_path / "out") as collection:  # rows that are gone, and not merged away
         collection.change(
-            [], [], document_encoder(updated.about, model, tmp_path / "out"), updated.doc_ids[:1]
+            [], [], DocumentModel(model).encode_for(updated.about, tmp_path / "out"), updated.doc_ids[:1]
         )
     left = EncodedCollection(tmp_path / "out")
     assert [left.text(place) for place in range(18)] == [updated.text(place) for place in range(1, 19)]

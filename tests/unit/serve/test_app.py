@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -21,7 +23,7 @@ from neural_sparse.search.changes import changing
 from neural_sparse.search.encode_corpus import encode_corpus
 from neural_sparse.search.encoded import EncodedCollection
 from neural_sparse.search.fusion import fused
-from neural_sparse.search.updating import document_encoder
+from neural_sparse.search.updating import DocumentModel
 from neural_sparse.serve import Judgements, System, bm25_system, changing_system, encoded_system, make_app
 from neural_sparse.serve.requests import Search
 from neural_sparse.serve.run import _is_loopback, _named, serve
@@ -306,7 +308,7 @@ def test_more_than_can_wait_are_refused_and_those_that_wait_are_answered(encoded
 def test_encodes_documents(systems: list[System], model: str) -> None:
     from neural_sparse.serve.run import _documents
 
-    with running(make_app(systems, encode=_documents(model))) as ask:
+    with running(make_app(systems, encode=_documents(DocumentModel(model)))) as ask:
         status, found = ask.post("/encode/documents", texts=["sort a list", ""])
         assert status == 200
         encoder = NeuralSparseEncoder(model)
@@ -327,7 +329,7 @@ def test_documents_come_and_go(
 ) -> None:
     shutil.copytree(encoded, tmp_path / "student")
     with changing(tmp_path / "student") as collection:
-        encode = document_encoder(collection.collection.about, model, tmp_path)
+        encode = DocumentModel(model).encode_for(collection.collection.about, tmp_path)
         with running(make_app([changing_system("student", collection, encode)])) as ask:
             new = [
                 {"id": "n1", "text": "a stream of cats", "title": "Cats"},
@@ -367,6 +369,28 @@ def test_documents_come_and_go(
     assert {fresh.snapshot.doc_id(row): fresh.snapshot.text(row) for row in rows} == texts
     expected = NeuralSparseEncoder(model).encode_documents([fresh.snapshot.text(row) for row in rows])
     np.testing.assert_allclose(fresh.snapshot.vectors(rows).toarray(), expected.toarray(), atol=2e-5)
+
+
+WITHOUT_A_MODEL = """
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from neural_sparse.serve.app import make_app
+from neural_sparse.serve.requests import Search
+from neural_sparse.serve.run import _systems
+with ExitStack() as stack:
+    system = _systems({"x": Path(sys.argv[1])}, None, True, stack)[0]
+    make_app([system])
+    hits = system.search(Search(query="sorted list of files", explain=True))["hits"]
+print(len(hits), *(name for name in ("torch", "transformers", "bm25s") if name in sys.modules))
+"""
+
+
+def test_a_server_without_a_model_takes_no_torch(encoded: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_A_MODEL, str(encoded)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["10"]
 
 
 def test_started_badly(
