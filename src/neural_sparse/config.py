@@ -421,6 +421,11 @@ class Recipe:
         schedule: of the learning rate after its warm-up: "linear" to 0, "cosine" to 0, "constant".
         optimizer: "adamw_fused" (one kernel for all weights), "adamw", "adamw_8bit" (of bitsandbytes: its state in a
             quarter of the memory).
+        lora_rank: train adapters of this rank (LoRA, by the package peft) in the transformer's linear layers, and merge
+            them into its weights at the end; all weights are trained if None.
+        lora_alpha: adapters count lora_alpha / lora_rank times; twice the rank if None.
+        lora_targets: names of the layers that get one, such as "query" and "value"; all but the output projection if
+            empty.
         ema_decay: the model is the moving average of the weights with this decay (.999, say), and is judged so while
             it trains; the last weights if None.
         collapse_guard: stop a run whose documents become empty or dense, or stay dense although FLOPS outweighs the
@@ -505,6 +510,9 @@ class Recipe:
     max_grad_norm: Annotated[float, NOT_NEGATIVE] = 1.0
     schedule: str = "linear"
     optimizer: str = "adamw_fused"
+    lora_rank: Annotated[int | None, AT_LEAST_1] = None
+    lora_alpha: Annotated[float | None, ABOVE_0] = None
+    lora_targets: tuple[str, ...] = ()
     ema_decay: Annotated[float | None, NOT_NEGATIVE] = None
     collapse_guard: bool = True
     dropout: bool = True
@@ -597,6 +605,10 @@ class Recipe:
         for key, known in (("schedule", SCHEDULES), ("optimizer", OPTIMIZERS)):
             if getattr(self, key) not in known:
                 raise InputError(f"unknown {key} {getattr(self, key)!r}; choose from {', '.join(known)}")
+        if self.lora_rank is None and (self.lora_alpha is not None or self.lora_targets):
+            raise InputError(
+                "lora_alpha and lora_targets are of adapters, and there are none; set lora_rank=16"
+            )
         if self.ema_decay is not None and self.ema_decay >= 1:
             raise InputError(
                 f"ema_decay must be below 1, not {self.ema_decay:g}: 0.999 remembers a thousand steps"

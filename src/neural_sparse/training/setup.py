@@ -25,6 +25,7 @@ from neural_sparse.training.batches import Collator, Schedule, TermTargets
 from neural_sparse.training.cost_target import CostTarget, query_share
 from neural_sparse.training.dev import KEY, DevEvaluator, MeanEvaluator, sample
 from neural_sparse.training.latency_target import latency_target
+from neural_sparse.training.low_rank import LowRank
 from neural_sparse.training.monitor import ProgressBar
 from neural_sparse.training.time_limit import TimeLimit
 from neural_sparse.training.trainer import OWN_WORDS, QUERY_WEIGHTS, NeuralSparseTrainer
@@ -43,6 +44,8 @@ def check_packages(recipe: Recipe) -> None:
     needed = {f"report_to={package}": package for package in recipe.report_to}
     if recipe.optimizer == "adamw_8bit":
         needed["optimizer=adamw_8bit"] = "bitsandbytes"
+    if recipe.lora_rank is not None:
+        needed["lora_rank"] = "peft"  # the extra lora
     for key, package in needed.items():
         if importlib.util.find_spec(package) is None:
             raise InputError(f"{key} needs the package {package}: pip install {package}")
@@ -98,6 +101,10 @@ def build_trainer(
     ramp = recipe.flops_ramp_steps if recipe.flops_ramp_steps is not None else recipe.num_steps // 3
     if not recipe.siamese:
         model.query_weights.requires_grad_(recipe.train_query_weights)
+    adapter = None
+    if recipe.lora_rank is not None:
+        alpha = recipe.lora_alpha or 2.0 * recipe.lora_rank
+        adapter = LowRank(model, recipe.lora_rank, alpha, recipe.lora_targets, seed=recipe.seed)
     if model.own_words is not None:
         model.own_words.strength.requires_grad_(recipe.own_words_learning_rate > 0)
     loss = IDFAwareLoss(
@@ -200,6 +207,7 @@ def build_trainer(
         collapse_guard=recipe.collapse_guard,
         sampler=sampler,
         ema_decay=recipe.ema_decay,
+        adapter=adapter,
         callbacks=callbacks,
         evaluator=evaluator,
     )

@@ -24,6 +24,7 @@ from neural_sparse.losses.vocabulary_sample import VocabularySampler
 from neural_sparse.model.layout import map_tensors
 from neural_sparse.training.batches import Batches, Collator, Schedule
 from neural_sparse.training.cost_target import CostTarget
+from neural_sparse.training.low_rank import LowRank
 from neural_sparse.training.monitor import CollapseGuard, DimensionMonitor, teacher_agreement
 from neural_sparse.training.prefetch import Prefetch
 from neural_sparse.training.vocabulary import PlacedExamples, RunVocabulary, SamplingCollator
@@ -141,6 +142,7 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
         collapse_guard: bool = True,
         sampler: VocabularySampler | None = None,
         ema_decay: float | None = None,
+        adapter: LowRank | None = None,
         **kwargs: Any,
     ) -> None:
         self.schedule = schedule
@@ -159,6 +161,7 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
         ]
         if floored:
             self.add_callback(NonNegative(floored))
+        self.adapter = adapter
         self.average: WeightAverage | None = None
         if ema_decay is not None:
             self.average = WeightAverage(kwargs["model"], ema_decay)
@@ -216,6 +219,8 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
         try:
             done = super().train(*args, **kwargs)
             self._end_with_average()
+            if self.adapter is not None:
+                self.adapter.merge()
             return done
         finally:
             if self.batches is not None:
@@ -313,7 +318,14 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         # The parent also pickles its arguments; ours are in training_config.json.
-        self.model.save_pretrained(str(output_dir or self.args.output_dir))
+        model = self.model if self.adapter is None else self.adapter.merged()
+        model.save_pretrained(str(output_dir or self.args.output_dir))
+
+    def _load_from_checkpoint(self, checkpoint_path: str) -> None:
+        if self.adapter is not None:
+            self.adapter.load(Path(checkpoint_path))
+        else:
+            super()._load_from_checkpoint(checkpoint_path)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         self.look()
@@ -341,6 +353,8 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
                 self.vocabulary.save(folder)
             if self.average is not None:
                 self.average.save(folder)
+            if self.adapter is not None:
+                self.adapter.save(folder)
             write_text(folder / COMPLETE, "")
 
 
