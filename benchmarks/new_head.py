@@ -29,12 +29,12 @@ SETTINGS = [
     "own_words_learning_rate=0",
     "train_query_weights=false",
     f"teachers=[{{kind: dense, name: {MINILM}, weight: 0.6, max_length: 64}}, {{kind: bm25, weight: 0.4}}]",
-    "num_steps=160",
-    "warmup_steps=16",
+    "num_steps=80",
+    "warmup_steps=8",
     "batch_size=24",
     "learning_rate=2e-4",
     "max_length=64",
-    "encode_max_length=128",
+    "encode_max_length=96",
     "save_steps=20",
     "save_total_limit=1",
 ]
@@ -45,7 +45,7 @@ def prepare(data: Path, output: Path) -> None:
         return
     folders = ",".join(str(data / "collections" / name) for name in COLLECTIONS)
     sources = [str(data / "pairs" / f"{name}.jsonl") for name in PAIRS]
-    command = ["data", "prepare", *sources, "--sample", "3000,2000,3000", "--decontaminate", folders]
+    command = ["data", "prepare", *sources, "--sample", "800,400,800", "--decontaminate", folders]
     command += ["--no-decontaminate-documents", "--output", str(output / "data")]
     subprocess.run([sys.executable, "-m", "neural_sparse", *command], check=True)
 

@@ -1,9 +1,10 @@
-"""Random backbones of several shapes train from large logits without collapse, by what their measurement says."""
+"""Random backbones of several shapes, whose large logits keep all dimensions active, train once they are cured."""
 
 from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from neural_sparse.model.calibration import logit_range, scale_logits
 
 pytestmark = pytest.mark.integration
 WORDS = 400
+EARLY = 40  # steps, after which the uncured is looked at
 SHAPES = {
     "roberta": (RobertaConfig, RobertaForMaskedLM),
     "modernbert": (ModernBertConfig, ModernBertForMaskedLM),
@@ -74,24 +76,29 @@ def test_trains_without_collapse(shape: str, tmp_path: Path) -> None:
     recipe = Recipe(
         init=str(start),
         train=(str(tmp_path / "pairs.jsonl"),),
-        output=str(tmp_path / "run"),
+        output=str(tmp_path / "uncured"),
         teacher_cache=str(tmp_path / "cache"),
         ranking={"info_nce": 1.0},
-        logit_scale=before.scale,
-        logit_shift=before.shift,
         lambda_flops=3e-4,
-        num_steps=200,
+        num_steps=EARLY,
         batch_size=8,
         num_hard_negatives=1,
         negatives_pool=4,
-        learning_rate=2e-3,
+        learning_rate=1e-3,
+        schedule="constant",
         warmup_steps=20,
-        flops_ramp_steps=60,
+        flops_ramp_steps=20,
         max_length=32,
         bf16=False,
         save_steps=200,
     )
+    train(recipe)
+    uncured = terms_by_step(recipe)
+    assert min(uncured.values()) > 0.9 * WORDS  # all active, and staying so
+    cure = {"logit_scale": before.scale, "logit_shift": before.shift}
+    recipe = replace(recipe, **cure, num_steps=200, output=str(tmp_path / "run"))  # type: ignore[arg-type]
     folder = train(recipe)  # its guard stops a run whose documents become empty or dense
+    assert terms_by_step(recipe)[EARLY] < 0.25 * WORDS
     history = json.loads((tmp_path / "run" / "metrics.json").read_text())["history"]
     assert history[-1]["ranking"] < 0.7 * history[0]["ranking"]
     model = NeuralSparseEncoder(folder, device="cpu")
@@ -101,3 +108,8 @@ def test_trains_without_collapse(shape: str, tmp_path: Path) -> None:
     assert (terms > 0).mean() > 0.8
     plain = SparseEncoder(str(folder)).encode_document(texts, convert_to_sparse_tensor=False)
     np.testing.assert_allclose(plain.cpu().numpy(), vectors.toarray(), atol=1e-4)
+
+
+def terms_by_step(recipe: Recipe) -> dict[int, float]:
+    rows = json.loads((Path(recipe.output) / "metrics.json").read_text())["history"]
+    return {row["step"]: row["nonzero_terms"] for row in rows}
