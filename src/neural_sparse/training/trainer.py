@@ -321,11 +321,11 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
         model = self.model if self.adapter is None else self.adapter.merged()
         model.save_pretrained(str(output_dir or self.args.output_dir))
 
-    def _load_from_checkpoint(self, checkpoint_path: str) -> None:
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if self.adapter is not None:
-            self.adapter.load(Path(checkpoint_path))
+            self.adapter.load(Path(resume_from_checkpoint))
         else:
-            super()._load_from_checkpoint(checkpoint_path)
+            super()._load_from_checkpoint(resume_from_checkpoint)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         self.look()
