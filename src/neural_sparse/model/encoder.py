@@ -130,6 +130,10 @@ class NeuralSparseEncoder(SparseEncoder):
                 )
             silence_special_tokens(one.model, tokenizer)
             one.max_seq_length = _document_length(max_length or own_limit or DEFAULT_MAX_LENGTH, one.model)
+        if len({pooled.activation_function for _, pooled in sides}) > 1:
+            raise InputError(
+                f"{model_name}: its query and document sides have different activations; only one for both is supported"
+            )
         if (
             saved
             and list(saved[0].tokenizer.get_vocab().items()) != list(tokenizer.get_vocab().items())
@@ -208,15 +212,12 @@ class NeuralSparseEncoder(SparseEncoder):
                 f"{self.name} counts its documents' own words, which are found by the IDF of looked-up queries; "
                 f"query_encoder={kind} takes own_words=0"
             )
-        documents = list(self.routes["document"])[:2]
-        modules: dict[QueryEncoder, list[Any]] = {
-            "inference-free": [_query_table(self.tokenizer).to(self.device)],
-            "shared": documents,
-            "own": documents,
-        }
+        side: list[Any] = list(self.routes["document"])[:2]
         if kind == "own":
-            modules["own"] = copy.deepcopy(documents)
-        self.routes["query"] = nn.Sequential(*modules[kind])
+            side = copy.deepcopy(side)
+        elif kind == "inference-free":
+            side = [_query_table(self.tokenizer).to(self.device)]
+        self.routes["query"] = nn.Sequential(*side)
 
     @property
     def query_table(self) -> SparseStaticEmbedding:
@@ -362,9 +363,8 @@ class NeuralSparseEncoder(SparseEncoder):
                 tokens = Tokens(*(input[name].cpu().numpy() for name in ("input_ids", "offsets")))
                 input = {**self.packed(tokens, input["input_ids"].device), **input}
             vectors = self._packed_documents(input, mlm)
-            if (
-                looked_up and self.query_weights.requires_grad
-            ):  # trained: the loss takes them from what the model returns
+            # Trained: the loss takes them from what the model returns.
+            if looked_up and self.query_weights.requires_grad:
                 return {**input, "sentence_embedding": vectors, "query_weights": self.query_weights.clone()}
         else:
             vectors = self._padded_documents(input["input_ids"], input["attention_mask"], mlm)

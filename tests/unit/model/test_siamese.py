@@ -90,6 +90,15 @@ def test_what_looks_queries_up_is_refused(tiny_model: TinyModel, texts: list[str
         counting.set_query_encoder("own")
 
 
+def test_two_activations_are_refused(tiny_model: TinyModel, tmp_path: Path) -> None:
+    model = siamese(tiny_model("bert"), "own")
+    model.routes["query"][1].activation_function = "log1p_relu"
+    model.save_pretrained(str(tmp_path))
+    with pytest.raises(InputError, match="different activations"):
+        NeuralSparseEncoder(tmp_path, device="cpu")
+    assert NeuralSparseEncoder(tmp_path, activation="double_log1p", device="cpu").query_encoder == "own"
+
+
 def test_what_a_query_takes_is_told(tiny_model: TinyModel) -> None:
     looked_up = NeuralSparseEncoder(tiny_model("bert"), device="cpu")
     assert looked_up.query_inference(["sort a list"]) == {"encoder": "inference-free", "gflop": 0.0}
