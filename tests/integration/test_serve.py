@@ -69,11 +69,14 @@ def ask(port: int, how: str, path: str, body: Any) -> tuple[int, Any]:
     return response.status, answer
 
 
-def test_killed_while_documents_change_nothing_acknowledged_is_lost(model: str, encoded: Path) -> None:
+@pytest.mark.parametrize("kills", [KILLS, pytest.param(10, marks=pytest.mark.slow)])
+def test_killed_while_documents_change_nothing_acknowledged_is_lost(
+    model: str, encoded: Path, kills: int
+) -> None:
     """Batches are whole or absent, and what was answered is there, over kills at moments of no choosing."""
     expected = {f"old{n}": f"open a file and return a stream {n}" for n in range(50)}
     sent = 0
-    for kill in range(KILLS):
+    for kill in range(kills):
         unsure: tuple[dict[str, str], list[str]] | None = None
         with server(str(encoded), "--model", model) as (process, port):
             killer: threading.Timer | None = None
@@ -85,7 +88,7 @@ def test_killed_while_documents_change_nothing_acknowledged_is_lost(model: str, 
                         sent % 3 == 0
                     ):  # somewhere in the next two changes, which take about as long as those before
                         killer = threading.Timer(
-                            (kill + 1) / KILLS * (time.perf_counter() - begun), process.kill
+                            (kill + 1) / kills * (time.perf_counter() - begun), process.kill
                         )
                         killer.start()
                     begun = time.perf_counter()
