@@ -158,6 +158,15 @@ class EncodedCollection:
         self.count_repeats = False
         entries = self.about.get("segments", [{"folder": ".", "deleted": None}])
         segments = [load_segment(folder, entry, verify) for entry in entries]
+        columns = vocabulary_fingerprint(vocabulary(self.query_tokenizer))
+        for segment in segments:
+            if segment.index.vocabulary not in (None, columns) or segment.index.vocab_size < len(
+                self._weights
+            ):
+                raise InputError(
+                    f"{folder / segment.name}: its vectors count in another vocabulary than the tokenizer of {folder}; "
+                    "encode the corpus again"
+                )
         self.snapshot = Snapshot(segments, self.about.get("generation", 0))
 
     @staticmethod

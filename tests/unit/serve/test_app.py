@@ -410,6 +410,17 @@ def test_started_badly(
         serve([str(tmp_path)], port=0)
     with pytest.raises(InputError, match=r"another model than|holds vectors of"):
         serve([str(encoded)], port=0, model=str(other_model))
+    damaged = tmp_path / "damaged"
+    shutil.copytree(encoded, damaged)
+    texts = damaged / "texts.bin"
+    texts.write_bytes(texts.read_bytes()[::-1])
+    with pytest.raises(InputError, match=r"texts\.bin is damaged"):
+        serve([str(encoded), str(damaged)], port=0)
+    tokenizer = damaged / "tokenizer.json"
+    content = tokenizer.read_text()
+    tokenizer.write_text(content.replace('"list"', '"tsil"', 1))
+    with pytest.raises(InputError, match="count in another vocabulary than the tokenizer"):
+        serve([str(damaged)], port=0, verify=False)
     with changing(encoded), pytest.raises(InputError, match="another process is at work"):
         serve([str(encoded)], port=0, model=model)
     with pytest.raises(InputError, match="name it otherwise"):
