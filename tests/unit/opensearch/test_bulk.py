@@ -357,3 +357,11 @@ def test_documents_whose_node_was_lost_are_sent_again() -> None:
     again, refused, cause = _sorted_out(batch, items)
     assert (again, refused) == ([("a", "A")], [FailedDocument("b", 500, "broken")])
     assert "disconnected" in cause
+
+
+def test_documents_that_an_endpoint_did_not_encode_say_why() -> None:
+    words = 'Error from remote service: {"error": "another key is wanted"}'
+    items = [{"index": {"_id": "a", "status": 401, "error": {"type": "status_exception", "reason": words}}}]
+    _, (refused,), _ = _sorted_out([("a", "A")], items)
+    assert "another key is wanted" in refused.reason
+    assert "it wants another key (NEURAL_SPARSE_ENDPOINT_KEY)" in refused.reason

@@ -128,6 +128,11 @@ def test_passages(exported: Export) -> None:
 def test_passages_make_up_their_text() -> None:
     assert covers(["a" * 10, "a" * 10], "a" * 15)
     assert covers(["one two ", " two  three"], " one two  three ")
+    words = ["cat", "house", "river", "tree", "stone"] * 40
+    cut = [" ".join(words[start : start + 60]) for start in range(0, 200, 54)]
+    assert covers(cut, " ".join(words))
+    assert not covers(cut, " ".join([*words, "cat"]))
+    assert not covers(cut[:1] + cut[2:], "one " + " ".join(words))
     assert not covers(["one two "], "one two three")
     assert not covers(["two three"], "one two three")
     assert not covers(["one ", "other"], "one two")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -201,14 +203,17 @@ def covers(passages: Sequence[str], text: str) -> bool:
     >>> covers(["one two ", "two three"], "one two three"), covers(["one ", "three"], "one two three")
     (True, False)
     """
-    start = end = 0
+    solid = [0, *accumulate(not letter.isspace() for letter in text)]
+    starts, length = [0], 0  # of the passage before, wherever it may lie: texts repeat themselves
     for one in passages:
-        place = text.rfind(one, start, end + len(one))
-        start = place if place >= 0 else text.find(one, end)  # only spaces may lie in between
-        if start < 0 or text[end:start].strip():
-            return False
-        end = start + len(one)
-    return not text[end:].strip()
+        found, place = [], text.find(one)
+        while place >= 0:
+            nearest = bisect_right(starts, place) - 1
+            if nearest >= 0 and solid[place] <= solid[starts[nearest] + length]:  # only spaces in between
+                found.append(place)
+            place = text.find(one, place + 1)
+        starts, length = found, len(one)
+    return any(solid[start + length] == solid[-1] for start in starts)
 
 
 def stored_vector(plan: Plan, vector: Vector) -> Vector:
