@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from neural_sparse.config import Recipe, read_recipe
@@ -29,13 +30,13 @@ SETTINGS = [
     "own_words_learning_rate=0",
     "train_query_weights=false",
     f"teachers=[{{kind: dense, name: {MINILM}, weight: 0.6, max_length: 64}}, {{kind: bm25, weight: 0.4}}]",
-    "num_steps=80",
-    "warmup_steps=8",
+    "num_steps=60",
+    "warmup_steps=6",
     "batch_size=24",
     "learning_rate=2e-4",
     "max_length=64",
     "encode_max_length=96",
-    "save_steps=20",
+    "save_steps=10",
     "save_total_limit=1",
 ]
 
@@ -50,18 +51,18 @@ def prepare(data: Path, output: Path) -> None:
     subprocess.run([sys.executable, "-m", "neural_sparse", *command], check=True)
 
 
-def recipe(output: Path) -> Recipe:
+def recipe(output: Path, changes: Sequence[str]) -> Recipe:
     where = [f"train={output / 'data'}", f"output={output / 'run'}", f"teacher_cache={output / 'cache'}"]
-    return read_recipe("tiny-cpu", [*SETTINGS, *where])
+    return read_recipe("tiny-cpu", [*SETTINGS, *changes, *where])
 
 
-def start(output: Path) -> Path:
+def start(asked: Recipe, output: Path) -> Path:
     """The student before its first step, with the query weights that it is trained with."""
     from neural_sparse.data.training_set import load_training_set
     from neural_sparse.training.inputs import query_weights
     from neural_sparse.training.start import starting_model
 
-    folder, asked = output / "start", recipe(output)
+    folder = output / "start"
     if not folder.is_dir():
         data = load_training_set(asked.train)
         model = starting_model(asked, data.documents)
@@ -121,6 +122,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("changes", nargs="*", help="keys of the recipe, such as num_steps=500")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, default=Path("outputs/new-head"))
     parser.add_argument("--report", action="store_true", help="run nothing")
@@ -132,8 +134,8 @@ def main() -> None:
         chosen.output.mkdir(parents=True, exist_ok=True)
         prepare(chosen.data, chosen.output)
         judge("BM25", None, chosen.data, chosen.output)
-        judge("start", start(chosen.output), chosen.data, chosen.output)
-        asked = recipe(chosen.output)
+        asked = recipe(chosen.output, chosen.changes)
+        judge("start", start(asked, chosen.output), chosen.data, chosen.output)
         judge("trained", finished_model(asked) or train(asked), chosen.data, chosen.output)
     print(report(chosen.output))
 
