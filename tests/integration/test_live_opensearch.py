@@ -9,6 +9,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import torch
 from python_processes import CLI, Done, python
 
 from neural_sparse import Collection, InputError, NeuralSparseEncoder
@@ -53,6 +55,7 @@ from neural_sparse.opensearch.shipped import TwoPhase, heavy, two_phase_search
 
 pytestmark = pytest.mark.integration
 exceptions = pytest.importorskip("opensearchpy.exceptions")
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 
 MODEL = "cognition/model"
 LIMIT_PREFIX = "plugins.ml_commons."
@@ -179,6 +182,39 @@ def found(client: Any, index: str, text: str = "sort a list", **more: Any) -> li
 
 
 # --- deploy ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["shared", "own"])
+def test_siamese_queries_are_encoded_by_the_cluster(cluster: Cluster, kind: Any, tmp_path: Path) -> None:
+    """Bi-encoder mode, proven as any deployment: predictions of both sides, and scores through the pipelines."""
+    if cluster.node.security:
+        pytest.skip("one version is enough")
+    from tiny_models import make_masked_lm, make_tokenizer
+
+    tokenizer = make_tokenizer("bert")
+    make_masked_lm("bert", tokenizer).save_pretrained(tmp_path / "start")
+    tokenizer.save_pretrained(tmp_path / "start")
+    model = NeuralSparseEncoder(tmp_path / "start", 32, query_encoder=kind, device="cpu")
+    if kind == "own":
+        with torch.no_grad():
+            model.routes["query"][0].model.get_output_embeddings().bias[5:] += 0.1
+    folder = export_model(model, tmp_path / "export", None, ExportOptions(name=f"siamese-{kind}")).folder
+    done = deploy(cluster.client, folder, DeployOptions(prune=None))
+    try:
+        assert {check.what for check in done.checks if check.passed} == {
+            "document vectors, awkward texts",
+            "query weights, awkward texts",
+            "scores of queries, relative",
+        }
+        assert (done.models["encoder"].model_id == done.models["queries"].model_id) == (kind == "shared")
+        fill(cluster.client, done.plan.index)
+        body = {"query": done.plan.query("sort a list", {})["query"]}
+        hits = cluster.client.search(index=done.plan.index, body=body)["hits"]["hits"]
+        vectors = model.encode_documents(list(TEXTS.values())) @ model.encode_queries(["sort a list"]).T
+        expected = dict(zip(TEXTS, vectors.toarray().ravel().tolist(), strict=True))
+        assert {hit["_id"]: pytest.approx(hit["_score"], rel=5e-3) for hit in hits} == expected
+    finally:
+        remove(cluster.client, folder, DeployOptions(prune=None), with_documents=True)
 
 
 def test_from_nothing_and_once_more(cluster: Cluster, export: Path, deployed: Any) -> None:
