@@ -90,10 +90,18 @@ def prepare(settings: dict[str, Any]) -> Callable[[], Callable[[], dict[str, Any
         optimizer.zero_grad(set_to_none=True)
         with half:
             if name == "padded encoder":
-                value = pack(model._hidden(ids, mask), mask)[0].float().square().mean()
+                value = (
+                    pack(model.mlm(input_ids=ids, attention_mask=mask).logits, mask)[0]
+                    .float()
+                    .square()
+                    .mean()
+                )
             elif name == "packed encoder":
                 groups = split_by_length(features["input_ids"], features["offsets"], 0)
-                hidden = [pack(model._hidden(padded, real), real)[0] for _, padded, real in groups]
+                hidden = [
+                    pack(model.mlm(input_ids=padded, attention_mask=real).logits, real)[0]
+                    for _, padded, real in groups
+                ]
                 value = torch.cat(hidden).float().square().mean()
             elif name == "sampled":
                 sample = sampler.sample(next(steps), query_ids.unique().cpu().numpy())
