@@ -641,35 +641,40 @@ class Recipe:
                     "looks them up; leave it out, or set query_encoder=shared"
                 )
             return
-        pointless = {
-            "idf": self.idf is not None,
-            "idf_in_matching": not self.idf_in_matching,
-            "train_query_weights": self.train_query_weights,
-            "min_query_weight": self.min_query_weight,
-            "own_words": self.own_words,
-            "own_words_learning_rate": self.own_words_learning_rate,
-        }
-        if given := [key for key, value in pointless.items() if value]:
-            raise InputError(
-                f"{', '.join(given)}: of queries that are looked up in a table of weights, and with "
-                f"query_encoder={self.query_encoder} a transformer encodes them; leave out "
-                f"{'these' if len(given) > 1 else 'it'} (a recipe's own value is taken back by null, 0 or false)"
-            )
-        unknown_terms = {
-            "vocabulary_sample": self.vocabulary_sample,
-            "target_flops": self.target_flops,
-            "target_p99": self.target_p99,
-        }
-        if given := [key for key, value in unknown_terms.items() if value]:
-            raise InputError(
-                f"{', '.join(given)}: which terms queries have must be known before a step, and with "
-                f"query_encoder={self.query_encoder} they may be any of the vocabulary; leave out "
-                f"{'these' if len(given) > 1 else 'it'}, and choose lambda_flops and lambda_query_flops"
-            )
+        self._refuse_of_siamese(
+            {
+                "idf": self.idf is not None,
+                "idf_in_matching": not self.idf_in_matching,
+                "train_query_weights": self.train_query_weights,
+                "min_query_weight": self.min_query_weight,
+                "own_words": self.own_words,
+                "own_words_learning_rate": self.own_words_learning_rate,
+            },
+            "of queries that are looked up in a table of weights",
+            "a transformer encodes them",
+            "(a recipe's own value is taken back by null, 0 or false)",
+        )
+        self._refuse_of_siamese(
+            {
+                "vocabulary_sample": self.vocabulary_sample,
+                "target_flops": self.target_flops,
+                "target_p99": self.target_p99,
+            },
+            "which terms queries have must be known before a step",
+            "they may be any of the vocabulary",
+            "and choose lambda_flops and lambda_query_flops",
+        )
         if self.push_to_hub is not None:
             raise InputError(
                 f"push_to_hub writes the card of an inference-free model, and query_encoder={self.query_encoder} is "
                 "none; upload the folder of the finished model with `hf upload`"
+            )
+
+    def _refuse_of_siamese(self, keys: Mapping[str, Any], why: str, instead: str, advice: str) -> None:
+        if given := [key for key, value in keys.items() if value]:
+            raise InputError(
+                f"{', '.join(given)}: {why}, and with query_encoder={self.query_encoder} {instead}; leave out "
+                f"{'these' if len(given) > 1 else 'it'} {advice}"
             )
 
     @property

@@ -1400,3 +1400,37 @@ def test_a_cluster_that_restarts_in_the_middle(
     assert models.state(running.model_id) == "DEPLOYED"
     assert models.weights("sparse_encoding", running.model_id, "a cat")
     models.delete(running.model_id)
+
+
+@pytest.mark.slow
+def test_a_cluster_that_restarts_while_it_encodes(
+    cluster: Cluster, export: Path, shared_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One call of `deploy` goes on through it, and its proof finds every document where it belongs."""
+    client = cluster.client
+    whole = Collection.load(shared_data / "collections" / "scifact")
+    documents = Documents(whole.doc_ids[:160], whole.texts[:160])
+    options = DeployOptions(name="interrupted", query="tokens", prune=None)
+    real, sent = client.bulk, []
+    starter: list[threading.Thread] = []
+
+    def again() -> None:
+        cluster.node.kill()
+        cluster.node.start()
+
+    def dies(**arguments: Any) -> Any:
+        if arguments["index"] == "interrupted-1.0.0":
+            sent.append(arguments)
+            if len(sent) == 3:
+                starter.append(threading.Thread(target=again))
+                starter[0].start()
+        return real(**arguments)
+
+    monkeypatch.setattr(client, "bulk", dies)
+    done = deploy(client, export, options, Patience(busy=300, longest_wait=1.0), documents=documents)
+    starter[0].join()
+    assert done.loaded is not None
+    assert (done.loaded.indexed, done.loaded.failed, done.documents) == (160, [], 160)
+    assert done.loaded.retries > 0
+    assert done.alias_of == "interrupted-1.0.0"
+    remove(client, export, options, with_documents=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,12 @@ from neural_sparse.search.doc_ids import DocumentIds
 if TYPE_CHECKING:
     from neural_sparse.model.encoder import NeuralSparseEncoder
 
+logger = logging.getLogger(__name__)
+
+_NOT_LOADED = "Model not ready yet"
+_ATTEMPTS = (
+    6  # to have such a node load it, with pauses that grow: a model may be called deployed before it answers
+)
 _LOOKED_UP = 500  # of one _mget
 _WINDOW = 2000  # encoded here, and sent, at a time
 _ENCODED_THERE = 32  # of one _bulk: the cluster answers once it has encoded them all
@@ -69,11 +76,19 @@ class Documents:
 
 
 def load_documents(
-    server: Server, plan: Plan, documents: Documents, show_progress: bool = True
+    server: Server,
+    plan: Plan,
+    documents: Documents,
+    deploy_again: Callable[[], None] | None = None,
+    show_progress: bool = True,
 ) -> BulkReport:
     """Send what the index lacks, or holds with another text or another encoder's vector.
 
     A run that was stopped is finished by the next.
+
+    Args:
+        deploy_again: has the ingest pipeline's model answer, which a node that restarted has not loaded. Without it
+            the documents that met such a node are refused.
 
     Raises:
         InputError: documents that the server refused, with the first reasons; see `bulk.send`.
@@ -105,6 +120,17 @@ def load_documents(
         full = [row for row in rows if documents.texts[row].strip()]
         size = _ENCODED_THERE if plan.options.passages is None else _CUT_THERE
         sent(full, plan.ingest_pipeline, BulkSettings(documents=size))
+        for attempt in range(_ATTEMPTS):
+            away = {one.doc_id for one in report.failed if _NOT_LOADED in one.reason}
+            if not away or deploy_again is None:
+                break
+            logger.info("%s: a node restarted and its model is not loaded; deployed again", server.where)
+            deploy_again()
+            server.patience.wait(server.patience.look * 2**attempt)
+            report.failed = [one for one in report.failed if one.doc_id not in away]
+            report.retries += 1
+            again = [row for row in full if documents.doc_ids[row] in away]
+            sent(again, plan.ingest_pipeline, BulkSettings(documents=size))
         if empty:
             sent(empty, "_none", BulkSettings())
     server.ask(server.client.indices.refresh, index=plan.index)

@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 RUNS = ("DEPLOYED", "PARTIALLY_DEPLOYED")
 _HALF = ("REGISTERING", "UPLOADING")
 _ORDER = (*RUNS, "DEPLOYING", "REGISTERED", "UNDEPLOYED", "DEPLOY_FAILED", *_HALF)
+_UNDER_WAY = "Duplicate deploy model task"  # a node that restarted does it by itself
 # What the versions say of a model that lacks a chunk.
 _INCOMPLETE = ("Fail to find model chunk", "Failed to deploy model", "Failed to retrieve model chunk")
 
@@ -193,9 +194,10 @@ class Models:
         patience = self.server.patience
         end = patience.clock() + patience.task
         while True:
-            outages = self.server.outages
+            outages, under_way = self.server.outages, False
             task_id = self.server.ask(self.api.deploy_model, model_id=model_id)["task_id"]
-            while self.server.outages == outages:  # a server that was away forgot what it was doing
+            # A server that was away forgot what it was doing.
+            while self.server.outages == outages and not under_way:
                 task = self._task(task_id)
                 state = self.state(model_id)
                 if state in RUNS and task.get("state") not in ("CREATED", "RUNNING"):
@@ -203,14 +205,16 @@ class Models:
                         logger.warning("not on every node: %s", _task_error(task))
                     return
                 if task.get("state", state) in ("FAILED", "CANCELLED", "DEPLOY_FAILED"):
-                    self._refused(task)
+                    under_way = _UNDER_WAY in _task_error(task)
+                    if not under_way:
+                        self._refused(task)
                 if patience.clock() > end:
                     raise InputError(
                         f"{self.server.where}: the model {model_id} is still {state} after {patience.task:g} s; look "
                         f"at GET /_plugins/_ml/tasks/{task_id}, and run this again or allow more time"
                     )
                 patience.wait(patience.look)
-            if self.state(model_id) in RUNS:
+            if not under_way and self.state(model_id) in RUNS:
                 return
 
     def _task(self, task_id: str) -> Mapping[str, Any]:

@@ -110,7 +110,7 @@ def deploy(
         _reindex(server, plan, before)
     loaded = None
     if documents is not None:
-        loaded = load_documents(server, plan, documents)
+        loaded = load_documents(server, plan, documents, lambda: models.deploy(ids["encoder"]))
         checks += check_rankings(server, plan, documents)
     remarks = list(_remarks(plan, version))
     count = _count(server, plan.index)
