@@ -21,6 +21,7 @@ from neural_sparse.io.files import write_json
 from neural_sparse.opensearch import connect, versions
 from neural_sparse.opensearch.deploy import DeployOptions, Patience
 from neural_sparse.opensearch.deploy.exported import Exported
+from neural_sparse.opensearch.deploy.models import Models
 from neural_sparse.opensearch.deploy.plan import Plan
 from neural_sparse.opensearch.deploy.proof import covers
 from neural_sparse.opensearch.deploy.server import Server
@@ -462,3 +463,34 @@ def test_the_command_refuses_before_it_asks_anyone(exported: Export, tmp_path: P
     assert "query is by model, analyzer, tokens" in refusal(export, "--query", "magic")
     assert "time limits are seconds above 0" in refusal(export, "--time-limit", "0")
     assert "cannot be reached" in refusal(export, "--auth", "none")
+
+
+# --- models ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("heeded", [1, 3, None])
+def test_a_model_that_stays_deployed_is_undeployed_again(heeded: int | None) -> None:
+    """Seen once on a node: its model was put back by the server; a server does not do so on demand."""
+    time, asked, deleted = [0.0], [0], []
+
+    def undeploy(body: Any) -> None:
+        asked[0] += 1
+
+    def wait(seconds: float) -> None:
+        time[0] += seconds
+
+    def get(model_id: str) -> dict[str, str]:
+        return {"model_state": "UNDEPLOYED" if heeded is not None and asked[0] >= heeded else "DEPLOYED"}
+
+    api = SimpleNamespace(
+        get_model=get, undeploy_model=undeploy, delete_model=lambda model_id: deleted.append(model_id)
+    )
+    client: Any = SimpleNamespace(plugins=SimpleNamespace(ml=api))
+    models = Models(Server(client, "here", Patience(task=60, wait=wait, clock=lambda: time[0])))
+    if heeded is None:
+        with pytest.raises(InputError, match="here: the model one is still DEPLOYED after 60 s"):
+            models.delete("one")
+        assert not deleted
+        return
+    models.delete("one")
+    assert (asked[0], deleted) == (heeded, ["one"])

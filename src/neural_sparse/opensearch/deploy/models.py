@@ -18,6 +18,8 @@ from neural_sparse.opensearch.refusals import cured
 logger = logging.getLogger(__name__)
 
 RUNS = ("DEPLOYED", "PARTIALLY_DEPLOYED")
+_LOADED = (*RUNS, "DEPLOYING")
+_UNDEPLOYS_WITHIN = 10.0  # seconds, after which it is asked to once more
 _HALF = ("REGISTERING", "UPLOADING")
 _ORDER = (*RUNS, "DEPLOYING", "REGISTERED", "UNDEPLOYED", "DEPLOY_FAILED", *_HALF)
 _UNDER_WAY = "Duplicate deploy model task"  # a node that restarted does it by itself
@@ -123,9 +125,8 @@ class Models:
         state = self.state(model_id)
         if state is None:
             return
-        if state in (*RUNS, "DEPLOYING", "DEPLOY_FAILED"):
-            self.server.ask(self.api.undeploy_model, body={"model_ids": [model_id]})
-            self._wait_while(model_id, (*RUNS, "DEPLOYING"))
+        if state in (*_LOADED, "DEPLOY_FAILED"):
+            self._undeploy(model_id)
 
         def deleted() -> None:
             try:
@@ -237,14 +238,32 @@ class Models:
             raise _OtherContent(words)
         raise InputError(f"{self.server.where}: the model could not be deployed: {cured(words)}")
 
+    def _undeploy(self, model_id: str) -> None:
+        """Asked again where the model stays: the server's look at its nodes may put back what it has just undone."""
+        patience = self.server.patience
+        end = patience.clock() + patience.task
+        while True:
+            self.server.ask(self.api.undeploy_model, body={"model_ids": [model_id]})
+            soon = min(end, patience.clock() + _UNDEPLOYS_WITHIN)
+            while self.state(model_id) in _LOADED:
+                if patience.clock() > soon:
+                    break
+                patience.wait(patience.look)
+            else:
+                return
+            if patience.clock() > end:
+                raise self._late(model_id)
+
+    def _late(self, model_id: str) -> InputError:
+        seconds, state = self.server.patience.task, self.state(model_id)
+        return InputError(f"{self.server.where}: the model {model_id} is still {state} after {seconds:g} s")
+
     def _wait_while(self, model_id: str, states: tuple[str, ...]) -> None:
         patience = self.server.patience
         end = patience.clock() + patience.task
-        while (state := self.state(model_id)) in states:
+        while self.state(model_id) in states:
             if patience.clock() > end:
-                raise InputError(
-                    f"{self.server.where}: the model {model_id} is still {state} after {patience.task:g} s"
-                )
+                raise self._late(model_id)
             patience.wait(patience.look)
 
 
