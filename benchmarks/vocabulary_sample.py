@@ -1,6 +1,6 @@
 """Does a student trained on a sample of the vocabulary become as good as one trained on all of it?
 
-    python benchmarks/vocabulary_sample.py --data ../shared/data    # some 40 minutes; not run to its end yet
+    python benchmarks/vocabulary_sample.py --data ../shared/data    # some 40 minutes of two cores
 
 The same short run of the 4.4M start, with every seed once in each arm: titles of four collections' documents search
 their own texts, teachers are BM25 and the start itself, lambda is that of `tiny-cpu`. Each model is judged on the test
