@@ -256,7 +256,10 @@ class Models:
 
     def _late(self, model_id: str) -> InputError:
         seconds, state = self.server.patience.task, self.state(model_id)
-        return InputError(f"{self.server.where}: the model {model_id} is still {state} after {seconds:g} s")
+        return InputError(
+            f"{self.server.where}: the model {model_id} is still {state} after {seconds:g} s; "
+            "run this again, or see what its node logs"
+        )
 
     def _wait_while(self, model_id: str, states: tuple[str, ...]) -> None:
         patience = self.server.patience
