@@ -1,6 +1,7 @@
 """Does a student trained on a sample of the vocabulary become as good as one trained on all of it?
 
     python benchmarks/vocabulary_sample.py --data ../shared/data    # some 40 minutes of two cores
+    python benchmarks/vocabulary_sample.py --data ../shared/data --recipe tiny-cpu    # the shipped recipe as it is
 
 The same short run of the 4.4M start, with every seed once in each arm: titles of four collections' documents search
 their own texts, teachers are BM25 and the start itself, lambda is that of `tiny-cpu`. Each model is judged on the test
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from neural_sparse.config import Recipe, TeacherConfig
+from neural_sparse.config import Recipe, TeacherConfig, read_recipe
 from neural_sparse.corpora.collection import Collection
 from neural_sparse.corpora.corpus_file import read_documents
 from neural_sparse.data.training_set import TrainingSet
@@ -49,8 +50,9 @@ def training_set(data: Path) -> TrainingSet:
     return TrainingSet(queries, documents, np.array(positives, np.int64))
 
 
-def recipe(output: Path, arm: str, seed: int) -> Recipe:
-    return Recipe(
+def recipe(output: Path, arm: str, seed: int, shipped: str | None) -> Recipe:
+    """Of this benchmark, or a shipped one for as many steps."""
+    own = Recipe(
         init=START,
         train=("titles",),
         output=str(output / f"{arm}-{seed}"),
@@ -70,11 +72,14 @@ def recipe(output: Path, arm: str, seed: int) -> Recipe:
         encode_max_length=LENGTH,
         seed=seed,
     )
+    if shipped is None:
+        return own
+    kept = ("train", "output", "teacher_cache", "vocabulary_sample", "num_steps", "encode_max_length", "seed")
+    return read_recipe(shipped, [f"{key}={json.dumps(getattr(own, key))}" for key in kept])
 
 
-def judged(data: Path, output: Path, training: TrainingSet, arm: str, seed: int) -> dict[str, Any]:
+def judged(data: Path, training: TrainingSet, one: Recipe) -> dict[str, Any]:
     """{"train_seconds", collection: {"per_query", "flops", "terms"}}, from the file or made now."""
-    one = recipe(output, arm, seed)
     file = Path(one.output) / "judged.json"
     if file.is_file():
         return dict(read_json(file))
@@ -91,7 +96,7 @@ def judged(data: Path, output: Path, training: TrainingSet, arm: str, seed: int)
             "terms": result.cost.doc_terms,
         }
     write_json(file, found)
-    print(f"{arm}-{seed}: {time.perf_counter() - started:.0f} s", flush=True)
+    print(f"{Path(one.output).name}: {time.perf_counter() - started:.0f} s", flush=True)
     return found
 
 
@@ -141,6 +146,7 @@ def main() -> None:
     )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, default=Path("outputs/vocabulary_sample"))
+    parser.add_argument("--recipe", help="a shipped recipe, in place of the one of this benchmark")
     parser.add_argument("--threads", type=int, default=2)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
@@ -149,7 +155,8 @@ def main() -> None:
     runs: dict[str, list[dict[str, Any]]] = {arm: [] for arm in ARMS}
     for seed in SEEDS:
         for arm in ARMS:
-            runs[arm].append(judged(chosen.data, chosen.output, training, arm, seed))
+            one = recipe(chosen.output, arm, seed, chosen.recipe)
+            runs[arm].append(judged(chosen.data, training, one))
     print(report(runs))
     seconds = {arm: [round(run["train_seconds"]) for run in found] for arm, found in runs.items()}
     print(json.dumps({"training, seconds": seconds}))
