@@ -66,7 +66,7 @@ def required(name: str) -> None:
 
 def engine_of(name: str) -> Engine:
     required(name)
-    if name.startswith(("lucene", "elasticsearch")):
+    if name.startswith(("lucene", "elasticsearch", "opensearch")):
         try:
             return started(name)
         except InputError as error:
@@ -238,9 +238,10 @@ def test_a_server_that_is_not_there() -> None:
         ("qdrant", "http://127.0.0.1:1"),
         ("pgvector", "postgresql://127.0.0.1:1/nothing"),
         ("elasticsearch", "http://127.0.0.1:1"),
+        ("opensearch", "http://127.0.0.1:1"),
     ):
         if (
-            name != "elasticsearch"
+            not name.endswith("search")
             and importlib.util.find_spec({"qdrant": "qdrant_client"}.get(name, "psycopg")) is None
         ):
             continue

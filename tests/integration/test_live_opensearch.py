@@ -28,7 +28,9 @@ from python_processes import CLI, Done, python
 from neural_sparse import Collection, InputError, NeuralSparseEncoder
 from neural_sparse.cli.evaluate_cluster import evaluate_index
 from neural_sparse.engines.bulk_files import write_rank_features
+from neural_sparse.engines.opensearch import OpenSearchServer
 from neural_sparse.engines.vectors import VectorSource
+from neural_sparse.engines.verify import verify
 from neural_sparse.io.files import read_json
 from neural_sparse.model.location import resolve_model
 from neural_sparse.opensearch import VectorIndex, connect, export_model, server_names, stored, versions
@@ -1434,3 +1436,37 @@ def test_a_cluster_that_restarts_while_it_encodes(
     assert done.loaded.retries > 0
     assert done.alias_of == "interrupted-1.0.0"
     remove(client, export, options, with_documents=True)
+
+
+def test_verify_in_a_cluster(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exact over what Lucene keeps of a weight, by query_tokens and by rank_feature clauses; its index goes after."""
+    if cluster.node.security:
+        monkeypatch.setenv("OPENSEARCH_USER", cluster.node.user or "")
+        monkeypatch.setenv("SSL_CERT_FILE", cluster.node.ca_certs or "")
+    rng = np.random.default_rng(0)
+    documents = rng.gamma(1, 1, (90, 50)) * (rng.random((90, 50)) < 0.3)
+    queries = rng.gamma(2, 2, (20, 50)) * (rng.random((20, 50)) < 0.1)
+    documents[7] = queries[3] = 0  # empty
+    queries[5] *= 20  # heavier than Lucene takes
+    queries[5, 0] = 97.3
+    source = VectorSource(
+        [f"t.{token}" for token in range(50)],  # a dot, as in ".net"
+        [f"d {row}" for row in range(90)],
+        texts=["a text"] * 90,
+        documents=sp.csr_matrix(documents, dtype=np.float32),
+        query_ids=[f"q{row}" for row in range(20)],
+        query_texts=["text"] * 20,
+        queries=sp.csr_matrix(queries, dtype=np.float32),
+    )
+    qrels = {"q0": {"d 1": 1}}
+    for raw in (True, False):
+        with OpenSearchServer(cluster.node.url) as engine:
+            assert engine.version == cluster.node.version
+            assert engine._raw
+            engine._raw = raw
+            found = verify("opensearch", engine, source, qrels)
+        assert found.same == 1
+        assert found.error < 1e-5
+        assert len(found.remarks) == 1
+        assert found.size
+    assert not cluster.client.indices.get(index="neural-sparse-verify-*")

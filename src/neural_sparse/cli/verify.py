@@ -24,7 +24,7 @@ def verify(
         "--engine",
         "-e",
         help="Engines, with commas between them: lucene, lucene-exact, elasticsearch, elasticsearch-pruned (its own "
-        "default mapping), qdrant, milvus, pgvector. Each is started here, or reached at an address: "
+        "default mapping), opensearch, qdrant, milvus, pgvector. Each is started here, or reached at an address: "
         "qdrant=http://localhost:6333.",
     ),
     split: str = typer.Option("test", help="Which qrels/SPLIT.tsv of it to judge by."),

@@ -80,4 +80,6 @@ class Limits:
         factors = self.factors(queries)
         if (factors == 1).all():
             return queries
-        return sp.csr_matrix(sp.diags_array(factors) @ queries, dtype=np.float32)
+        scaled = sp.csr_matrix(sp.diags_array(factors) @ queries, dtype=np.float32)
+        scaled.data = np.minimum(scaled.data, np.float32(self.query_weight))  # a product may round up
+        return scaled

@@ -9,6 +9,7 @@ from neural_sparse.engines.elasticsearch import ElasticsearchNode, Elasticsearch
 from neural_sparse.engines.engine import Engine
 from neural_sparse.engines.lucene import Lucene
 from neural_sparse.engines.milvus import MilvusLite, MilvusServer
+from neural_sparse.engines.opensearch import OpenSearchNode, OpenSearchServer
 from neural_sparse.engines.pgvector import EmbeddedPostgres, PostgresServer
 from neural_sparse.engines.qdrant import QdrantEdge, QdrantServer
 from neural_sparse.errors import InputError
@@ -18,6 +19,7 @@ _HERE: dict[str, Callable[[], Engine]] = {
     "lucene-exact": lambda: Lucene(exact=True),
     "elasticsearch": ElasticsearchNode,
     "elasticsearch-pruned": lambda: ElasticsearchNode(prune=True),
+    "opensearch": OpenSearchNode,
     "qdrant": QdrantEdge,
     "milvus": MilvusLite,
     "pgvector": EmbeddedPostgres,
@@ -25,6 +27,7 @@ _HERE: dict[str, Callable[[], Engine]] = {
 _AT: dict[str, Callable[[str], Engine]] = {
     "elasticsearch": ElasticsearchServer,
     "elasticsearch-pruned": lambda url: ElasticsearchServer(url, prune=True),
+    "opensearch": OpenSearchServer,
     "qdrant": QdrantServer,
     "milvus": MilvusServer,
     "pgvector": PostgresServer,
