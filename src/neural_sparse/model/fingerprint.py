@@ -87,6 +87,11 @@ class Fingerprint:
         """As `require`, of what makes documents: query weights may have been refreshed."""
         self.require(replace(other, queries=self.queries), holder)
 
+    def require_model(self, other: Fingerprint, holder: str) -> None:
+        """As `require`, of the network and the tokenizer alone: where documents are encoded elsewhere, how many tokens of
+        them are read and what is pruned is decided there."""
+        self.require_documents(replace(other, max_length=self.max_length, pruning=self.pruning), holder)
+
     def require_queries(self, other: Fingerprint, holder: str) -> None:
         """As `require`, of what makes queries: its table and tokenizer alone."""
         if (self.queries, self.tokenizer) != (other.queries, other.tokenizer):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from neural_sparse.errors import InputError
 from neural_sparse.io.files import check_output_folder, replacing_folder, write_json, write_text
+from neural_sparse.model.fingerprint import Fingerprint
 from neural_sparse.opensearch.deploy.exported import MANIFEST, Exported
 from neural_sparse.opensearch.deploy.requests_file import requests_file
 from neural_sparse.opensearch.guards import (
@@ -213,6 +214,7 @@ def export_model(
             "activation": model.activation,
             "own_words": model.own_words is not None,
             "query_encoder": model.query_encoder,
+            "fingerprint": None if table is None else Fingerprint.of(model).as_json(),
             "libtorch": list(options.libtorch),
             "operators": operators,
             "packages": [

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from neural_sparse.errors import InputError
+from neural_sparse.model.fingerprint import Fingerprint
 from neural_sparse.opensearch.connection import readable_errors
 from neural_sparse.opensearch.features import (
     best_passage,
@@ -137,7 +138,7 @@ def sparse_search(
     neural_sparse); without, the cluster makes them, by `model_id`, `analyzer` or the model of the search pipeline.
 
     Raises:
-        InputError: a model of another vocabulary; an index that cannot make weights when none are sent.
+        InputError: a model of another vocabulary, or another than the index's documents are of; an index that cannot make weights when none are sent.
     """
     named = about.vector_field(field)
     if model is None:
@@ -161,6 +162,8 @@ def sparse_search(
         )
     names = server_names(model.tokenizer)
     check_vocabulary(about.meta.get("vocabulary"), vocabulary_fingerprint(names))
+    if (found := about.meta.get("fingerprint")) is not None:
+        Fingerprint.read(found).require_model(Fingerprint.of(model), f"index {about.name!r}")
     approximate = about.fields[named] == "sparse_vector"
     make: Callable[[Mapping[str, float], str], Body] = neural_sparse_query
     if approximate:

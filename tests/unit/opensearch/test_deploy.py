@@ -16,8 +16,11 @@ from typing import Any
 
 import pytest
 
+from neural_sparse import NeuralSparseEncoder
 from neural_sparse.errors import InputError
 from neural_sparse.io.files import write_json
+from neural_sparse.model.fingerprint import Fingerprint
+from neural_sparse.model.pruning import Pruning
 from neural_sparse.opensearch import connect, versions
 from neural_sparse.opensearch.deploy import DeployOptions, Patience
 from neural_sparse.opensearch.deploy.exported import Exported
@@ -29,6 +32,7 @@ from neural_sparse.opensearch.export import Export
 from neural_sparse.opensearch.features import field_types
 from neural_sparse.opensearch.packages import Package
 from neural_sparse.opensearch.refusals import cured, reason
+from neural_sparse.opensearch.searches import About, sparse_search
 
 exceptions = pytest.importorskip("opensearchpy.exceptions")
 
@@ -106,6 +110,29 @@ def test_what_can_be_asked_for(exported: Export) -> None:
     how = by_id.query("list", {"list": 2.0})["query"]["neural_sparse"]["embedding"]
     assert how["query_tokens"] == {str(token): 2.0}
     assert how["method_parameters"]["k"] == 10
+
+
+def test_a_deployed_index_refuses_another_model(
+    exported: Export, doc_only_model: NeuralSparseEncoder, tmp_path: Path
+) -> None:
+    """A model swapped silently behind an index: named, whatever is asked of the index with it."""
+    body = plan(exported, prune=0.25).index_body()
+    meta = body["mappings"]["_meta"]["neural_sparse"]
+    assert Fingerprint.read(meta["fingerprint"]).pruning == Pruning(0.25)
+    about = About("docs", field_types(body["mappings"]), meta, None)
+    doc_only_model.save_pretrained(str(tmp_path / "model"), create_model_card=False)
+    sparse_search(
+        about, 10, model=NeuralSparseEncoder(tmp_path / "model", 16)
+    )  # read less of: no other model
+    other = NeuralSparseEncoder(tmp_path / "model")
+    other.set_query_weights(dict.fromkeys(other.tokenizer.get_vocab(), 2.0))
+    sparse_search(about, 10, model=other)  # refreshed
+    bias = next(value for key, value in other.routes["document"].state_dict().items() if key.endswith("bias"))
+    bias += 1
+    with pytest.raises(
+        InputError, match=r"index 'docs' holds vectors of 'runs/tiny'.*the document side's weights: enc"
+    ):
+        sparse_search(about, 10, model=other)
 
 
 def test_passages(exported: Export) -> None:

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 
 from neural_sparse.errors import InputError
 from neural_sparse.io.files import read_json, sha256_file
+from neural_sparse.model.fingerprint import Fingerprint
 from neural_sparse.opensearch.packages import Package
 from neural_sparse.opensearch.published import published_analyzer
 
@@ -26,6 +27,7 @@ class Exported:
     Attributes:
         encoder, queries: the packages of both sides; one and the same where a siamese model's queries share the
             documents' encoder.
+        fingerprint: whose vectors they make; None of a siamese model, and of an export of an earlier version.
     """
 
     folder: Path
@@ -33,6 +35,7 @@ class Exported:
     version: str
     encoder: Package
     queries: Package
+    fingerprint: Fingerprint | None = None
 
     @classmethod
     def open(cls, folder: str | Path) -> Exported:
@@ -52,6 +55,7 @@ class Exported:
                 version=manifest["version"],
                 encoder=packages["encoder"],
                 queries=packages["encoder" if manifest.get("query_encoder") == "shared" else "query"],
+                fingerprint=Fingerprint.read(found) if (found := manifest.get("fingerprint")) else None,
             )
         except (KeyError, TypeError, IndexError) as error:
             raise InputError(f"{folder / MANIFEST} is not whole ({error}): {advice}") from error

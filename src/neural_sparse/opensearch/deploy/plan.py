@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from neural_sparse.errors import InputError
+from neural_sparse.model.pruning import Pruning
 from neural_sparse.opensearch import versions
 from neural_sparse.opensearch.deploy.exported import Exported
 from neural_sparse.opensearch.deploy.options import DeployOptions
@@ -175,12 +176,22 @@ class Plan:
                 PASSAGE_VECTORS: {"type": "nested", "properties": {_PASSAGE_VECTOR: vector}},
             }
         fields[ENCODED_BY] = {"type": "keyword", "index": False, "doc_values": False}
-        mappings: dict[str, Any] = {"_meta": {"neural_sparse": self.about()}, "properties": fields}
+        mappings: dict[str, Any] = {
+            "_meta": {"neural_sparse": {**self.about(), **self._fingerprint()}},
+            "properties": fields,
+        }
         if self.options.ingest:
             mappings["_source"] = {
                 "excludes": [VECTOR_FIELD if self.options.passages is None else PASSAGE_VECTORS]
             }
         return {"settings": settings, "mappings": mappings}
+
+    def _fingerprint(self) -> dict[str, Any]:
+        """By which clients that bring a model or vectors tell whether they are the same (see `VectorIndex`)."""
+        if (found := self.exported.fingerprint) is None:
+            return {}
+        prune = self.options.prune if self.options.ingest else None
+        return {"fingerprint": replace(found, pruning=Pruning(prune or 0.0)).as_json()}
 
     def about(self) -> dict[str, Any]:
         """What the index says of itself: vectors and weights of another export do not go with it."""
