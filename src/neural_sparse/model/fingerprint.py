@@ -88,8 +88,8 @@ class Fingerprint:
         self.require(replace(other, queries=self.queries), holder)
 
     def require_model(self, other: Fingerprint, holder: str) -> None:
-        """As `require`, of the network and the tokenizer alone: where documents are encoded elsewhere, how many tokens of
-        them are read and what is pruned is decided there."""
+        """As `require`, of network and tokenizer alone: an engine that encodes documents itself decides how many of
+        their tokens it reads, and what it prunes."""
         self.require_documents(replace(other, max_length=self.max_length, pruning=self.pruning), holder)
 
     def require_queries(self, other: Fingerprint, holder: str) -> None:

@@ -138,7 +138,8 @@ def sparse_search(
     neural_sparse); without, the cluster makes them, by `model_id`, `analyzer` or the model of the search pipeline.
 
     Raises:
-        InputError: a model of another vocabulary, or another than the index's documents are of; an index that cannot make weights when none are sent.
+        InputError: a model of another vocabulary, or another than the index's documents are of; an index that cannot
+            make weights when none are sent.
     """
     named = about.vector_field(field)
     if model is None:
