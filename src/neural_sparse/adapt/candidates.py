@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import scipy.sparse as sp
 
+from neural_sparse.adapt.limits import QueryCost
 from neural_sparse.config import TeacherConfig
 from neural_sparse.corpora.collection import Collection
-from neural_sparse.evaluation.cost import Stopwatch, flops_metric, measure_cost
+from neural_sparse.evaluation.cost import Stopwatch, measure_cost
 from neural_sparse.evaluation.evaluate import evaluate_retriever
 from neural_sparse.evaluation.evaluation import Evaluation
 from neural_sparse.evaluation.systems import evaluate_bm25, evaluate_encoder
@@ -121,6 +122,10 @@ def own_word_vectors(model: NeuralSparseEncoder, texts: Sequence[str]) -> sp.csr
     return found
 
 
+class EncodesQueries(Protocol):
+    def encode_queries(self, texts: Sequence[str]) -> sp.csr_matrix: ...
+
+
 @dataclass
 class Judge:
     """Evaluates candidates on one collection, each once: what is in the folder is not judged again.
@@ -129,6 +134,7 @@ class Judge:
         collection: with the queries that choose and those that judge.
         chosen_by: ids of the former.
         folder: where evaluations are kept.
+        indexed: what a query of a candidate is and what it is compared with: vectors of documents, or of passages.
         language: of BM25's words.
     """
 
@@ -138,6 +144,7 @@ class Judge:
     stopwatch: Stopwatch = field(default_factory=lambda: Stopwatch(samples=SAMPLES, seconds=TIMED))
     found: list[Candidate] = field(default_factory=list)
     sides: dict[str, tuple[QuerySide, sp.csr_matrix]] = field(default_factory=dict)
+    indexed: dict[str, tuple[EncodesQueries, sp.csr_matrix]] = field(default_factory=dict)
     language: str = "english"
 
     def bm25(self, tokenizer: Any) -> None:
@@ -148,6 +155,7 @@ class Judge:
             (PIECE_BM25, lambda: PieceBM25.over(texts, ids, tokenizer)),
         ):
             index = build()
+            self.indexed[name] = index, index.document_weights()
 
             def judged(name: str = name, index: BM25Index = index) -> Evaluation:
                 return evaluate_bm25(
@@ -165,7 +173,7 @@ class Judge:
         **settings: Any,
     ) -> Candidate:
         """A model whose documents' vectors are known."""
-        self.sides[name] = queries, documents
+        self.sides[name] = self.indexed[name] = queries, documents
         index = SparseIndex.build(documents, self.collection.doc_ids)
 
         def judged() -> Evaluation:
@@ -193,6 +201,7 @@ class Judge:
     ) -> Candidate:
         """A model whose documents are found by their passages; FLOPS are those of all passages of a document."""
         vectors, counts = passages
+        self.indexed[name] = queries, vectors
         doc_ids = self.collection.doc_ids
         retriever = PassageRetriever.of(vectors, doc_ids, counts, queries.encode_queries)
 
@@ -324,16 +333,13 @@ def best_strength(
     return best, {f"{strength:g}": value for strength, value in tried.items()}
 
 
-def pruning_within(
-    most_flops: float, queries: QuerySide, asked: Sequence[str], documents: sp.csr_matrix
-) -> float:
-    """The smallest share of a document's heaviest term at which FLOPS are within a limit; 0: nothing is to be pruned.
+def pruning_within(limit: float, cost: QueryCost, queries: sp.csr_matrix, documents: sp.csr_matrix) -> float:
+    """The smallest share of a document's heaviest term at which the cost is within a limit; 0: nothing is to be pruned.
 
     Args:
-        asked: queries of the training part, so that none that judges is looked at.
+        queries: csr [queries, vocabulary] of the training part, so that none that judges is looked at.
     """
-    vectors = queries.encode_queries(list(asked))
     for ratio in (0.0, *RATIOS):
-        if flops_metric(vectors, Pruning(ratio)(documents)) <= most_flops:
+        if cost.of(queries, Pruning(ratio)(documents)) <= limit:
             return ratio
     return RATIOS[-1]

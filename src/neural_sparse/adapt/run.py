@@ -27,8 +27,9 @@ from neural_sparse.adapt.candidates import (
 )
 from neural_sparse.adapt.corpus import clean_corpus
 from neural_sparse.adapt.data import AdaptData, describe, make_data, with_general
+from neural_sparse.adapt.limits import Flops, QueryCost, SlowestTime, scaled
 from neural_sparse.adapt.long_documents import LONG_SHARE, long_share
-from neural_sparse.adapt.page import Story, adapt_page, groups_of, legend, summary
+from neural_sparse.adapt.page import Slowest, Story, adapt_page, groups_of, legend, summary
 from neural_sparse.adapt.queries import generator_of
 from neural_sparse.adapt.settings import MOST_LENGTH, USUAL_LENGTH, AdaptSettings, config_values
 from neural_sparse.adapt.stages import Stages
@@ -47,7 +48,6 @@ from neural_sparse.corpora.corpus_file import corpus_texts, read_queries
 from neural_sparse.corpora.qrels_file import read_qrels, whole_grades
 from neural_sparse.data.training_set import TrainingSet, load_training_set
 from neural_sparse.errors import InputError
-from neural_sparse.evaluation.cost import flops_metric
 from neural_sparse.idf import IdfWeights, compute_idf_weights, idf_weights, save_idf_weights
 from neural_sparse.io.files import (
     check_output,
@@ -70,6 +70,7 @@ from neural_sparse.quickstart.estimate import estimate
 from neural_sparse.quickstart.run import story_console
 from neural_sparse.report.tables import terminal_table
 from neural_sparse.search import BM25Index
+from neural_sparse.search.query_time import SAMPLES, SECONDS, QueryTime, calibrate, measured_p99
 from neural_sparse.teachers.bi_encoder import PreparedVectors
 from neural_sparse.teachers.builder import TeacherBuilder, build_ensemble
 from neural_sparse.teachers.cache import TeacherCache
@@ -80,13 +81,16 @@ from neural_sparse.text.passages import passages_of
 from neural_sparse.text.ragged import Indices
 from neural_sparse.text.shingles import words
 from neural_sparse.text.tokens import tokenize
+from neural_sparse.training.latency_target import DOCUMENTS
+from neural_sparse.training.latency_target import FILE as QUERY_TIME
 from neural_sparse.training.run_folder import METRICS_FILE
 
 TRIED_STEPS = 10  # that a measurement speaks of
 SPLIT_LOOKED_AT = 1000  # documents
 SPLIT = 4.0  # tokens per word: 1.2 to 1.5 in English prose, 2.2 in program code, 5.7 in Korean for an English tokenizer
-MADE, PEOPLE = "made queries", "people's queries"  # FLOPS are limited on each
+MADE, PEOPLE = "made queries", "people's queries"  # the cost is limited on each
 MOST_ASKED = 5000
+TIMING_SHARE = 1 / 60  # of the budget, for asking queries where a time is limited
 TIMES_BM25 = 1.5  # FLOPS that a model may have, where nothing else is asked for
 
 
@@ -141,6 +145,8 @@ class _Adaptation:
         if "start" in vars(self):  # loaded to count tokens
             self.start.set_max_length(data["max_length"])
         self.corpus_size = corpus["documents"]
+        if self.settings.target_p99:
+            stages("query_time", "Timing queries in the exact index here", self._time_queries)
         made = stages("plan", "Timing this machine on samples of what follows", self._plan)
         self.plan = Plan(**made)
         self._say([self.plan.reason])
@@ -293,6 +299,37 @@ class _Adaptation:
         longer = long_share(texts, self.start.tokenizer, USUAL_LENGTH) >= LONG_SHARE
         return min(MOST_LENGTH if longer else USUAL_LENGTH, self.start.max_length)
 
+    def _time_queries(self) -> dict[str, Any]:
+        """The cost model of --target-p99, of the start's vectors; refuses a time that no query could keep to."""
+        texts, settings = self.data.judged_texts, self.settings
+        rows = np.random.default_rng(0).permutation(len(texts))[:DOCUMENTS].tolist()
+        self.start.set_query_weights(self.idf)
+        found = calibrate(
+            self._encoded(self.start, [texts[row] for row in rows]),
+            QuerySide.of(self.start).encode_queries,
+            [query for asked in self.asked.values() for query in asked],
+            self.searched,
+            seconds=min(SECONDS, TIMING_SHARE * settings.budget),
+        )
+        try:
+            found.postings_within(settings.target_p99["milliseconds"], self.searched)
+        except InputError as error:
+            raise InputError(f"--target-p99: {error}") from error
+        found.save(self.output / QUERY_TIME)
+        return asdict(found)
+
+    @cached_property
+    def searched(self) -> int:
+        """Documents of the collection in which queries are to take --target-p99."""
+        return int(self.settings.target_p99.get("documents", self.corpus_size))
+
+    @cached_property
+    def cost(self) -> QueryCost:
+        """What is limited."""
+        if not self.settings.target_p99:
+            return Flops()
+        return SlowestTime(QueryTime.load(self.output / QUERY_TIME), self.searched)
+
     def _plan(self) -> dict[str, Any]:
         settings, documents = self.settings, len(self.data.doc_ids)
         if (small := too_small(settings.budget, self.stages.spent)) is not None and settings.steps is None:
@@ -328,7 +365,7 @@ class _Adaptation:
         strength, tried = best_strength(judge, queries, base, words)
         own = base + strength * words
         bm25 = self._bm25_flops()
-        most = self.settings.target_flops or TIMES_BM25 * bm25
+        most = None if self.settings.target_p99 else self.settings.target_flops or TIMES_BM25 * bm25
         limits = {kind: self._limit(asked) for kind, asked in self.asked.items()}
         found: dict[str, Any] = {
             "strength": strength,
@@ -337,7 +374,7 @@ class _Adaptation:
             "bm25_flops": bm25,
             "most_flops": most,
             "limits": limits,
-            "train_flops": self._training_limit(queries, own, limits),
+            "train_most": self._training_limit(queries, own, limits),
             "max_ratio": self._ratio(queries, own, limits),
             "long": long_share(texts, self.start.tokenizer, self.start.max_length),
             "passages": False,
@@ -347,7 +384,7 @@ class _Adaptation:
 
     @cached_property
     def asked(self) -> dict[str, list[str]]:
-        """Queries on which FLOPS are limited, by who asks them; none that judges."""
+        """Queries on which the cost is limited, by who asks them; none that judges."""
         train, select = self.data.split.train, self.data.split.select
         made = [query for query, _, kind in train if kind != "real"]
         real = [query for query, _, kind in train if kind == "real"]
@@ -368,32 +405,38 @@ class _Adaptation:
         return usual_bm25(self.collection.texts, self.collection.doc_ids, self.language)
 
     def _limit(self, asked: list[str]) -> float:
-        """FLOPS that a model may have on these queries: what was asked for, or 1.5 times BM25's."""
+        """What these queries may cost with a model: what was asked for, or 1.5 times BM25's FLOPS."""
+        if self.settings.target_p99:
+            return self.settings.target_p99["milliseconds"]
         if self.settings.target_flops is not None:
             return self.settings.target_flops
-        return TIMES_BM25 * flops_metric(self.bm25.encode_queries(asked), self.bm25.document_weights())
+        return TIMES_BM25 * self.cost.of(self.bm25.encode_queries(asked), self.bm25.document_weights())
 
     def _ratio(self, queries: QuerySide, vectors: sp.csr_matrix, limits: dict[str, float]) -> float:
-        """Pruning at which FLOPS are within their limits, whoever asks."""
+        """Pruning at which the cost is within its limits, whoever asks."""
         return max(
-            (pruning_within(limits[who], queries, asked, vectors) for who, asked in self.asked.items()),
+            (
+                pruning_within(limits[who], self.cost, queries.encode_queries(asked), vectors)
+                for who, asked in self.asked.items()
+            ),
             default=0.0,
         )
 
     def _training_limit(
         self, queries: QuerySide, vectors: sp.csr_matrix, limits: dict[str, float]
     ) -> float | None:
-        """FLOPS on training queries at which people's queries are within their limit, as far as the start tells."""
+        """The cost of training queries at which people's are within their limit, as far as the start tells."""
         if PEOPLE not in self.asked or self.own_training is None:
             return None
-        flops = {
-            who: flops_metric(queries.encode_queries(asked), vectors)
+        cost, least = self.cost, self.cost.least
+        above = {
+            who: cost.of(queries.encode_queries(asked), vectors) - least
             for who, asked in (
                 (PEOPLE, self.asked[PEOPLE]),
                 ("training", self.own_training.queries[:MOST_ASKED]),
             )
         }
-        return limits[PEOPLE] * flops["training"] / max(flops[PEOPLE], 1e-9)
+        return scaled(limits[PEOPLE], above["training"] / max(above[PEOPLE], 1e-9), least)
 
     def _bm25_flops(self) -> float:
         self.judge.bm25(self.start.tokenizer)
@@ -459,11 +502,23 @@ class _Adaptation:
             steps = steps_within(left, self.plan, len(self.own_training), batch)
             if not steps:
                 self._say([f"{duration(max(0.0, left))} of the budget are left, too little to train in"])
-        target = settings.target_flops or SPARE * TIMES_BM25 * bm25_flops(self.own_training, self.language)
-        if free["train_flops"] is not None:
-            target = min(target, SPARE * free["train_flops"])
         seconds = None if settings.steps is not None else seconds_of_training(left, self.plan)
-        return {"steps": steps, "target_flops": target, "seconds": seconds}
+        return {"steps": steps, **self._target(free["train_most"]), "seconds": seconds}
+
+    def _target(self, most: float | None) -> dict[str, Any]:
+        """What lambda is controlled for, as keys of a recipe.
+
+        Args:
+            most: that training queries may cost for people's to keep within their limit.
+        """
+        settings, least = self.settings, self.cost.least
+        if settings.target_p99:
+            limits = [settings.target_p99["milliseconds"], *([] if most is None else [most])]
+            milliseconds = scaled(min(limits), SPARE, least)
+            return {"target_p99": {"milliseconds": milliseconds, "documents": self.searched}}
+        assert self.own_training is not None
+        target = settings.target_flops or SPARE * TIMES_BM25 * bm25_flops(self.own_training, self.language)
+        return {"target_flops": target if most is None else min(target, SPARE * most)}
 
     def _train(self, taught: dict[str, Any], planned: dict[str, Any], free: dict[str, Any]) -> dict[str, Any]:
         assert self.training is not None
@@ -474,9 +529,12 @@ class _Adaptation:
             teachers,
             planned["steps"],
             own_words=free["strength"],
-            target_flops=planned["target_flops"],
+            target_flops=planned.get("target_flops"),
+            target_p99=planned.get("target_p99"),
             max_seconds=planned["seconds"],
         )
+        if recipe.target_p99 and not (self.output / "training" / QUERY_TIME).is_file():
+            QueryTime.load(self.output / QUERY_TIME).save(self.output / "training" / QUERY_TIME)
         model = trained_model(recipe, self.training, self.idf)
         made = read_json(self.output / "training" / METRICS_FILE)["steps"]
         if made < planned["steps"]:
@@ -562,7 +620,9 @@ class _Adaptation:
         languages = len(self.languages) > 1
         groups = groups_of(verdict, values, split.test.queries, kinds=split.test.kinds, languages=languages)
         repeats = _repeats_told(verdict.chosen, judge)
-        notes = {**self.notes, "Repeated words": repeats, "Cost": self._cost_told(free, choice.over_cost)}
+        slowest = self._slowest(judge, choice.chosen) if self.settings.target_p99 else None
+        costs = self._cost_told(free, choice.over_cost, slowest)
+        notes = {**self.notes, "Repeated words": repeats, "Cost": costs}
         story = Story(
             self.name,
             verdict,
@@ -573,6 +633,7 @@ class _Adaptation:
             notes=notes,
             corpus=self.corpus_size,
             next_steps=self._next(verdict, judge),
+            slowest=slowest,
         )
         write_text(self.output / "report.html", adapt_page(story))
         found = summary(story) | {"legend": legend(story), "next": list(story.next_steps)}
@@ -580,11 +641,16 @@ class _Adaptation:
         return found
 
     def _of_limit(self, judge: Judge, name: str, limits: dict[str, float]) -> float | None:
-        """How much of the FLOPS that people's queries may have a model takes."""
-        if PEOPLE not in limits or name not in judge.sides:
+        """What queries cost with a model, as a share of what they may: people's, and made ones where a time is limited
+        (their FLOPS are those of the judged ones)."""
+        limited = [who for who in limits if who == PEOPLE or self.settings.target_p99]
+        if name not in judge.indexed:  # a dense teacher
             return None
-        queries, documents = judge.sides[name]
-        return flops_metric(queries.encode_queries(self.asked[PEOPLE]), documents) / max(limits[PEOPLE], 1e-9)
+        return max((self._cost(judge, name, who) / max(limits[who], 1e-9) for who in limited), default=None)
+
+    def _cost(self, judge: Judge, name: str, who: str) -> float:
+        queries, vectors = judge.indexed[name]
+        return self.cost.of(queries.encode_queries(self.asked[who]), vectors, len(self.collection.doc_ids))
 
     def _export(self, found: dict[str, Any], free: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
         """The recommended model, or the one that did best where BM25 is recommended."""
@@ -648,12 +714,37 @@ class _Adaptation:
             ]
         return notes
 
-    def _cost_told(self, free: dict[str, Any], over_cost: list[str]) -> list[str]:
-        asked = "as asked for" if self.settings.target_flops else f"{TIMES_BM25} times BM25's"
-        each = ", ".join(f"{limit:.2f} on {who}" for who, limit in free["limits"].items())
-        said = [
-            f"Candidates may have FLOPS up to {free['most_flops']:.2f} on the judged queries, {each} ({asked})."
-        ]
+    def _slowest(self, judge: Judge, chosen: str) -> Slowest:
+        """What the cost model says of all candidates, and what the chosen one takes."""
+        queries, vectors = judge.indexed[chosen]
+        slow = max(self.asked, key=lambda who: self._cost(judge, chosen, who))
+        documents = len(self.collection.doc_ids)
+        rows = vectors.shape[0] / documents
+        took, indexed = measured_p99(
+            vectors, queries.encode_queries, self.asked[slow][:SAMPLES], round(self.searched * rows)
+        )
+        there = SlowestTime(QueryTime.load(self.output / QUERY_TIME), round(indexed / rows))
+        return Slowest(
+            self.settings.target_p99["milliseconds"],
+            self.searched,
+            predicted={
+                name: max(self._cost(judge, name, who) for who in self.asked) for name in judge.indexed
+            },
+            chosen=chosen,
+            queries=slow,
+            measured=took,
+            measured_documents=there.size,
+            predicted_there=there.of(queries.encode_queries(self.asked[slow]), vectors, documents),
+        )
+
+    def _cost_told(self, free: dict[str, Any], over_cost: list[str], slowest: Slowest | None) -> list[str]:
+        if slowest is not None:
+            said = slowest.told()
+        else:
+            asked = "as asked for" if self.settings.target_flops else f"{TIMES_BM25} times BM25's"
+            each = ", ".join(f"{limit:.2f} on {who}" for who, limit in free["limits"].items())
+            most = f"{free['most_flops']:.2f}"
+            said = [f"Candidates may have FLOPS up to {most} on the judged queries, {each} ({asked})."]
         if over_cost:
             said.append(f"More than that, and chosen only if nothing else were left: {', '.join(over_cost)}.")
         return said

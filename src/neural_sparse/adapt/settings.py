@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from neural_sparse.config import AUTO, TeacherConfig, check_language
+from neural_sparse.config import AUTO, TARGET_P99, TeacherConfig, check_language
 from neural_sparse.errors import InputError, check_seed
 from neural_sparse.io.files import sha256_file
 
@@ -37,6 +38,27 @@ def parse_budget(text: str) -> float:
     return float(match[1]) * _UNITS[match[2] or "m"]
 
 
+def parse_target_p99(text: str) -> dict[str, float]:
+    """Milliseconds and perhaps documents of "5" or "5@1e6", as `target_p99` of a recipe has them.
+
+    Raises:
+        InputError: written otherwise, or not above 0.
+
+    >>> parse_target_p99("5@1e6"), parse_target_p99("0.5")
+    ({'milliseconds': 5.0, 'documents': 1000000.0}, {'milliseconds': 0.5})
+    """
+    milliseconds, at, documents = text.partition("@")
+    try:
+        found = {"milliseconds": float(milliseconds)} | ({"documents": float(documents)} if at else {})
+    except ValueError:
+        found = {}
+    if not found or not all(0 < value < float("inf") for value in found.values()):
+        raise InputError(
+            f"--target-p99 {text}: write milliseconds such as 5, or with a number of documents 5@1000000"
+        )
+    return found
+
+
 @dataclass(frozen=True)
 class AdaptSettings:
     """
@@ -51,6 +73,9 @@ class AdaptSettings:
         general_share: of the training batches.
         budget: seconds for everything.
         target_flops: evaluation FLOPS that the model should have; None: at most 1.5 times BM25's.
+        target_p99: {milliseconds, documents}, in place of target_flops: the time that the slowest hundredth of the
+            queries may take in the exact index of so many documents, on one core of this machine; without documents:
+            as many as the corpus has. Empty: FLOPS are limited.
         steps: of training, in place of as many as the budget allows.
         init: model to start from.
         teachers: with the weights they begin with.
@@ -68,6 +93,7 @@ class AdaptSettings:
     general_share: float = 0.25
     budget: float = 1800.0
     target_flops: float | None = None
+    target_p99: Mapping[str, float] = field(default_factory=dict)
     steps: int | None = None
     init: str = START
     teachers: tuple[TeacherConfig, ...] = TEACHERS
@@ -91,12 +117,29 @@ class AdaptSettings:
             raise InputError(f"the budget must be above 0, not {self.budget:g} seconds")
         if self.target_flops is not None and self.target_flops <= 0:
             raise InputError(f"--target-flops must be above 0, not {self.target_flops:g}")
+        self._check_target_p99()
         if not 0 < self.general_share < 1:
             raise InputError(f"the share of general pairs is between 0 and 1, not {self.general_share:g}")
         if bad := [one.kind for one in self.teachers if one.kind not in TEACHER_KINDS]:
             raise InputError(f"adapt takes {', '.join(TEACHER_KINDS)} teachers, not {', '.join(bad)}")
         if not self.teachers:
             raise InputError("adapt needs at least one teacher")
+
+    def _check_target_p99(self) -> None:
+        given = self.target_p99
+        if not given:
+            return
+        if not {"milliseconds"} <= set(given) <= set(TARGET_P99) or not all(
+            one > 0 for one in given.values()
+        ):
+            raise InputError(
+                "target_p99 is {milliseconds: 5} or {milliseconds: 5, documents: 1e6}, both above 0, not "
+                f"{dict(given)}"
+            )
+        if self.target_flops is not None:
+            raise InputError(
+                "--target-flops and --target-p99 are two limits for one cost; leave out one of them"
+            )
 
     def describe(self) -> dict[str, Any]:
         """All that the result depends on, as JSON values: the same command goes on, another one is refused."""
@@ -111,6 +154,7 @@ class AdaptSettings:
             "general_share": self.general_share,
             "budget": self.budget,
             "target_flops": self.target_flops,
+            **({"target_p99": dict(self.target_p99)} if self.target_p99 else {}),
             "steps": self.steps,
             "init": self.init,
             "teachers": [config_values(one) for one in self.teachers],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,6 +38,7 @@ def recipe_for(
     steps: int,
     own_words: float = 2.0,
     target_flops: float | None = None,
+    target_p99: Mapping[str, float] | None = None,
     max_seconds: float | None = None,
 ) -> Recipe:
     """The quickstart's recipe with what was measured here."""
@@ -50,6 +51,7 @@ def recipe_for(
         teacher_cache=str(output / "work" / "teachers"),
         own_words=own_words,
         target_flops=target_flops,
+        target_p99=target_p99 or {},
         max_seconds=max_seconds,
         max_length=min(base.max_length, length),
         encode_max_length=length,

@@ -31,7 +31,8 @@ class Standing:
             model.
         select: nDCG@10 on the queries that choose.
         flops: multiplications per query and document; None for a dense teacher.
-        of_limit: those of people's queries, as a share of the most that they may be; None where there are none.
+        of_limit: what queries that do not judge cost, as a share of the most that they may cost (FLOPS of people's, or
+            the time of the slowest hundredth, whoever asks); None where there is no such limit.
     """
 
     name: str
@@ -113,7 +114,7 @@ def choose(standings: Sequence[Standing], most_flops: float | None) -> Choice:
     dear = [
         one.name
         for one in models
-        if most_flops is not None and ((one.flops or 0.0) > OVER * most_flops or (one.of_limit or 0.0) > OVER)
+        if (one.of_limit or 0.0) > OVER or (most_flops is not None and (one.flops or 0.0) > OVER * most_flops)
     ]
 
     def best(among: Sequence[Standing]) -> str:

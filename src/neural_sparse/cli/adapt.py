@@ -36,6 +36,12 @@ def adapt(
         help="Multiplications per query and document that the model should have.",
         show_default="1.5 times BM25's at most",
     ),
+    target_p99: str | None = typer.Option(
+        None,
+        help="Milliseconds that the slowest hundredth of the queries may take in the exact index, on one core of this "
+        "machine, in place of --target-flops; 5@1000000: in a collection of so many documents.",
+        show_default="in one as large as the corpus",
+    ),
     steps: int | None = typer.Option(
         None, min=1, help="Training steps.", show_default="as many as the budget allows"
     ),
@@ -75,7 +81,7 @@ def adapt(
     """
     from neural_sparse.adapt import AdaptSettings
     from neural_sparse.adapt import adapt as run
-    from neural_sparse.adapt.settings import TEACHERS, parse_budget
+    from neural_sparse.adapt.settings import TEACHERS, parse_budget, parse_target_p99
     from neural_sparse.cli.judge_teachers import parse_teacher
 
     settings = AdaptSettings(
@@ -88,6 +94,7 @@ def adapt(
         general_share=general_share,
         budget=parse_budget(budget),
         target_flops=target_flops,
+        target_p99=parse_target_p99(target_p99) if target_p99 is not None else {},
         steps=steps,
         init=init,
         teachers=tuple(map(parse_teacher, teacher)) or TEACHERS,

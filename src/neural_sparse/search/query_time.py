@@ -23,6 +23,7 @@ LEAST_INDEXED = 20_000
 SECONDS = 30.0  # of timing, all of it
 QUERIES = 200
 DEPTH = 10  # hits that are asked for
+SAMPLES = 1000  # times of which a slowest hundredth is measured
 SMALL = 4  # the smaller index has a fraction of the documents, so that what each document costs can be told
 THIN = 0.5  # of the postings are in a third one, so that what each posting costs can be told
 PERCENTILE = 99.0
@@ -140,6 +141,34 @@ def calibrate(
                 arm.ask(query)
         rounds += 1
     return _fitted(arms)
+
+
+def measured_p99(
+    vectors: sp.csr_matrix, encode_queries: Encode, texts: Sequence[str], documents: int
+) -> tuple[float, int]:
+    """Processor time of the slowest hundredth of the queries in the exact index, one at a time on one core.
+
+    Args:
+        vectors: of documents, csr [documents, vocabulary]; others than `documents` of them are drawn again and again.
+        documents: to search, at most 100,000.
+
+    Returns:
+        milliseconds, and the documents that were searched.
+
+    Raises:
+        InputError: no query.
+    """
+    if not len(texts):
+        raise InputError("times of queries are measured with queries, and there are none")
+    rng = np.random.default_rng(0)
+    size = min(documents, MOST_INDEXED)
+    arm = _Arm(
+        vectors if size == vectors.shape[0] else _drawn(vectors, size, 1.0, rng), encode_queries, list(texts)
+    )
+    for _ in range(-(-SAMPLES // len(texts))):
+        for query in rng.permutation(len(texts)).tolist():
+            arm.ask(query)
+    return 1e3 * float(np.percentile(np.concatenate(arm.times), PERCENTILE)), size
 
 
 class _Arm:
