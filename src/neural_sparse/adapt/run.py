@@ -131,6 +131,7 @@ class _Adaptation:
         self.settings, self.output, self.console = settings, output, console
         self.stages = Stages(output, settings.describe(), console, settings.budget)
         self.work = output / "work"
+        self.teacher_cache = settings.teacher_cache or self.work / "teachers"
 
     def run(self) -> AdaptResult:
         stages, output = self.stages, self.output
@@ -475,7 +476,7 @@ class _Adaptation:
         queries = [*self.training.queries, *self.collection.queries.values()]
         documents = list(dict.fromkeys([*self.training.documents, *self.collection.texts]))
         none = np.empty((0, 2), np.int64)
-        cache = TeacherCache(self.work / "teachers")
+        cache = TeacherCache(self.teacher_cache)
         needs = needs_of(endpoints, queries, documents, pairs=none, cache=cache)
         return [f"{one.job.name}, {one.kind}: {one.cost}" for one in needs if one.cost]
 
@@ -483,7 +484,7 @@ class _Adaptation:
         assert self.training is not None
         assert self.own_training is not None
         chosen, quality = judged_teachers(
-            self.settings, self.training, len(self.own_training), self.work / "teachers"
+            self.settings, self.training, len(self.own_training), self.teacher_cache
         )
         return {
             "teachers": [config_values(one) for one in chosen],
@@ -568,7 +569,7 @@ class _Adaptation:
             if config.kind != "bm25":
                 teacher = TeacherBuilder().teacher(config)
                 asked = list(self.collection.queries.values())
-                prepared = teacher.prepare(asked, texts, None, TeacherCache(self.work / "teachers"))
+                prepared = teacher.prepare(asked, texts, None, TeacherCache(self.teacher_cache))
                 assert isinstance(prepared, PreparedVectors)
                 judge.teacher(config, prepared)
         judge.stopwatch.measure()

@@ -79,6 +79,7 @@ class AdaptSettings:
         steps: of training, in place of as many as the budget allows.
         init: model to start from.
         teachers: with the weights they begin with.
+        teacher_cache: folder of the teachers' vectors, shared by runs; None: with the run, until it is done.
         max_length: tokens of a document that the model reads; None: 256, or up to 512 where many documents are longer.
         language: whose words are counted, as of a recipe; told from the documents if "auto".
         seed: of everything random.
@@ -97,6 +98,7 @@ class AdaptSettings:
     steps: int | None = None
     init: str = START
     teachers: tuple[TeacherConfig, ...] = TEACHERS
+    teacher_cache: Path | None = None
     max_length: int | None = None
     language: str = AUTO
     seed: int = 42

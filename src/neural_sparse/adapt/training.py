@@ -48,7 +48,7 @@ def recipe_for(
         base,
         init=settings.init,
         teachers=tuple(teachers),
-        teacher_cache=str(output / "work" / "teachers"),
+        teacher_cache=str(settings.teacher_cache or output / "work" / "teachers"),
         own_words=own_words,
         target_flops=target_flops,
         target_p99=target_p99 or {},

@@ -54,6 +54,11 @@ def adapt(
         "=WEIGHT behind it to begin with. Repeatable.",
         show_default="the quickstart's",
     ),
+    teacher_cache: Path | None = typer.Option(
+        None,
+        help="Folder of the teachers' vectors, shared by runs: an endpoint is asked for each text once ever.",
+        show_default="in OUTPUT, until the run is done",
+    ),
     max_length: int | None = typer.Option(
         None,
         min=8,
@@ -98,6 +103,7 @@ def adapt(
         steps=steps,
         init=init,
         teachers=tuple(map(parse_teacher, teacher)) or TEACHERS,
+        teacher_cache=teacher_cache,
         max_length=max_length,
         language=language,
         seed=seed,
