@@ -17,8 +17,13 @@ ROOT = Path(__file__).parents[1]
 PYTHONS = ("3.11", "3.12", "3.13")
 PROCESSORS = ("x86_64", "aarch64")
 GLIBC = "2_28"  # the oldest that torch's wheels run on
-# Extras with wheels for this alone (their markers in pyproject.toml say so): Python, processor, glibc.
-SPECIAL = {"seismic": ("3.11", "x86_64", "2_34")}
+# Extras with wheels for these alone: Python, processor, glibc.
+SPECIAL = {
+    "seismic": [("3.11", "x86_64", "2_34")],  # its marker in pyproject.toml says so
+    "openvino": [
+        (python, *place) for python in PYTHONS for place in (("x86_64", GLIBC), ("aarch64", "2_35"))
+    ],
+}
 # Built from source where no wheel is published (see the README).
 # kiwipiepy-model is nothing but data.
 SOURCE = {"x86_64": ["kiwipiepy-model"], "aarch64": ["kiwipiepy-model", "pytrec-eval-terrier"]}
@@ -58,7 +63,7 @@ def main() -> int:
     extras = list(project["optional-dependencies"])
     usual = [extra for extra in extras if extra not in SPECIAL]
     jobs = [(python, processor, GLIBC, usual) for processor in PROCESSORS for python in PYTHONS]
-    jobs += [(*place, [extra]) for extra, place in SPECIAL.items()]
+    jobs += [(*place, [extra]) for extra, places in SPECIAL.items() for place in places]
     with ThreadPoolExecutor(len(jobs)) as pool:
         faults = list(pool.map(lambda job: check(*job, pinned), jobs))
     for (python, processor, glibc, chosen), fault in zip(jobs, faults, strict=True):

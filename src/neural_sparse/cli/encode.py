@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 
 import typer
 
@@ -14,8 +15,18 @@ CORPUS_HELP = (
 )
 
 
+class BackendName(StrEnum):
+    """What multiplies."""
+
+    torch = "torch"
+    onnx = "onnx"
+    openvino = "openvino"
+
+
 def encode(
-    model: str = typer.Argument(help="A trained model: folder, hub id, or folder inside a package."),
+    model: str = typer.Argument(
+        help="A trained model: folder, hub id, or folder inside a package; or what `export --format onnx` wrote."
+    ),
     corpus: str = typer.Option(help=CORPUS_HELP),
     output: str = typer.Option(help="Folder or URL for the index, the texts and the query side."),
     max_length: int | None = typer.Option(
@@ -34,6 +45,12 @@ def encode(
         [], help="Metadata to keep for filters: a name in each row's `metadata`, or in the row. Repeatable."
     ),
     bf16: bool = typer.Option(False, help="Multiply in bfloat16: faster where the hardware has it."),
+    backend: BackendName | None = typer.Option(
+        None,
+        "--backend",
+        help="onnx, openvino: an ONNX export on a CPU, without torch.",
+        show_default="torch; onnx for an ONNX export",
+    ),
     workers: int | None = typer.Option(
         None, min=1, help="Processes; one per GPU, or one on a CPU, if not given. On Ray: all of the cluster."
     ),
@@ -63,6 +80,7 @@ def encode(
             "--passages": passages,
             "--field": field,
             "--bf16": bf16,
+            "--backend": backend,
         }
         _update(model, corpus, output, update=update, delete_missing=delete_missing, given=given)
         return
@@ -84,6 +102,7 @@ def encode(
             passages=passages,
             fields=field,
             bf16=bf16,
+            backend=None if backend is None else backend.value,
             workers=workers,
             threads=threads,
             engine=chosen,

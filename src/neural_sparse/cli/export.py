@@ -28,6 +28,7 @@ def export(
         "Elasticsearch. sparse_vector: for SEISMIC (3.3). elasticsearch, qdrant, milvus, pgvector, vespa, pinecone: "
         "documents, and a client that fills and asks the engine. "
         "anserini, ciff: whole-number impacts. query: the query side alone, for services without torch. "
+        "onnx: both sides, for servers without torch (`encode` takes the folder). "
         "remote: an export's document side for SageMaker or another HTTP server, with the bodies of its connector. "
         "sentence-transformers: the model with its card.",
     ),
@@ -49,7 +50,7 @@ def export(
     name: str | None = typer.Option(None, help="Name on the server.", show_default="from the model"),
     version: str = typer.Option("1.0.0", "--model-version", help="Version on the server."),
     int8: bool = typer.Option(
-        False, "--int8", help="opensearch: also an int8 document side, with what it costs."
+        False, "--int8", help="opensearch: also an int8 document side, with what it costs. onnx: one in int8."
     ),
     onnx: bool = typer.Option(
         False, "--onnx", help="opensearch: also the document side as ONNX (extra: onnx)."
@@ -134,6 +135,19 @@ def export(
             f"query side of {model} ({about['tokens']:,} tokens) written to {output}; "
             "tokenizers and numpy are all it needs"
         )
+    elif kind == "onnx":
+        from neural_sparse.engines.onnx_package import write_onnx_package
+        from neural_sparse.model.encoder import NeuralSparseEncoder
+
+        check_output_folder(output)
+        about = write_onnx_package(
+            NeuralSparseEncoder(model, max_length, idf=idf, device="cpu"), output, int8=int8
+        )
+        (parity,) = about["parity"]
+        make_console().print(
+            f"{model} written to {output}; weights of {parity['cases']} texts differ by {parity['difference']:.1e} "
+            f"at most\nencode without torch: neural-sparse encode {output} --corpus CORPUS --output INDEX"
+        )
     elif kind == "remote":
         from neural_sparse.opensearch.remote_package import ARCHIVE, write_remote_package
 
@@ -153,7 +167,7 @@ def export(
             uniform_query_weights=uniform_query_weights,
         )
     else:
-        known = ", ".join(("opensearch", *VECTOR_FORMATS, "query", "remote", "sentence-transformers"))
+        known = ", ".join(("opensearch", *VECTOR_FORMATS, "query", "onnx", "remote", "sentence-transformers"))
         raise InputError(f"unknown --format {kind!r}: choose from {known}")
 
 

@@ -23,7 +23,7 @@ from neural_sparse.data.training_set import TrainingSet
 from neural_sparse.errors import InputError
 from neural_sparse.io.parts import Parts
 from neural_sparse.io.resources import require_space
-from neural_sparse.model.encoding import CsrRows
+from neural_sparse.model.csr_rows import CsrRows
 from neural_sparse.search import BM25Index, DenseRetriever, SparseIndex
 from neural_sparse.search.compiled import compiled
 from neural_sparse.search.doc_ids import DocumentIds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import itertools
 import logging
 import shutil
@@ -237,6 +238,15 @@ class NeuralSparseEncoder(SparseEncoder):
     def activation(self) -> Activation:
         name = self.routes["document"][1].activation_function
         return next(ours for ours, theirs in SPLADE_POOLING_NAMES.items() if theirs == name)
+
+    @property
+    def documents_digest(self) -> str:
+        """Hex sha256 of the document side's tensors and activation."""
+        digest = hashlib.sha256(self.activation.encode())
+        for name, tensor in sorted(self.routes["document"].state_dict().items()):
+            digest.update(f"{name} {tuple(tensor.shape)}".encode())
+            digest.update(memoryview(tensor.detach().float().cpu().contiguous().numpy()).cast("B"))
+        return digest.hexdigest()
 
     @property
     def own_words(self) -> OwnWords | None:

@@ -6,51 +6,18 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-import numba
 import numpy as np
 import scipy.sparse as sp
 import torch
 
 from neural_sparse.errors import InputError
+from neural_sparse.model.csr_rows import CsrRows, nonzero_rows
 from neural_sparse.model.head_bound import FEWEST_TOKENS, HeadBound
-from neural_sparse.model.layout import length_groups
+from neural_sparse.text.lengths import length_groups
 from neural_sparse.text.ragged import offsets_of
 from neural_sparse.text.tokens import Tokens, tokenize_windows
 from neural_sparse.work.progress import progress
 from neural_sparse.work.threads import side_by_side
-
-
-class CsrRows:
-    """Rows as they come; `scipy.sparse.vstack` would hold all of them twice.
-
-    Args:
-        width: columns.
-    """
-
-    def __init__(self, width: int) -> None:
-        self._width = width
-        self._data = np.empty(0, np.float32)
-        self._indices = np.empty(0, np.int32)
-        self._lengths: list[np.ndarray] = []
-
-    def append(self, rows: sp.csr_matrix) -> None:
-        """Add rows [any, width]."""
-        kept, more = len(self._data), rows.nnz
-        # Large arrays grow in place (mremap), so what is there already is not copied.
-        self._data.resize(kept + more, refcheck=False)
-        self._indices.resize(kept + more, refcheck=False)
-        self._data[kept:] = rows.data
-        self._indices[kept:] = rows.indices
-        self._lengths.append(np.diff(rows.indptr))
-
-    def matrix(self) -> sp.csr_matrix:
-        """All rows, float32; takes the arrays over, so nothing can be added any more."""
-        lengths = np.concatenate([np.empty(0, np.int64), *self._lengths])
-        indptr = offsets_of(lengths)
-        data, indices = self._data, self._indices
-        del self._data, self._indices
-        return sp.csr_matrix((data, indices, indptr), shape=(len(lengths), self._width))
-
 
 logger = logging.getLogger(__name__)
 
@@ -168,22 +135,5 @@ def to_csr(vectors: torch.Tensor) -> sp.csr_matrix:
         rows, columns = dense.nonzero(as_tuple=True)
         indptr = offsets_of(torch.bincount(rows, minlength=len(dense)).cpu().numpy())
         data, indices = dense[rows, columns].cpu().numpy(), columns.to(torch.int32).cpu().numpy()
-    else:
-        array = dense.contiguous().numpy()
-        indptr = offsets_of(np.count_nonzero(array, axis=1))
-        indices, data = _gather_nonzero(array, indptr)
-    return sp.csr_matrix((data, indices, indptr), shape=(dense.shape[0], dense.shape[1]))
-
-
-@numba.njit(cache=True, nogil=True)
-def _gather_nonzero(array: np.ndarray, indptr: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    indices = np.empty(indptr[-1], np.int32)
-    data = np.empty(indptr[-1], np.float32)
-    for row in range(array.shape[0]):
-        place = indptr[row]
-        for column in range(array.shape[1]):
-            if array[row, column] != 0:
-                indices[place] = column
-                data[place] = array[row, column]
-                place += 1
-    return indices, data
+        return sp.csr_matrix((data, indices, indptr), shape=(dense.shape[0], dense.shape[1]))
+    return nonzero_rows(dense.contiguous().numpy())

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from neural_sparse.errors import InputError
 from neural_sparse.model.pruning import Pruning
 from neural_sparse.query import query_fingerprint
 from neural_sparse.text.tokens import fingerprint
-
-if TYPE_CHECKING:
-    from neural_sparse.model.encoder import NeuralSparseEncoder
 
 _NAMES = {
     "documents": "the document side's weights",
@@ -24,13 +20,27 @@ _NAMES = {
 }
 
 
+class Described(Protocol):
+    """What a fingerprint is made from: a `NeuralSparseEncoder`, or an `ExportedEncoder` of it."""
+
+    name: str
+
+    @property
+    def documents_digest(self) -> str: ...
+    @property
+    def tokenizer(self) -> Any: ...
+    @property
+    def max_length(self) -> int: ...
+    def idf_table(self) -> Any: ...
+
+
 @dataclass(frozen=True)
 class Fingerprint:
     """What decides the vectors of documents and queries.
 
     Attributes:
         name: what the model was called, for messages; not compared.
-        documents: sha256 of the document side's tensors and activation.
+        documents: as `NeuralSparseEncoder.documents_digest`.
         queries: as `query.QueryEncoder.fingerprint`: sha256 of tokens and query weights.
         tokenizer: as `text.tokens.fingerprint`.
         max_length: tokens read of a document.
@@ -45,15 +55,11 @@ class Fingerprint:
     pruning: Pruning
 
     @classmethod
-    def of(cls, model: NeuralSparseEncoder, pruning: Pruning | None = None) -> Fingerprint:
-        digest = hashlib.sha256(model.activation.encode())
-        for name, tensor in sorted(model.routes["document"].state_dict().items()):
-            digest.update(f"{name} {tuple(tensor.shape)}".encode())
-            digest.update(memoryview(tensor.detach().float().cpu().contiguous().numpy()).cast("B"))
+    def of(cls, model: Described, pruning: Pruning | None = None) -> Fingerprint:
         tokenizer = model.tokenizer
         return cls(
             model.name,
-            digest.hexdigest(),
+            model.documents_digest,
             queries=query_fingerprint(tokenizer.get_vocab(), model.idf_table().vector),
             tokenizer=fingerprint(tokenizer),
             max_length=model.max_length,

@@ -15,7 +15,7 @@ from sentence_transformers.base.modules import Module
 from torch import Tensor, nn
 
 from neural_sparse.errors import InputError
-from neural_sparse.text.ragged import offsets_of, ranges, segment_ids
+from neural_sparse.model.word_counts import WordClasses, saturated
 from neural_sparse.text.words import token_classes
 
 K1, B = 1.2, 0.75  # Robertson and Zaragoza 2009, section 3.4
@@ -100,36 +100,17 @@ class OwnWords(Module):
         return cls(check_own_words(strength) * (classes >= 0), classes, mean_length)
 
     def _sort_members(self) -> None:
-        self._host_classes = self.classes.cpu().numpy()
-        order = np.argsort(self._host_classes, kind="stable")
-        # Members of each class, one class after the other.
-        self._members = order[self._host_classes[order] >= 0]
-        sizes = np.bincount(self._host_classes[self._members], minlength=1)
-        self._starts = offsets_of(sizes)
-        self._none = torch.zeros(len(sizes))
+        self._words = WordClasses(self.classes.cpu().numpy())
+        self._none = torch.zeros(self._words.total)
 
     def saturated(self, count: Tensor, length: Tensor) -> Tensor:
         """Between 0 and 1: of words that stand `count` times in documents of `length` counted tokens."""
-        return count / (count + self.k1 * (1 - self.b + self.b * length / self.mean_length))
+        value: Tensor = saturated(count, length, self.mean_length, k1=self.k1, b=self.b)
+        return value
 
     def counts(self, ids: np.ndarray, offsets: np.ndarray) -> WordCounts:
         """What there is to add to packed documents: `ids` [tokens], document i is offsets[i]:offsets[i + 1]."""
-        documents = segment_ids(np.diff(offsets))
-        found = self._host_classes[ids]
-        documents, found = documents[found >= 0], found[found >= 0]
-        lengths = np.bincount(documents, minlength=len(offsets) - 1)
-        total = len(self._starts) - 1
-        pairs, counts = np.unique(documents * total + found, return_counts=True)
-        documents, found = pairs // total, pairs % total
-        # Each (document, class) once per member of the class.
-        sizes = self._starts[found + 1] - self._starts[found]
-        arrays = (
-            np.repeat(documents, sizes),
-            self._members[ranges(self._starts[found], sizes)],
-            np.repeat(counts, sizes).astype(np.float32),
-            np.repeat(lengths[documents], sizes).astype(np.float32),
-        )
-        return WordCounts(*map(torch.from_numpy, arrays))
+        return WordCounts(*map(torch.from_numpy, self._words.counts(ids, offsets)))
 
     def add(self, weights: Tensor, counts: WordCounts, columns: Tensor | None = None) -> Tensor:
         """Vectors [documents, vocabulary] with their own words; differentiable in `weights` and in `strength`.

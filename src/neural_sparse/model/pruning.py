@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numba
 import numpy as np
 import scipy.sparse as sp
-import torch
 
 from neural_sparse.errors import InputError
 from neural_sparse.text.ragged import offsets_of
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -77,10 +80,9 @@ def sparsity_stats(reps: torch.Tensor | sp.csr_matrix) -> dict[str, float]:
         sparsity: share of zeros, 0 to 1;
         vocabulary_used: number of dimensions that are non-zero in at least one text.
     """
-    if isinstance(reps, torch.Tensor):
+    if not sp.issparse(reps):
         values = reps.detach().float()
-        values = values.to_dense() if values.layout != torch.strided else values
-        values = values.reshape(-1, values.shape[-1])
+        values = values.to_dense().reshape(-1, values.shape[-1])
         nonzero = (values != 0).sum(1).cpu().numpy()
         l1 = values.abs().sum(1).cpu().numpy()
         used = int((values != 0).any(0).sum())

@@ -47,9 +47,22 @@ def write_onnx(model: NeuralSparseEncoder, path: str | Path) -> None:
     Raises:
         InputError: onnx is not installed.
     """
-    _require("onnx")
-    module = _TwoInputs(served_encoder(model)).eval()
-    features = example_features(model)
+    write_graph(_TwoInputs(served_encoder(model)).eval(), path, example_features(model), {0: "batch"})
+
+
+def write_graph(
+    module: nn.Module, path: str | Path, features: dict[str, Tensor], output_axes: dict[int, str]
+) -> None:
+    """ONNX of a module of (input_ids, attention_mask), for any batch and length.
+
+    Args:
+        features: as `example_features`.
+        output_axes: names of its output's axes that are no constants.
+
+    Raises:
+        InputError: onnx is not installed.
+    """
+    require("onnx")
     dynamic = {0: "batch", 1: "length"}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -62,7 +75,7 @@ def write_onnx(model: NeuralSparseEncoder, path: str | Path) -> None:
             opset_version=OPSET,
             input_names=["input_ids", "attention_mask"],
             output_names=["output"],
-            dynamic_axes={"input_ids": dynamic, "attention_mask": dynamic, "output": {0: "batch"}},
+            dynamic_axes={"input_ids": dynamic, "attention_mask": dynamic, "output": output_axes},
         )
 
 
@@ -74,7 +87,7 @@ class OnnxDocuments(ServedDocuments):
     """
 
     def __init__(self, path: str | Path, tokenizer: Tokenizer) -> None:
-        _require("onnxruntime")
+        require("onnxruntime")
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -89,6 +102,7 @@ class OnnxDocuments(ServedDocuments):
         return torch.from_numpy(output)
 
 
-def _require(package: str) -> None:
+def require(package: str) -> None:
+    """Raises InputError where a package of the extra `onnx` is not installed."""
     if importlib.util.find_spec(package) is None:
         raise InputError(f"ONNX needs {package}: pip install 'neural-sparse[onnx]'")

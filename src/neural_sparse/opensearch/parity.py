@@ -26,7 +26,8 @@ from neural_sparse.errors import InputError
 from neural_sparse.evaluation.measures import evaluate_run
 from neural_sparse.evaluation.runs import run_from_hits
 from neural_sparse.evaluation.significance import randomisation_test
-from neural_sparse.model.encoding import CsrRows, to_csr
+from neural_sparse.model.csr_rows import CsrRows
+from neural_sparse.model.encoding import to_csr
 from neural_sparse.model.layout import split_by_length
 from neural_sparse.opensearch.features import stored
 from neural_sparse.opensearch.packages import Package

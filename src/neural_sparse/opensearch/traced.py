@@ -126,12 +126,17 @@ class ServedEncoder(nn.Module):
         self.ordinary: Tensor
         self.register_buffer("ordinary", ordinary)
 
-    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
-        mask = features["attention_mask"]
+    def logits(self, input_ids: Tensor, mask: Tensor) -> Tensor:
+        """[batch, length, vocabulary], for ids and mask int64 [batch, length]."""
         given = mask
         if self.made_mask:
             given = (1.0 - mask[:, None, None, :].to(torch.float32)) * torch.finfo(torch.float32).min
-        logits = self.mlm(input_ids=features["input_ids"], attention_mask=given).logits
+        logits: Tensor = self.mlm(input_ids=input_ids, attention_mask=given).logits
+        return logits
+
+    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        mask = features["attention_mask"]
+        logits = self.logits(features["input_ids"], mask)
         # A position that is padding must not win; 0 is as low as any, for relu comes next.
         pooled = logits.masked_fill(mask.unsqueeze(-1) == 0, 0.0).amax(dim=1)
         weights = activate(pooled.relu(), self.activation)
@@ -140,13 +145,16 @@ class ServedEncoder(nn.Module):
         return {"output": weights * self.ordinary}
 
 
-def served_encoder(model: NeuralSparseEncoder, side: str = "document") -> ServedEncoder:
+def served_encoder(
+    model: NeuralSparseEncoder, side: str = "document", silent: list[int] | None = None
+) -> ServedEncoder:
     """A copy of the model's document side on the CPU, in float32, with eager attention.
 
     Eager: scaled_dot_product_attention is no operator of libtorch 1.13.1.
 
     Args:
         side: "query" for the transformer of a siamese model's queries.
+        silent: as of `ServedEncoder`; those that OpenSearch has no name for if None.
     """
     mlm = copy.deepcopy(model.routes[side][0].model).cpu().float().eval()
     # NeuralSparseEncoder lets hidden states pass through the projection; here it projects again.
@@ -156,7 +164,8 @@ def served_encoder(model: NeuralSparseEncoder, side: str = "document") -> Served
     words = copy.deepcopy(model.own_words)
     if words is not None:
         words = words.cpu().requires_grad_(False)
-    module = ServedEncoder(mlm, silent_ids(model.tokenizer), model.activation, own_words=words).eval()
+    silent = silent_ids(model.tokenizer) if silent is None else silent
+    module = ServedEncoder(mlm, silent, model.activation, own_words=words).eval()
     module.made_mask = _takes_made_mask(module, model)
     return module
 

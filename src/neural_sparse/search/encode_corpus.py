@@ -7,13 +7,13 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import scipy.sparse as sp
-import torch
 from safetensors.numpy import load_file, save
 from tqdm import tqdm
 
@@ -28,12 +28,11 @@ from neural_sparse.errors import InputError
 from neural_sparse.io.files import sha256_file
 from neural_sparse.io.parts import Parts, alone
 from neural_sparse.io.urls import Location, Url, location, size_of, upload_folder, work_folder
-from neural_sparse.model.encoder import NeuralSparseEncoder
-from neural_sparse.model.encoding import encode_tokens
 from neural_sparse.model.location import content_hash, model_folder
 from neural_sparse.model.pruning import Pruning
 from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.search.encoded import MANIFEST, EncodedCollection
+from neural_sparse.search.encoders import Backend, backend_of, encode_tokens, load_encoder
 from neural_sparse.search.fields import kinds_of, table_of
 from neural_sparse.search.snapshot import PackedTexts
 from neural_sparse.text.passages import check_passages, passages_of
@@ -71,6 +70,7 @@ def encode_corpus(
     passages: int | None = None,
     fields: Sequence[str] = (),
     bf16: bool = False,
+    backend: Backend | None = None,
     workers: int | None = None,
     threads: int | None = None,
     engine: Engine | None = None,
@@ -84,7 +84,7 @@ def encode_corpus(
     of workers the same as one (on machines of one kind, with the same `threads`).
 
     Args:
-        model: hub id, folder, or folder inside a package.
+        model: hub id, folder, or folder inside a package; or an ONNX export, for which no torch is needed.
         corpus: a corpus.jsonl ({_id, text, title?} per line), a folder that holds one, or a .txt.
             May be a URL, as may `folder`: the collection is then built in outputs/ and uploaded, its manifest
             last.
@@ -92,6 +92,7 @@ def encode_corpus(
         passages: tokens, at most, of the passages that documents are split into (`text.passages`); a document then
             scores as its best passage. Whole documents if None.
         fields: metadata to keep for filters, from each row's `metadata` or the row itself.
+        backend: "torch", or for an ONNX export "onnx" (ONNX Runtime) or "openvino"; by what the model is if None.
         workers: processes; one per GPU, or one on a CPU, if None. With an `engine`, that many of its workers, or
             all it has.
         threads: of each worker on a CPU; the cores shared out evenly, or 1 with an `engine`, if None.
@@ -115,8 +116,10 @@ def encode_corpus(
     if not len(ids):
         raise InputError(f"{file}: the corpus is empty")
     metadata = _fields(file, fields) if fields else None
+    backend = backend_of(model, backend)
     if passages is not None:
-        check_passages(passages, NeuralSparseEncoder(model, max_length, device="cpu").max_length)
+        encoder = load_encoder(model, max_length, backend=backend, device="cpu", threads=1, bf16=bf16)
+        check_passages(passages, encoder.max_length)
     settings = {
         "corpus": sha256_file(file),
         "model": (weights := content_hash(model_folder(model))),
@@ -125,6 +128,7 @@ def encode_corpus(
         **asdict(pruning),
         "part_bytes": part_bytes,
         **({} if passages is None else {"passages": passages}),
+        **({} if backend == "torch" else {"backend": backend}),
     }
     size = size_of(file)
     work = work_folder(output)
@@ -132,8 +136,9 @@ def encode_corpus(
         parts = Parts(work, settings, -(-size // part_bytes), "safetensors")
         missing = parts.missing()
         if engine is None:
-            workers = min(workers or len(_devices()), len(missing))
-            if workers > 1 and not torch.cuda.is_available():
+            devices = _devices(backend)
+            workers = min(workers or len(devices), len(missing))
+            if workers > 1 and devices == ["cpu"]:
                 threads = threads or max(1, available_cores() // workers)
         else:
             threads = threads or 1
@@ -143,21 +148,19 @@ def encode_corpus(
             total=round(len(ids) * len(missing) / parts.count), desc="encoding", unit=" docs",
             disable=None if show_progress else True,
         ) as progress:  # fmt: skip
-            arguments = (model, weights, file, size, max_length, pruning, passages, bf16, part_bytes, threads)
+            how = (pruning, passages, bf16, backend, part_bytes, threads)
+            arguments = (model, weights, file, size, max_length, *how)
             run: Engine = engine or in_workers
-            threads_before = torch.get_num_threads()
-            try:
+            with _threads_kept(backend):
                 for number, (documents, content) in run(_start, arguments, missing, workers, progress.update):
                     encoded += documents
                     with parts.write(number) as path:
                         path.write_bytes(content)
                     _check_disk(parts, number)
-            finally:
-                torch.set_num_threads(threads_before)
         seconds = time.perf_counter() - started
         files = parts.files()
         truncated = sum(int(load_file(part)["truncated"][0]) for part in files)
-        encoder = NeuralSparseEncoder(model, max_length, device="cpu")
+        encoder = load_encoder(model, max_length, backend=backend, device="cpu", threads=1, bf16=bf16)
         collection = output if isinstance(output, Path) else work.with_suffix(".collection")
         EncodedCollection.write(
             collection,
@@ -200,10 +203,28 @@ def _fields(file: Location, names: Sequence[str]) -> pa.Table:
     return table_of([row for _, row in corpus_fields(file, names)], kinds)
 
 
-def _devices() -> list[str]:
-    if torch.cuda.is_available():
-        return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+def _devices(backend: Backend) -> list[str]:
+    if backend == "torch":
+        import torch
+
+        if torch.cuda.is_available():
+            return [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     return ["cpu"]
+
+
+@contextmanager
+def _threads_kept(backend: Backend) -> Iterator[None]:
+    """Afterwards torch has as many threads as before."""
+    if backend != "torch":
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _start(
@@ -215,6 +236,7 @@ def _start(
     pruning: Pruning,
     passages: int | None,
     bf16: bool,
+    backend: Backend,
     part_bytes: int,
     threads: int | None,
     worker: int,
@@ -234,10 +256,13 @@ def _start(
             f"the model {model} on {platform.node()} is not the one it is where the work was started; put it on a "
             "disk that all machines share, or use the same revision of a hub model"
         )
-    devices = _devices()
-    if threads is not None:
+    devices = _devices(backend)
+    if threads is not None and backend == "torch":
+        import torch
+
         torch.set_num_threads(threads)
-    encoder = NeuralSparseEncoder(model, max_length, device=devices[worker % len(devices)])
+    device = devices[worker % len(devices)]
+    encoder = load_encoder(model, max_length, backend=backend, device=device, threads=threads, bf16=bf16)
 
     def do(number: int, advance: Advance) -> tuple[int, bytes]:
         texts = list(corpus_texts(file, number * part_bytes, (number + 1) * part_bytes))

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
     from neural_sparse.model.encoder import NeuralSparseEncoder
+    from neural_sparse.model.exported import ExportedEncoder
     from neural_sparse.model.fingerprint import Fingerprint
 
 logger = logging.getLogger(__name__)
@@ -188,7 +189,7 @@ class EncodedCollection:
     @staticmethod
     def write(
         folder: str | Path,
-        model: NeuralSparseEncoder,
+        model: NeuralSparseEncoder | ExportedEncoder,
         shards: Iterable[sp.csr_matrix],
         doc_ids: DocumentIds,
         texts: Iterable[PackedTexts],

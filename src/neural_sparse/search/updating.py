@@ -13,12 +13,11 @@ import scipy.sparse as sp
 from neural_sparse.corpora.corpus_file import corpus_documents, corpus_fields, corpus_file
 from neural_sparse.errors import InputError
 from neural_sparse.io.urls import Location, location
-from neural_sparse.model.encoder import NeuralSparseEncoder
-from neural_sparse.model.encoding import encode_tokens
 from neural_sparse.model.fingerprint import Fingerprint
 from neural_sparse.model.pruning import Pruning
 from neural_sparse.search.changes import Change, ChangingCollection, EncodeDocuments, changing
 from neural_sparse.search.doc_ids import DocumentIds
+from neural_sparse.search.encoders import backend_of, encode_tokens, load_encoder
 from neural_sparse.search.fields import check_kinds
 from neural_sparse.text.tokens import tokenize
 
@@ -46,7 +45,8 @@ class DocumentModel:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.encoder: NeuralSparseEncoder = NeuralSparseEncoder(name)
+        self.backend = backend_of(name)
+        self.encoder = load_encoder(name, backend=self.backend)
         self._by_length = {self.encoder.max_length: self.encoder}
 
     def encode_for(self, about: Mapping[str, Any], folder: str | Path) -> EncodeDocuments:
@@ -63,7 +63,7 @@ class DocumentModel:
             raise InputError(f"{folder}: written by an earlier version; encode the corpus again to change it")
         length = about["max_length"]
         if length not in self._by_length:
-            self._by_length[length] = NeuralSparseEncoder(self.name, length)
+            self._by_length[length] = load_encoder(self.name, length, backend=self.backend)
         encoder, pruning = self._by_length[length], Pruning(**about["pruning"])
         Fingerprint.read(about["fingerprint"]).require_documents(
             Fingerprint.of(encoder, pruning), str(folder)

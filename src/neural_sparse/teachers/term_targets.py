@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 
 from neural_sparse.config import TeacherConfig
 from neural_sparse.errors import InputError
-from neural_sparse.model.encoding import CsrRows
+from neural_sparse.model.csr_rows import CsrRows
 from neural_sparse.model.location import model_folder
 from neural_sparse.model.pruning import Pruning
 from neural_sparse.teachers.bi_encoder import PreparedVectors

@@ -50,7 +50,7 @@ class Tokens:
 
 
 class TokenizerFile:
-    """What queries need of a saved tokenizer.json, without transformers.
+    """What texts need of a saved tokenizer.json, without transformers.
 
     Attributes:
         backend_tokenizer, all_special_ids: as of a transformers tokenizer.
@@ -72,6 +72,13 @@ class TokenizerFile:
     def get_vocab(self) -> dict[str, int]:
         vocabulary: dict[str, int] = self.backend_tokenizer.get_vocab()
         return vocabulary
+
+    def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
+        """{"input_ids"} of one text, neither cut nor padded."""
+        self.backend_tokenizer.no_truncation()
+        self.backend_tokenizer.no_padding()
+        encoding = self.backend_tokenizer.encode(text, add_special_tokens=add_special_tokens)
+        return {"input_ids": encoding.ids}
 
 
 def tokenize(

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neural_sparse.model.layout import length_groups, split_by_length
+from neural_sparse.model.layout import split_by_length
+from neural_sparse.text.lengths import length_groups
 
 LENGTHS = st.lists(st.integers(0, 60), max_size=60)
 

@@ -13,11 +13,10 @@ from tokenizers import Tokenizer
 
 from neural_sparse.errors import InputError
 from neural_sparse.io.files import read_json, sha256_file
+from neural_sparse.model.exported import EXPORT as MANIFEST
 from neural_sparse.model.fingerprint import Fingerprint
 from neural_sparse.opensearch.packages import Package
 from neural_sparse.opensearch.published import published_analyzer
-
-MANIFEST = "export.json"
 
 
 @dataclass(frozen=True)
