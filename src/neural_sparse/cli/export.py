@@ -28,7 +28,7 @@ def export(
         "Elasticsearch. sparse_vector: for SEISMIC (3.3). elasticsearch, qdrant, milvus, pgvector, vespa, pinecone: "
         "documents, and a client that fills and asks the engine. "
         "anserini, ciff: whole-number impacts. query: the query side alone, for services without torch. "
-        "onnx: both sides, for servers without torch (`encode` takes the folder). "
+        "onnx: both sides, for servers without torch (`encode` takes the folder). fastembed: for that package. "
         "remote: an export's document side for SageMaker or another HTTP server, with the bodies of its connector. "
         "sentence-transformers: the model with its card.",
     ),
@@ -148,6 +148,16 @@ def export(
             f"{model} written to {output}; weights of {parity['cases']} texts differ by {parity['difference']:.1e} "
             f"at most\nencode without torch: neural-sparse encode {output} --corpus CORPUS --output INDEX"
         )
+    elif kind == "fastembed":
+        from neural_sparse.engines.fastembed import write_fastembed
+        from neural_sparse.model.encoder import NeuralSparseEncoder
+
+        check_output_folder(output)
+        about = write_fastembed(NeuralSparseEncoder(model, max_length, idf=idf, device="cpu"), output)
+        make_console().print(
+            f"{model} written to {output}; weights differ by {about['parity'][0]['difference']:.1e} at most; "
+            "README.md says how fastembed loads it"
+        )
     elif kind == "remote":
         from neural_sparse.opensearch.remote_package import ARCHIVE, write_remote_package
 
@@ -167,7 +177,9 @@ def export(
             uniform_query_weights=uniform_query_weights,
         )
     else:
-        known = ", ".join(("opensearch", *VECTOR_FORMATS, "query", "onnx", "remote", "sentence-transformers"))
+        known = ", ".join(
+            ("opensearch", *VECTOR_FORMATS, "query", "onnx", "fastembed", "remote", "sentence-transformers")
+        )
         raise InputError(f"unknown --format {kind!r}: choose from {known}")
 
 
