@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from neural_sparse.cli.data import prepare
-from neural_sparse.cli.encode import encode
+from neural_sparse.cli.encode import BackendName, encode
 from neural_sparse.cli.evaluate import evaluate
 from neural_sparse.cli.export import export
 from neural_sparse.cli.judge_teachers import judge_teachers
@@ -89,7 +89,7 @@ def test_a_commands_help_names_what_there_is() -> None:
 
     assert ", ".join(WAYS) in text(prepare, "queries_from")
     for command, name, kinds in (
-        (export, "kind", ("opensearch", *VECTOR_FORMATS, "sentence-transformers")),
+        (export, "kind", ("opensearch", *VECTOR_FORMATS, "onnx", "fastembed", "sentence-transformers")),
         (mine, "source", SOURCE_KINDS),
         (judge_teachers, "teacher", get_args(TeacherKind)),
     ):
@@ -110,6 +110,12 @@ def test_a_plans_batches_are_those_of_encoding() -> None:
     from neural_sparse.planning.stages import TOKEN_BUDGET
 
     assert TOKENS_PER_BATCH["cuda"] == TOKEN_BUDGET
+
+
+def test_encode_takes_every_backend() -> None:
+    from neural_sparse.search.encoders import Backend
+
+    assert tuple(BackendName) == get_args(Backend)
 
 
 @pytest.mark.parametrize("kind", get_args(TeacherKind))

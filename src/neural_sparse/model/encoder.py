@@ -26,6 +26,7 @@ from neural_sparse.idf import IdfWeights, idf_weights
 from neural_sparse.io.files import follow_umask, reading_folder, replacing_folder
 from neural_sparse.model.activation import SPLADE_POOLING_NAMES, Activation, activate, check_activation
 from neural_sparse.model.encoding import encode_documents, packed_features
+from neural_sparse.model.exported import is_onnx_export
 from neural_sparse.model.head import pack, pooled_logits
 from neural_sparse.model.head_bound import HeadBound
 from neural_sparse.model.layout import Group, Layout, PaddingMask, map_tensors
@@ -559,6 +560,11 @@ def load_modules(
     The query side is a table, or a transformer and a pooling (the documents' own in a siamese model that shares them);
     nothing where the folder says nothing of queries.
     """
+    if is_onnx_export(location):
+        raise InputError(
+            f"{location} is an ONNX export, which `encode` and `serve` take and torch cannot load: name the model that "
+            "it was exported from"
+        )
     kwargs: dict[str, Any] = {"use_safetensors": True, "dtype": torch.float32}
     if attention is not None:
         kwargs["attn_implementation"] = attention

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from neural_sparse import InputError, NeuralSparseEncoder
+from neural_sparse.cli.main import app
 from neural_sparse.engines.onnx_package import write_onnx_package
 from neural_sparse.model.exported import ExportedEncoder
 from neural_sparse.model.fingerprint import Fingerprint
@@ -62,6 +64,8 @@ def same(exported: ExportedEncoder, model: NeuralSparseEncoder) -> None:
     assert (exported.encode_queries(DOCUMENTS) != model.encode_queries(DOCUMENTS)).nnz == 0
     assert Fingerprint.of(exported).documents == Fingerprint.of(model).documents
     Fingerprint.of(exported).require(Fingerprint.of(model), "the export")
+    names = [name for name, _ in exported.top_terms(documents[0], 5)]
+    assert names == [name for name, _ in model.top_terms(model.encode_documents(DOCUMENTS[:1]), 5)]
 
 
 @pytest.mark.parametrize("architecture", ["distilbert", "roberta", "modernbert", "xlm-roberta"])
@@ -145,10 +149,21 @@ def test_goes_on_after_an_interruption_and_is_updated(
     assert len(EncodedCollection(tmp_path / "out").doc_ids) == 7
 
 
+@pytest.mark.parametrize("kind", ["onnx", "fastembed"])
+def test_the_command(tiny_model: Callable[..., Path], tmp_path: Path, kind: str) -> None:
+    command = ["export", str(tiny_model()), "-f", kind, "-o", str(tmp_path / "out"), "--max-length", "32"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert "at most" in done.output
+    assert (tmp_path / "out" / "model.onnx").is_file()
+
+
 def test_what_is_refused(saved: Path, export: Path, tmp_path: Path, tiny_model: Callable[..., Path]) -> None:
     file = corpus(tmp_path)
     with pytest.raises(InputError, match="--format onnx --output"):
         encode_corpus(str(saved), file, tmp_path / "out", backend="onnx")
+    with pytest.raises(InputError, match="name the model that it was exported from"):
+        NeuralSparseEncoder(export)
     with pytest.raises(InputError, match="torch cannot load"):
         encode_corpus(str(export), file, tmp_path / "out", backend="torch")
     with pytest.raises(InputError, match="leave --bf16 out"):
