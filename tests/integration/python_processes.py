@@ -21,7 +21,7 @@ from pathlib import Path
 # What training, encoding and judging import; none of it starts a thread.
 PRELOADED = [
     "neural_sparse.cli.main",
-    "neural_sparse.quickstart.run",
+    "neural_sparse.adapt.run",
     "neural_sparse.training.train",
     "transformers.models.bert.modeling_bert",
 ]

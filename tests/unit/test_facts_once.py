@@ -10,6 +10,7 @@ from typing import Any, get_args
 import pytest
 import typer
 
+from neural_sparse.cli.adapt import adapt
 from neural_sparse.cli.data import prepare
 from neural_sparse.cli.encode import BackendName, encode
 from neural_sparse.cli.evaluate import evaluate
@@ -44,6 +45,8 @@ def same(command: Callable[..., Any], settings: object, but: tuple[str, ...] = (
 
 
 def test_a_commands_defaults_are_those_of_what_it_calls() -> None:
+    from neural_sparse.adapt.quickstart import quickstart_settings
+    from neural_sparse.adapt.settings import AdaptSettings, parse_budget
     from neural_sparse.data.cleaning import Cleaning
     from neural_sparse.data.prepare import PrepareOptions
     from neural_sparse.evaluation.measures import DEFAULT_MEASURES
@@ -51,12 +54,13 @@ def test_a_commands_defaults_are_those_of_what_it_calls() -> None:
     from neural_sparse.mining.miner import MiningOptions
     from neural_sparse.model.pruning import Pruning
     from neural_sparse.opensearch.export import ExportOptions
-    from neural_sparse.quickstart.run import quickstart as run_quickstart
     from neural_sparse.teachers.quality import judge_teachers as judge
 
     same(prepare, Cleaning())
     same(prepare, PrepareOptions(), but=("workers",))  # all cores, of the command
     same(encode, Pruning())
+    same(adapt, AdaptSettings(Path()), but=("corpus", "budget"))  # the latter as text
+    assert parse_budget(options(adapt)["budget"]) == AdaptSettings(Path()).budget
     same(export, ExportOptions(), but=("prune",))  # as text, for "none" is one
     assert float(options(export)["prune"]) == ExportOptions().prune
     assert options(export)["version"] == ExportOptions().version
@@ -69,7 +73,7 @@ def test_a_commands_defaults_are_those_of_what_it_calls() -> None:
     for command, called, names in (
         (evaluate, evaluate_encoder, ("k",)),
         (judge_teachers, judge, ("depth", "union")),
-        (quickstart, run_quickstart, ("output", "data", "steps")),
+        (quickstart, quickstart_settings, ("data", "steps")),
     ):
         for name in names:
             value = options(command)[name]

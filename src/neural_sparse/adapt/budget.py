@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from neural_sparse.adapt.estimate import Estimate
 from neural_sparse.planning.table import duration
-from neural_sparse.quickstart.estimate import Estimate
 
 LEAST_STEPS = 30  # of fewer, training does not move a model enough to be judged
 MOST_EPOCHS = 10
@@ -63,7 +63,7 @@ def plan(budget: float, spent: float, measured: Estimate, steps: int, documents:
             "budget are left: only what costs nothing is tried"
         )
         # Then documents are encoded once, by the start, and by no teacher.
-        once = measured.evaluating / 2
+        once = measured.once
         fit = documents if once <= 0 else int(documents * max(0.0, left) / once)
         return Plan(min(documents, max(LEAST_DOCUMENTS, fit)), False, reason)
     evaluating = measured.evaluating * worked_on / max(1, documents)

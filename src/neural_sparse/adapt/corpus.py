@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import xxhash
 
 from neural_sparse.corpora.corpus_file import documents_of, read_documents
+from neural_sparse.corpora.python_docs import PYTHON_DOCS, documentation
 from neural_sparse.corpora.row_file import rows_of
 from neural_sparse.data.cleaning import language_of
 from neural_sparse.data.repair import repair
@@ -44,14 +45,22 @@ def number_of(seed: int, purpose: str, key: str) -> int:
     return xxhash.xxh3_64_intdigest(f"{purpose} {seed} {key}".encode())
 
 
+def is_embedded(place: Path) -> bool:
+    """Whether the documentation of the installed Python packages is meant, which no file holds."""
+    return place == Path(PYTHON_DOCS) and not place.exists()
+
+
 def documents_at(place: Path) -> Iterator[Text]:
     """Documents of a BEIR folder, a file of rows (JSON lines, TSV, CSV, Parquet), a .txt with one per line, or a
-    folder of .txt and .md files, streamed.
+    folder of .txt and .md files, streamed; of "python-docs", the installed packages' documentation.
 
     Raises:
         InputError: nothing there that is known; a malformed row (file and line).
     """
-    if place.is_dir() and (place / "corpus.jsonl").is_file():
+    if is_embedded(place):
+        for doc_id, (summary, body) in documentation().items():
+            yield Text(doc_id, summary, body)
+    elif place.is_dir() and (place / "corpus.jsonl").is_file():
         yield from map(Text._make, read_documents(place / "corpus.jsonl"))
     elif place.is_dir():
         paths = sorted(path for path in place.rglob("*") if path.suffix in DOCUMENT_SUFFIXES)

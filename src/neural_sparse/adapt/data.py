@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from neural_sparse.adapt.corpus import held_documents
-from neural_sparse.adapt.queries import Generator, generated_query, query_of
-from neural_sparse.adapt.split import Judgements, Split, split_documents
+from neural_sparse.adapt.queries import Generator, generated_query, query_of, unambiguous
+from neural_sparse.adapt.split import LEAST_PAIRS, Judgements, Split, split_documents
 from neural_sparse.corpora.collection import Collection
 from neural_sparse.corpora.corpus_file import read_queries
 from neural_sparse.corpora.qrels_file import Qrels, read_qrels, whole_grades
@@ -26,7 +26,6 @@ from neural_sparse.work.progress import progress
 
 MOST_HELD = 100_000  # documents; of a larger corpus a sample is worked on, and said to be one
 MOST_GENERATED = 2_000  # documents that the user's function is asked about
-LEAST_PAIRS = 32  # to train on
 MOST_PAIRS = 50_000
 
 
@@ -126,28 +125,36 @@ def make_data(
     copy_of: dict[str, str],
     seed: int,
     real: tuple[Path, Path] | None = None,
+    train_qrels: Path | None = None,
     generator: Generator | None = None,
+    titles: bool = False,
 ) -> AdaptData:
     """Queries and parts of a cleaned corpus.
 
     Args:
         copy_of: ids of documents that were left out as copies -> the id that stands for them.
         real: files of real queries and of their judgements.
+        train_qrels: file of judgements of those that are to train.
         generator: makes the queries in place of titles, headings and sentences.
+        titles: queries are made of titles alone.
 
     Raises:
         InputError: no judgement names a known query and a known document; as the files' readers.
     """
     judged = _read_real(*real, copy_of=copy_of) if real is not None else None
-    needed = (
-        frozenset(doc_id for grades in judged[1].values() for doc_id in grades) if judged else frozenset()
-    )
-    documents = held_documents(corpus, MOST_HELD, seed, needed)
+    training = _read_real(real[0], train_qrels, copy_of=copy_of)[1] if real and train_qrels else None
+    needed = _judged_documents(judged[1]) if judged is not None else {}
+    for doc_id in _judged_documents(training or {}):
+        if len(needed) < MOST_HELD // 2:
+            needed[doc_id] = None
+    documents = held_documents(corpus, MOST_HELD, seed, frozenset(needed))
     doc_ids = [one.doc_id for one in documents]
-    if judged is not None:
-        judged = (judged[0], _known(judged[1], doc_ids, real))
+    if judged is not None and real is not None:
+        judged = (judged[0], _known(judged[1], doc_ids, files=real))
+        if training is not None and train_qrels is not None:
+            training = _known(training, doc_ids, files=(real[0], train_qrels))
     if generator is None:
-        made = [query_of(one, seed) for one in documents]
+        made = [query_of(one, seed, titles) for one in documents]
     else:
         asked = set(np.random.default_rng(seed).permutation(len(documents))[:MOST_GENERATED].tolist())
         if isinstance(
@@ -160,8 +167,11 @@ def make_data(
             for row, one in enumerate(documents):
                 made.append(generated_query(one, generator if row in asked else lambda text, title: ()))
                 advance(int(row in asked))
+    made = unambiguous(made, documents)
     texts = [one.text for one in made]
-    split = split_documents(doc_ids, texts, [(one.query, one.kind) for one in made], seed, real=judged)
+    split = split_documents(
+        doc_ids, texts, [(one.query, one.kind) for one in made], seed, real=judged, training=training
+    )
     judged_texts = texts
     if judged is not None:
         hidden = {
@@ -173,6 +183,10 @@ def make_data(
         judged_texts = [
             text if one.doc_id in hidden else one.whole for one, text in zip(documents, texts, strict=True)
         ]
+        if all(
+            kind == "real" for _, _, kind in split.train
+        ):  # then nothing has to be hidden in training, either
+            texts = judged_texts
     return AdaptData(doc_ids, texts, judged_texts=judged_texts, split=split, real=judged is not None)
 
 
@@ -188,6 +202,7 @@ def describe(data: AdaptData, total: int) -> dict[str, Any]:
         "kept_from_training": int((~split.trainable).sum()),
         "left_out": split.left_out,
         "kinds": dict(Counter([*split.test.kinds.values(), *split.select.kinds.values()])),
+        "trained_kinds": dict(Counter(kind for _, _, kind in split.train)),
         "real": data.real,
     }
 
@@ -224,7 +239,12 @@ def _read_real(queries: Path, qrels: Path, copy_of: dict[str, str]) -> tuple[dic
     return texts, merged
 
 
-def _known(qrels: Qrels, doc_ids: Sequence[str], real: tuple[Path, Path] | None) -> Qrels:
+def _judged_documents(qrels: Qrels) -> dict[str, None]:
+    """Their ids, each once, in the order of the judgements."""
+    return dict.fromkeys(doc_id for grades in qrels.values() for doc_id in grades)
+
+
+def _known(qrels: Qrels, doc_ids: Sequence[str], files: tuple[Path, Path]) -> Qrels:
     there = set(doc_ids)
     kept = {
         key: {doc_id: grade for doc_id, grade in grades.items() if doc_id in there}
@@ -232,7 +252,7 @@ def _known(qrels: Qrels, doc_ids: Sequence[str], real: tuple[Path, Path] | None)
     }
     kept = {key: grades for key, grades in kept.items() if any(grade > 0 for grade in grades.values())}
     if not kept:
-        queries, judgements = real or ("the queries", "the judgements")
+        queries, judgements = files
         raise InputError(
             f"{judgements}: no judgement above 0 names a query of {queries} and a document of the corpus; "
             "do the ids agree?"

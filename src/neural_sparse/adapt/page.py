@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from neural_sparse.adapt.candidates import Candidate
+from neural_sparse.adapt.candidates import Candidate, mean_of
+from neural_sparse.adapt.examples import Example
 from neural_sparse.adapt.queries import LENGTHS, length_of
 from neural_sparse.adapt.verdict import KEEP, MEASURE, SHIP, Verdict, p_text
 from neural_sparse.data.cleaning import language_of
@@ -14,6 +15,7 @@ from neural_sparse.evaluation.compare import Report, System
 from neural_sparse.evaluation.evaluation import Evaluation
 from neural_sparse.evaluation.significance import Comparison, compare_scores
 from neural_sparse.report import pictures
+from neural_sparse.report.explained_html import explained_search_html
 from neural_sparse.report.html_page import html_document, html_table, html_text
 from neural_sparse.report.tables import ABSENT
 
@@ -27,6 +29,13 @@ SYSTEMS = {
     "passages": "long documents as passages, each document found by its best one",
     "dense teacher": "a model that has to read each query, too; what the trained one learns from",
     "sparse teacher": "the same, in the form of terms with weights",
+}
+KINDS = {  # of candidates, in the legend of a picture
+    "bm25": "BM25",
+    "start": "untrained",
+    "free": "own words",
+    "trained": "trained",
+    "teacher": "teachers",
 }
 LEAST_IN_GROUP = 10  # queries
 P99 = "ms, slowest 1%, predicted"
@@ -91,6 +100,7 @@ class Story:
         test: ids of the judging queries. groups: by type and length.
         notes: sentences on data, plan and caveats, by heading.
         corpus: documents that there are. next_steps: commands. slowest: where a time was limited.
+        examples: searches with the chosen system.
     """
 
     name: str
@@ -103,6 +113,7 @@ class Story:
     corpus: int
     next_steps: Sequence[str]
     slowest: Slowest | None = None
+    examples: Sequence[Example] = ()
 
 
 def groups_of(
@@ -270,6 +281,9 @@ def adapt_page(story: Story) -> str:
             '<p class="small soft">Intervals are of each group alone and not corrected for their number: a hint '
             "where to look, no verdict.</p>",
         ]
+    if story.examples:
+        parts.append(f"<h2>Searches with {html_text(verdict.chosen)}</h2>")
+        parts += [explained_search_html(one.query, one.hits) for one in story.examples]
     shown = [
         (name, said) for name, said in SYSTEMS.items() if any(name in one.name for one in story.candidates)
     ]
@@ -311,6 +325,19 @@ def _price(story: Story) -> list[str]:
     return [f'<p class="soft">{html_text(said)}. Queries need no model either way.</p>']
 
 
+def points(story: Story) -> list[dict[str, Any]]:
+    """Relevance on the judging queries against cost, as `plot_relevance_against_cost` draws them."""
+    return [
+        {
+            "name": one.name,
+            "kind": KINDS[one.kind],
+            "cost": one.evaluation.cost.flops if one.evaluation.cost else None,
+            "relevance": mean_of(one.evaluation.per_query[MEASURE], story.test),
+        }
+        for one in story.candidates
+    ]
+
+
 def _report(story: Story) -> Report:
     """The judging part alone, in the form that pictures are drawn from; BM25 first."""
     systems = []
@@ -340,6 +367,7 @@ def summary(story: Story) -> dict[str, Any]:
         ],
         "groups": [{"by": one.by, "name": one.name, **one.comparison.to_dict()} for one in story.groups],
         "notes": {name: list(sentences) for name, sentences in story.notes.items()},
+        "examples": [one.to_dict() for one in story.examples],
         "table": {"heading": heading, "rows": rows},
         **({"target_p99": story.slowest.to_dict()} if story.slowest is not None else {}),
     }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from neural_sparse.adapt.corpus import Text, number_of
 from neural_sparse.data.from_documents import MIN_SENTENCE_WORDS, first_sentence, load_generator
 from neural_sparse.mining.made_queries import PREFIX, QueryMaker, QueryMakerSettings
-from neural_sparse.text.shingles import words
+from neural_sparse.text.shingles import normalised, words
 
 Generator = Callable[[str, str], Iterable[str]]
 LEAST_LEFT = 8  # words of a document without its query
@@ -33,9 +34,13 @@ class Made(NamedTuple):
     text: str
 
 
-def query_of(document: Text, seed: int) -> Made:
-    """One query of a document: its title, a heading or its first sentence, by what it has and by its id."""
-    made = _choices(document)
+def query_of(document: Text, seed: int, titles: bool = False) -> Made:
+    """One query of a document: its title, a heading or its first sentence, by what it has and by its id.
+
+    Args:
+        titles: nothing but its title.
+    """
+    made = [one for one in _choices(document) if one.kind == "title" or not titles]
     if not made:
         return Made("", "", document.whole)
     drawn = number_of(seed, "query", document.doc_id)
@@ -76,6 +81,16 @@ def _choices(document: Text) -> list[Made]:
         found.append(Made(sentence, "sentence", f"{title} {rest}".strip()))
     return [
         one for one in found if 1 < len(words(one.query)) <= MOST_WORDS and len(words(one.text)) >= LEAST_LEFT
+    ]
+
+
+def unambiguous(made: Sequence[Made], documents: Sequence[Text]) -> list[Made]:
+    """Without the queries that several documents gave: a search for one could not tell which is meant. Their
+    documents are whole again."""
+    often = Counter(normalised(one.query) for one in made)
+    return [
+        one if often[normalised(one.query)] == 1 else Made("", "", document.whole)
+        for one, document in zip(made, documents, strict=True)
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -27,11 +27,20 @@ from neural_sparse.adapt.candidates import (
 )
 from neural_sparse.adapt.corpus import clean_corpus
 from neural_sparse.adapt.data import AdaptData, describe, make_data, with_general
+from neural_sparse.adapt.estimate import SAMPLE_SECONDS, Estimate, estimate
+from neural_sparse.adapt.examples import Example, example_searches
 from neural_sparse.adapt.limits import Flops, QueryCost, SlowestTime, scaled
 from neural_sparse.adapt.long_documents import LONG_SHARE, long_share
-from neural_sparse.adapt.page import Slowest, Story, adapt_page, groups_of, legend, summary
-from neural_sparse.adapt.queries import generator_of
-from neural_sparse.adapt.settings import MOST_LENGTH, USUAL_LENGTH, AdaptSettings, config_values
+from neural_sparse.adapt.page import Slowest, Story, adapt_page, groups_of, legend, points, summary
+from neural_sparse.adapt.queries import Generator, generator_of
+from neural_sparse.adapt.settings import (
+    FROM_DOCUMENTS,
+    FROM_TITLES,
+    MOST_LENGTH,
+    USUAL_LENGTH,
+    AdaptSettings,
+    config_values,
+)
 from neural_sparse.adapt.stages import Stages
 from neural_sparse.adapt.training import (
     SPARE,
@@ -58,6 +67,7 @@ from neural_sparse.io.files import (
     write_text,
 )
 from neural_sparse.io.parts import alone
+from neural_sparse.io.terminal import story_console
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.model.location import model_folder
 from neural_sparse.model.own_words import mean_word_count
@@ -66,8 +76,8 @@ from neural_sparse.model.pruning import Pruning
 from neural_sparse.opensearch.export import ExportOptions, export_model
 from neural_sparse.opensearch.guards import served_name
 from neural_sparse.planning.table import duration
-from neural_sparse.quickstart.estimate import estimate
-from neural_sparse.quickstart.run import story_console
+from neural_sparse.report.explained import explained_search
+from neural_sparse.report.plots import plot_relevance_against_cost
 from neural_sparse.report.tables import terminal_table
 from neural_sparse.search import BM25Index
 from neural_sparse.search.query_time import SAMPLES, SECONDS, QueryTime, calibrate, measured_p99
@@ -91,7 +101,7 @@ SPLIT = 4.0  # tokens per word: 1.2 to 1.5 in English prose, 2.2 in program code
 MADE, PEOPLE = "made queries", "people's queries"  # the cost is limited on each
 MOST_ASKED = 5000
 TIMING_SHARE = 1 / 60  # of the budget, for asking queries where a time is limited
-TIMES_BM25 = 1.5  # FLOPS that a model may have, where nothing else is asked for
+TIMED_WHOLE = 1500  # documents, from which on samples of the work take their whole time
 
 
 @dataclass
@@ -129,7 +139,8 @@ class _Adaptation:
 
     def __init__(self, settings: AdaptSettings, output: Path, console: Console) -> None:
         self.settings, self.output, self.console = settings, output, console
-        self.stages = Stages(output, settings.describe(), console, settings.budget)
+        budget = settings.budget if settings.steps is None else None
+        self.stages = Stages(output, settings.describe(), console, budget)
         self.work = output / "work"
         self.teacher_cache = settings.teacher_cache or self.work / "teachers"
 
@@ -142,7 +153,7 @@ class _Adaptation:
         self._say(_language_told(counted["tokens_per_word"], self.settings.init))
         data = stages("data", "Making queries, parting documents", lambda: self._make_data(corpus))
         self._say(_data_told(data))
-        self.settings = replace(self.settings, max_length=data["max_length"])
+        self.settings = self.settings.reading(data["max_length"])
         if "start" in vars(self):  # loaded to count tokens
             self.start.set_max_length(data["max_length"])
         self.corpus_size = corpus["documents"]
@@ -249,13 +260,14 @@ class _Adaptation:
     def _check_inputs(self) -> None:
         """What would be refused later, before an hour is spent."""
         settings = self.settings
-        if settings.queries is not None and settings.qrels is not None:
+        if settings.queries is not None:
             read_queries(settings.queries)
-            whole_grades(read_qrels(settings.qrels), str(settings.qrels))
+        for file in (settings.qrels, settings.train_qrels):
+            if file is not None:
+                whole_grades(read_qrels(file), str(file))
         if settings.general is not None:
             load_training_set([settings.general])
-        if settings.queries_from != "documents":
-            generator_of(settings.queries_from)
+        self._generator()
         for teacher in settings.teachers:
             if teacher.has_model and teacher.name is not None:
                 model_folder(teacher.name)
@@ -264,6 +276,11 @@ class _Adaptation:
         if settings.query_log is not None:
             read_queries(settings.query_log)
         _ = self.start
+
+    def _generator(self) -> Generator | None:
+        """What makes queries in place of the documents' own parts."""
+        asked = self.settings.queries_from
+        return None if asked in (FROM_DOCUMENTS, FROM_TITLES) else generator_of(asked)
 
     def _count(self) -> dict[str, Any]:
         texts = corpus_texts(self.output / "corpus" / "corpus.jsonl")
@@ -276,13 +293,14 @@ class _Adaptation:
     def _make_data(self, corpus: dict[str, Any]) -> dict[str, Any]:
         settings = self.settings
         real = (settings.queries, settings.qrels) if settings.queries and settings.qrels else None
-        generator = None if settings.queries_from == "documents" else generator_of(settings.queries_from)
         data = make_data(
             self.output / "corpus" / "corpus.jsonl",
             corpus["copy_of"],
             settings.seed,
             real=real,
-            generator=generator,
+            train_qrels=settings.train_qrels,
+            generator=self._generator(),
+            titles=settings.queries_from == FROM_TITLES,
         )
         if not data.split.select.queries and not data.split.test.queries:
             raise InputError(
@@ -342,21 +360,27 @@ class _Adaptation:
             reason = f"{len(self.data.split.train)} pairs could be made to train on, at least 32 are needed: only what "
             return asdict(Plan(documents, False, reason + "costs nothing is tried"))
         if settings.steps is not None:
-            return asdict(Plan(documents, True, f"{settings.steps} steps, as asked for"))
-        recipe = recipe_for(settings, self.output, settings.teachers, TRIED_STEPS)
+            measured = self._timed(training, settings.steps)
+            told = f"{settings.steps:,} steps, as asked for; {measured}"
+            return asdict(Plan(documents, True, told, seconds_per_step=measured.training / settings.steps))
+        measured = self._timed(training, TRIED_STEPS)
+        return asdict(plan(settings.budget, self.stages.spent, measured, TRIED_STEPS, documents=documents))
+
+    def _timed(self, training: TrainingSet, steps: int) -> Estimate:
+        """How long so many steps, and what is before and after them, will take here."""
+        texts, split = self.data.judged_texts, self.data.split
+        recipe = recipe_for(self.settings, self.output, self.settings.teachers, steps)
         self.start.set_query_weights(self.idf)
-        measured = estimate(
+        return estimate(
             recipe,
             self.start,
             ensemble=build_ensemble(recipe),
-            queries=[*training.queries, *self.data.split.test.queries.values()],
+            queries=[*training.queries, *split.select.queries.values(), *split.test.queries.values()],
             training=training,
-            encoded={"start": self.data.judged_texts, "student": self.data.judged_texts},
+            documents=texts,
+            encodings=1 if self.start_teacher is not None else 2,
+            seconds=SAMPLE_SECONDS * min(1.0, len(texts) / TIMED_WHOLE),
         )
-        # Teachers are judged as retrievers, too: on documents that training does not see.
-        texts = {*training.documents, *self.data.judged_texts}
-        measured = replace(measured, teachers=measured.teachers * len(texts) / len(training.documents))
-        return asdict(plan(settings.budget, self.stages.spent, measured, TRIED_STEPS, documents=documents))
 
     def _free(self) -> dict[str, Any]:
         """Decisions about what needs no training, by the queries that choose."""
@@ -366,7 +390,8 @@ class _Adaptation:
         strength, tried = best_strength(judge, queries, base, words)
         own = base + strength * words
         bm25 = self._bm25_flops()
-        most = None if self.settings.target_p99 else self.settings.target_flops or TIMES_BM25 * bm25
+        limited = self.settings.target_flops or self.settings.times_bm25 * bm25
+        most = None if self.settings.target_p99 else limited
         limits = {kind: self._limit(asked) for kind, asked in self.asked.items()}
         found: dict[str, Any] = {
             "strength": strength,
@@ -380,7 +405,9 @@ class _Adaptation:
             "long": long_share(texts, self.start.tokenizer, self.start.max_length),
             "passages": False,
         }
-        found["passages"] = found["long"] >= LONG_SHARE and self._time_for_passages()
+        found["passages"] = (
+            self.settings.passages and found["long"] >= LONG_SHARE and self._time_for_passages()
+        )
         return found
 
     @cached_property
@@ -406,12 +433,13 @@ class _Adaptation:
         return usual_bm25(self.collection.texts, self.collection.doc_ids, self.language)
 
     def _limit(self, asked: list[str]) -> float:
-        """What these queries may cost with a model: what was asked for, or 1.5 times BM25's FLOPS."""
+        """What these queries may cost with a model: what was asked for, or so many times BM25's FLOPS."""
         if self.settings.target_p99:
             return self.settings.target_p99["milliseconds"]
         if self.settings.target_flops is not None:
             return self.settings.target_flops
-        return TIMES_BM25 * self.cost.of(self.bm25.encode_queries(asked), self.bm25.document_weights())
+        theirs = self.cost.of(self.bm25.encode_queries(asked), self.bm25.document_weights())
+        return self.settings.times_bm25 * theirs
 
     def _ratio(self, queries: QuerySide, vectors: sp.csr_matrix, limits: dict[str, float]) -> float:
         """Pruning at which the cost is within its limits, whoever asks."""
@@ -447,21 +475,46 @@ class _Adaptation:
         return cost.flops if cost is not None else 0.0
 
     def _time_for_passages(self) -> bool:
-        """Whether encoding the documents once more, whole, leaves half of the budget."""
-        return self.stages.spent < 0.3 * self.settings.budget
+        """Whether encoding the documents once more, whole, leaves half of the budget; with steps asked for there is
+        none."""
+        return self.settings.steps is not None or self.stages.spent < 0.3 * self.settings.budget
 
     def _start_vectors(self) -> tuple[sp.csr_matrix, sp.csr_matrix, float]:
         """The start's vectors of the documents, own words at strength 1 beside them, and the mean length."""
         start, texts = self.start, self.collection.texts
+        shared = self.start_teacher
         start.set_query_weights(self.idf)
         start.set_own_words(0)
-        base = self._vectors("start", lambda: self._encoded(start, texts))
+        base = (
+            self._vectors("start", lambda: self._encoded(start, texts))
+            if shared is None
+            else self._taught(shared, []).document_vectors()
+        )
+        assert isinstance(base, sp.csr_matrix)
         tokens = tokenize(texts, start.tokenizer, start.max_length, special_tokens=True)
         mean = mean_word_count(tokens.ids, len(texts), start.tokenizer, self.language)
         start.set_own_words(1.0, mean, self.language)
         words = own_word_vectors(start, texts)
         start.set_own_words(0)
         return base, words, mean
+
+    @cached_property
+    def start_teacher(self) -> TeacherConfig | None:
+        """The teacher that gives documents the vectors that the start gives them, in 16 bits; encoded once for both.
+
+        None of a model that was saved as an encoder: it may read less, or add own words, as a teacher.
+        """
+        settings = self.settings
+        if (model_folder(settings.init) / "modules.json").is_file():
+            return None
+        return next(filter(settings.is_start, settings.teachers), None)
+
+    def _taught(self, config: TeacherConfig, queries: list[str]) -> PreparedVectors:
+        """A teacher's vectors of the documents that are searched; what its cache holds is not encoded again."""
+        teacher = TeacherBuilder().teacher(config)
+        found = teacher.prepare(queries, self.collection.texts, None, TeacherCache(self.teacher_cache))
+        assert isinstance(found, PreparedVectors)
+        return found
 
     def _endpoints(self) -> list[EndpointTeacher]:
         made = (TeacherBuilder().teacher(one) for one in self.settings.teachers if one.kind == "endpoint")
@@ -518,7 +571,8 @@ class _Adaptation:
             milliseconds = scaled(min(limits), SPARE, least)
             return {"target_p99": {"milliseconds": milliseconds, "documents": self.searched}}
         assert self.own_training is not None
-        target = settings.target_flops or SPARE * TIMES_BM25 * bm25_flops(self.own_training, self.language)
+        theirs = bm25_flops(self.own_training, self.language)
+        target = settings.target_flops or SPARE * settings.times_bm25 * theirs
         return {"target_flops": target if most is None else min(target, SPARE * most)}
 
     def _train(self, taught: dict[str, Any], planned: dict[str, Any], free: dict[str, Any]) -> dict[str, Any]:
@@ -545,7 +599,7 @@ class _Adaptation:
         return {"model": str(model.relative_to(self.output)), **planned, "steps": made}
 
     def _judge(self, free: dict[str, Any], taught: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
-        judge, texts, start = self.judge, self.collection.texts, self.start
+        judge, start = self.judge, self.start
         published = QuerySide.of(start)
         base, words, _ = self._start_vectors()
         queries = QuerySide.of(start)
@@ -567,11 +621,7 @@ class _Adaptation:
             self._judge_trained(judge, free, trained)
         for config in (TeacherConfig(**values) for values in taught["teachers"]):
             if config.kind != "bm25":
-                teacher = TeacherBuilder().teacher(config)
-                asked = list(self.collection.queries.values())
-                prepared = teacher.prepare(asked, texts, None, TeacherCache(self.teacher_cache))
-                assert isinstance(prepared, PreparedVectors)
-                judge.teacher(config, prepared)
+                judge.teacher(config, self._taught(config, list(self.collection.queries.values())))
         judge.stopwatch.measure()
         return self._story(judge, free)
 
@@ -635,11 +685,24 @@ class _Adaptation:
             corpus=self.corpus_size,
             next_steps=self._next(verdict, judge),
             slowest=slowest,
+            examples=self._examples(verdict.chosen, judge),
         )
         write_text(self.output / "report.html", adapt_page(story))
+        plot_relevance_against_cost(points(story), self.output / "relevance_against_cost.png")
         found = summary(story) | {"legend": legend(story), "next": list(story.next_steps)}
         write_json(self.output / "verdict.json", found)
         return found
+
+    def _examples(self, chosen: str, judge: Judge) -> list[Example]:
+        """Judging queries searched for with the chosen system; none where documents are found by passages."""
+        if chosen not in judge.sides:
+            return []
+        return example_searches(
+            self.start,
+            *judge.sides[chosen],
+            collection=self.collection,
+            query_ids=list(self.data.split.test.queries),
+        )
 
     def _of_limit(self, judge: Judge, name: str, limits: dict[str, float]) -> float | None:
         """What queries cost with a model, as a share of what they may: people's, and made ones where a time is limited
@@ -692,14 +755,15 @@ class _Adaptation:
         taught: dict[str, Any],
         trained: dict[str, Any],
     ) -> dict[str, list[str]]:
+        budget = f"The budget was {duration(self.settings.budget)}; "
         notes = {
             "Documents and queries": _corpus_told(corpus) + _data_told(data),
             "What costs nothing": _free_told(free),
             "Teachers": list(taught["told"]),
-            "Budget": [f"{duration(self.settings.budget)}: {self.plan.reason}."],
+            "Time": [f"{'' if self.settings.steps else budget}{self.plan.reason}."],
         }
         if self.plan.documents < data["documents"]:
-            notes["Budget"].append(
+            notes["Time"].append(
                 f"Candidates were judged among {len(self.collection.texts):,} of {data['documents']:,} documents (all "
                 "that answer a query, and others drawn at random): among all of them every figure is lower."
             )
@@ -742,7 +806,9 @@ class _Adaptation:
         if slowest is not None:
             said = slowest.told()
         else:
-            asked = "as asked for" if self.settings.target_flops else f"{TIMES_BM25} times BM25's"
+            asked = (
+                "as asked for" if self.settings.target_flops else f"{self.settings.times_bm25:g} times BM25's"
+            )
             each = ", ".join(f"{limit:.2f} on {who}" for who, limit in free["limits"].items())
             most = f"{free['most_flops']:.2f}"
             said = [f"Candidates may have FLOPS up to {most} on the judged queries, {each} ({asked})."]
@@ -769,6 +835,9 @@ class _Adaptation:
         shown = found["table"]
         console.print(terminal_table(shown["heading"], shown["rows"], self.name))
         console.print(found["legend"], style="dim")
+        for one in map(Example.of, found["examples"]):
+            console.print()
+            console.print(explained_search(one.query, one.hits))
         console.print()
         console.print(
             f"Verdict: {found['verdict']['decision']} ({found['verdict']['recommended']})", style="bold"
@@ -815,10 +884,13 @@ def _corpus_told(corpus: dict[str, Any]) -> list[str]:
 
 
 def _data_told(data: dict[str, Any]) -> list[str]:
-    kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(data["kinds"].items()))
+    kinds, trained = (
+        ", ".join(f"{count:,} {kind}" for kind, count in sorted(data[part].items())) or "none"
+        for part in ("kinds", "trained_kinds")
+    )
     said = [
-        f"Queries: {data['train']:,} to train on, {data['select']:,} to choose by, {data['test']:,} to judge by (the "
-        f"latter two: {kinds}).",
+        f"Queries: {data['train']:,} to train on ({trained}), {data['select']:,} to choose by, {data['test']:,} to "
+        f"judge by (the latter two: {kinds}).",
         f"{data['kept_from_training']:,} documents are kept from training, for they answer a query of the latter two "
         f"or are nearly such a document; {data['left_out']:,} training texts were too near to what is judged.",
     ]
@@ -836,6 +908,6 @@ def _free_told(free: dict[str, Any]) -> list[str]:
         f"Strength of own words, nDCG@10 where candidates are chosen: {tried}; taken: {free['strength']:g}."
     ]
     if free["long"] >= LONG_SHARE:
-        tail = "passages are tried" if free["passages"] else "there is no time to try passages"
+        tail = "passages are tried" if free["passages"] else "passages are not tried"
         said.append(f"{free['long']:.0%} of the documents are longer than the model reads; {tail}.")
     return said

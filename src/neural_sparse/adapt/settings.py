@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from neural_sparse.adapt.corpus import is_embedded
 from neural_sparse.config import AUTO, TARGET_P99, TeacherConfig, check_language
+from neural_sparse.corpora.python_docs import versions
 from neural_sparse.errors import InputError, check_seed
 from neural_sparse.io.files import sha256_file
 
@@ -19,6 +21,8 @@ TEACHERS = (
     TeacherConfig("sparse", "cognition/model", 0.1, max_length=256),
     TeacherConfig("bm25", weight=0.4),
 )
+TIMES_BM25 = 1.5  # FLOPS that a model may have, where nothing else is asked for
+FROM_DOCUMENTS, FROM_TITLES = "documents", "titles"  # that queries are made of
 TEACHER_KINDS = ("dense", "sparse", "bm25", "endpoint")  # those that score every query against every document
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -64,15 +68,18 @@ class AdaptSettings:
     """
     Attributes:
         corpus: a folder in BEIR layout, a corpus.jsonl or another file of rows, a text file with a document per line,
-            or a folder of .txt and .md files.
+            a folder of .txt and .md files, or "python-docs", the documentation of the installed Python packages.
         queries, qrels: real queries and their judgements; both or neither.
+        train_qrels: judgements of other queries of `queries`, to train on in place of made ones; an eighth of them
+            chooses among candidates.
         query_log: queries that people asked, without judgements: FLOPS are limited on these, too.
-        queries_from: "documents" (titles, headings and sentences), the user's module:function, or a language
-            model: endpoint:MODEL@URL or endpoint:FILE.yaml.
+        queries_from: "documents" (titles, headings and sentences), "titles" alone, the user's module:function, or a
+            language model: endpoint:MODEL@URL or endpoint:FILE.yaml.
         general: pairs of other texts ({"query", "pos"} per line), mixed in so that the model forgets less.
         general_share: of the training batches.
         budget: seconds for everything.
-        target_flops: evaluation FLOPS that the model should have; None: at most 1.5 times BM25's.
+        target_flops: evaluation FLOPS that the model should have; None: at most `times_bm25` times BM25's.
+        times_bm25: see `target_flops`.
         target_p99: {milliseconds, documents}, in place of target_flops: the time that the slowest hundredth of the
             queries may take in the exact index of so many documents, on one core of this machine; without documents:
             as many as the corpus has. Empty: FLOPS are limited.
@@ -81,6 +88,7 @@ class AdaptSettings:
         teachers: with the weights they begin with.
         teacher_cache: folder of the teachers' vectors, shared by runs; None: with the run, until it is done.
         max_length: tokens of a document that the model reads; None: 256, or up to 512 where many documents are longer.
+        passages: whether documents that are longer are tried as passages, too.
         language: whose words are counted, as of a recipe; told from the documents if "auto".
         seed: of everything random.
     """
@@ -88,18 +96,21 @@ class AdaptSettings:
     corpus: Path
     queries: Path | None = None
     qrels: Path | None = None
+    train_qrels: Path | None = None
     query_log: Path | None = None
-    queries_from: str = "documents"
+    queries_from: str = FROM_DOCUMENTS
     general: Path | None = None
     general_share: float = 0.25
     budget: float = 1800.0
     target_flops: float | None = None
+    times_bm25: float = TIMES_BM25
     target_p99: Mapping[str, float] = field(default_factory=dict)
     steps: int | None = None
     init: str = START
     teachers: tuple[TeacherConfig, ...] = TEACHERS
     teacher_cache: Path | None = None
     max_length: int | None = None
+    passages: bool = True
     language: str = AUTO
     seed: int = 42
 
@@ -112,13 +123,18 @@ class AdaptSettings:
                 f"real queries need both --queries and --qrels ({lacking} is missing): which documents answer them is "
                 "what the verdict rests on"
             )
-        for path in (self.corpus, self.queries, self.qrels, self.query_log, self.general):
-            if path is not None and not path.exists():
+        if self.train_qrels is not None and self.queries is None:
+            raise InputError("--train-qrels judges queries of --queries, which are missing")
+        files = (self.queries, self.qrels, self.train_qrels, self.query_log, self.general)
+        for path in (self.corpus, *files):
+            if path is not None and not path.exists() and not is_embedded(path):
                 raise InputError(f"{path}: no such file or folder")
         if self.budget <= 0:
             raise InputError(f"the budget must be above 0, not {self.budget:g} seconds")
         if self.target_flops is not None and self.target_flops <= 0:
             raise InputError(f"--target-flops must be above 0, not {self.target_flops:g}")
+        if self.times_bm25 <= 0:
+            raise InputError(f"--times-bm25 must be above 0, not {self.times_bm25:g}")
         self._check_target_p99()
         if not 0 < self.general_share < 1:
             raise InputError(f"the share of general pairs is between 0 and 1, not {self.general_share:g}")
@@ -143,11 +159,27 @@ class AdaptSettings:
                 "--target-flops and --target-p99 are two limits for one cost; leave out one of them"
             )
 
+    def is_start(self, teacher: TeacherConfig) -> bool:
+        """Whether a teacher is the model that training starts from."""
+        return (teacher.kind, teacher.name, teacher.document_prompt) == ("sparse", self.init, None)
+
+    def reading(self, max_length: int) -> AdaptSettings:
+        """With documents of so many tokens; the start reads as much of them as a teacher, for it then encodes once."""
+        teachers = (
+            replace(one, max_length=max_length) if self.is_start(one) else one for one in self.teachers
+        )
+        return replace(self, max_length=max_length, teachers=tuple(teachers))
+
     def describe(self) -> dict[str, Any]:
         """All that the result depends on, as JSON values: the same command goes on, another one is refused."""
         files = {"queries": self.queries, "qrels": self.qrels, "general": self.general}
-        if self.query_log is not None:
-            files["query_log"] = self.query_log
+        more = {"query_log": self.query_log, "train_qrels": self.train_qrels}
+        files |= {name: path for name, path in more.items() if path is not None}
+        changed = {
+            "language": (self.language, AUTO),
+            "times_bm25": (self.times_bm25, TIMES_BM25),
+            "passages": (self.passages, True),
+        }
         return {
             "corpus": str(self.corpus),
             "corpus_sum": corpus_sum(self.corpus),
@@ -161,7 +193,7 @@ class AdaptSettings:
             "init": self.init,
             "teachers": [config_values(one) for one in self.teachers],
             "max_length": self.max_length,
-            **({} if self.language == AUTO else {"language": self.language}),
+            **{name: value for name, (value, usual) in changed.items() if value != usual},
             "seed": self.seed,
         }
 
@@ -180,7 +212,10 @@ def config_values(config: TeacherConfig) -> dict[str, Any]:
 
 
 def corpus_sum(place: Path) -> str:
-    """Of a file its checksum; of a folder of texts, sizes and times of the files, for there may be a million."""
+    """Of a file its checksum; of a folder of texts, sizes and times of the files, for there may be a million; of the
+    installed packages their versions."""
+    if is_embedded(place):
+        return " ".join(f"{name} {version}" for name, version in versions().items())
     file = place / "corpus.jsonl" if place.is_dir() else place
     if file.is_file():
         return sha256_file(file)

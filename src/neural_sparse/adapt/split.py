@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,8 +17,11 @@ from neural_sparse.text.shingles import BANDS, DOCUMENT_SHINGLE, clusters, minha
 SIMILAR = 0.6  # of the three-word shingles of two documents, from which on they are near-duplicates
 MOST_TEST, MOST_SELECT = 500, 250
 TEST_SHARE, SELECT_SHARE = 0.25, 0.125
+LEAST_TO_CHOOSE = 20  # training queries; of fewer, those that judge are parted
 REAL_TO_CHOOSE = 60  # of fewer real queries all judge, and made ones choose
 MOST_REAL_TEST, MOST_REAL_SELECT = 1000, 300
+LEAST_PAIRS = 32  # to train on
+T = TypeVar("T")
 _TOGETHER = 4096
 COVERED = 0.5  # of the documents may be kept from training for the sake of real queries
 
@@ -119,25 +123,32 @@ def split_real(
     qrels: Qrels,
     cluster: Indices,
     seed: int,
+    training: Qrels | None = None,
 ) -> tuple[Judgements, Judgements, set[int]]:
     """Part real queries: what chooses, what judges, and the rows of documents that are kept from training.
 
-    Of fewer than 60 all judge. A document that answers a judging query, and its near-duplicates, are not trained on;
-    queries are taken until half of the documents are.
+    With enough training queries an eighth of these chooses, and the others all judge; of fewer than 60 all judge,
+    too. A document that answers a judging query, and its near-duplicates, are not trained on; queries are taken until
+    half of the documents are.
     """
     row_of = {doc_id: row for row, doc_id in enumerate(doc_ids)}
     members = _members(cluster)
-    ids = [one for one in queries if any(grade > 0 for grade in qrels.get(one, {}).values())]
-    order = [ids[at] for at in _order(ids, seed, "real")]
-    few = len(order) < REAL_TO_CHOOSE
-    test_size = len(order) if few else min(MOST_REAL_TEST, round(2 * len(order) / 3))
-    select_size = 0 if few else min(MOST_REAL_SELECT, len(order) - test_size)
+    order, others = (
+        [ids[at] for at in _order(ids, seed, "real")]
+        for ids in (_answered(queries, qrels), _answered(queries, training or {}))
+    )
+    test_size, select_size = len(order), round(SELECT_SHARE * len(others))
+    if select_size < LEAST_TO_CHOOSE:
+        few = len(order) < REAL_TO_CHOOSE
+        test_size = len(order) if few else round(2 * len(order) / 3)
+        others, select_size = order[test_size:], len(order) - test_size
+    judging = [(query_id, True) for query_id in order[: min(MOST_REAL_TEST, test_size)]]
+    choosing = [(query_id, False) for query_id in others[: min(MOST_REAL_SELECT, select_size)]]
     select, test = Judgements(), Judgements()
     judged: set[int] = set()
-    # Both parts grow side by side, so that neither takes all the documents.
-    every = max(2, round((test_size + select_size) / max(1, select_size))) if select_size else 0
-    for place, query_id in enumerate(order[: test_size + select_size]):
-        grades = qrels[query_id]
+    known = {**(training or {}), **qrels}
+    for query_id, judges in _side_by_side(judging, choosing):
+        grades = known[query_id]
         rows = {
             member
             for doc_id in grades
@@ -146,10 +157,20 @@ def split_real(
         }
         if len(judged | rows) > COVERED * len(doc_ids) and len(test.queries) >= 2:
             continue
-        part = select if every and place % every == every - 1 else test
+        part = test if judges else select
         part.add(query_id, queries[query_id], "real", grades)
         judged |= rows
     return select, test, judged
+
+
+def _answered(queries: Mapping[str, str], qrels: Qrels) -> list[str]:
+    return [one for one in queries if any(grade > 0 for grade in qrels.get(one, {}).values())]
+
+
+def _side_by_side(one: list[T], other: list[T]) -> list[T]:
+    """Both in one order, in which both grow in proportion: so neither part takes all the documents."""
+    placed = [((at + 1) / len(part), item) for part in (one, other) for at, item in enumerate(part)]
+    return [item for _, item in sorted(placed, key=lambda pair: pair[0])]
 
 
 def split_documents(
@@ -158,6 +179,7 @@ def split_documents(
     made: Sequence[tuple[str, str]],
     seed: int,
     real: tuple[Mapping[str, str], Qrels] | None = None,
+    training: Qrels | None = None,
 ) -> Split:
     """Part documents and queries, made ones and perhaps real ones.
 
@@ -165,13 +187,15 @@ def split_documents(
         texts: documents without what became their queries.
         made: query ("" for none) and kind of each document.
         real: queries and qrels, which judge in place of made ones; what is left of them trains.
+        training: qrels of other ones of the real queries, to train on in place of made ones.
     """
     cluster = near_duplicates(texts)
     judged: set[int] = set()
     select, test = Judgements(), Judgements()
     made = list(made)
     if real is not None:
-        select, test, judged = split_real(doc_ids, *real, cluster=cluster, seed=seed)
+        training = {key: grades for key, grades in (training or {}).items() if key not in real[1]}
+        select, test, judged = split_real(doc_ids, *real, cluster=cluster, seed=seed, training=training)
         made = [("", "") if row in judged else one for row, one in enumerate(made)]
     if real is None or not select.queries:
         parts = (True, real is None)
@@ -182,7 +206,9 @@ def split_documents(
     trainable[sorted(judged)] = False
     train = [(query, row, kind) for row, (query, kind) in enumerate(made) if query and trainable[row]]
     if real is not None:
-        train += _left_over(doc_ids, *real, trainable=trainable, taken={*select.queries, *test.queries})
+        taken = {*select.queries, *test.queries}
+        left = _left_over(doc_ids, real[0], {**real[1], **(training or {})}, trainable=trainable, taken=taken)
+        train = left if training and len(left) >= LEAST_PAIRS else train + left
     return _without_judged(Split(select, test, train, trainable), texts, judged)
 
 

@@ -23,13 +23,15 @@ class Stages:
         folder: of the whole job; its stages are in `folder`/stages.
         settings: all that the result depends on (JSON values).
         console: where the story is told.
-        budget: seconds; what is left of them is said.
+        budget: seconds, of which is said what is left; None where there is no limit.
 
     Raises:
         InputError: the folder holds the work of other settings (the message names them), or something else.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], console: Console, budget: float) -> None:
+    def __init__(
+        self, folder: Path, settings: Mapping[str, Any], console: Console, budget: float | None
+    ) -> None:
         self.folder, self.console, self.budget = folder, console, budget
         self.seconds: dict[str, float] = {}
         file = folder / SETTINGS
@@ -65,8 +67,8 @@ class Stages:
         value = work()
         self.seconds[name] = time.perf_counter() - started
         write_json(file, {"seconds": self.seconds[name], "value": value})
-        left = max(0.0, self.budget - self.spent)
-        self.console.print(
-            f"  {duration(self.seconds[name])}; {duration(left)} of {duration(self.budget)} left", style="dim"
-        )
+        told = f"  {duration(self.seconds[name])}"
+        if self.budget is not None:
+            told += f"; {duration(max(0.0, self.budget - self.spent))} of {duration(self.budget)} left"
+        self.console.print(told, style="dim")
         return value

@@ -16,7 +16,6 @@ from neural_sparse.data.training_set import TrainingSet
 from neural_sparse.evaluation.cost import flops_metric
 from neural_sparse.idf import IdfWeights
 from neural_sparse.mining.filters import hard_negatives
-from neural_sparse.quickstart.run import quickstart_recipe
 from neural_sparse.teachers.bi_encoder import PreparedVectors
 from neural_sparse.teachers.builder import TeacherBuilder, build_ensemble
 from neural_sparse.teachers.cache import TeacherCache
@@ -29,6 +28,7 @@ JUDGING_QUERIES = 300  # of the training part, that teachers are judged by
 LEAST_WEIGHT = 0.05
 SPARE = 0.9  # of the most FLOPS that the model is trained for: other queries cost more
 SAMPLE = 2000
+TRAINING_LENGTH = 128  # tokens: a step on more takes too long, and texts are encoded whole later
 
 
 def recipe_for(
@@ -41,21 +41,35 @@ def recipe_for(
     target_p99: Mapping[str, float] | None = None,
     max_seconds: float | None = None,
 ) -> Recipe:
-    """The quickstart's recipe with what was measured here."""
+    """What is trained with, for this machine and these documents; docs/training.md says how its values were found."""
     length = settings.max_length or USUAL_LENGTH
-    base = quickstart_recipe(output / "training", steps, output / "data" / "documents.jsonl")
-    return replace(
-        base,
+    return Recipe(
         init=settings.init,
-        teachers=tuple(teachers),
+        train=(str(output / "data" / "documents.jsonl"),),
+        output=str(output / "training"),
         teacher_cache=str(settings.teacher_cache or output / "work" / "teachers"),
-        own_words=own_words,
+        teachers=tuple(teachers),
+        scale_constant=20.0,
+        ranking={"kl": 1.0, "info_nce": 1.0},
+        lambda_flops=0.003,
         target_flops=target_flops,
         target_p99=target_p99 or {},
+        frequency_weighted_flops=True,
+        vocabulary_sample=3000,
+        own_words=own_words,
+        own_words_learning_rate=5e-3,
+        train_query_weights=True,
+        query_learning_rate=0.02,
+        min_query_weight=0.9,
+        num_steps=steps,
         max_seconds=max_seconds,
-        max_length=min(base.max_length, length),
-        encode_max_length=length,
+        batch_size=64,
+        num_hard_negatives=1,
+        negatives_pool=20,
+        learning_rate=4e-4,
         warmup_steps=steps // 10,
+        max_length=min(TRAINING_LENGTH, length),
+        encode_max_length=length,
         save_steps=max(1, steps // 10),
         save_total_limit=1,
         seed=settings.seed,

@@ -9,22 +9,26 @@ import typer
 
 def adapt(
     corpus: Path = typer.Argument(
-        help="A folder in BEIR layout, a corpus.jsonl or other file of rows, a .txt with a document per line, or a "
-        "folder of .txt and .md files."
+        help="A folder in BEIR layout, a corpus.jsonl or other file of rows, a .txt with a document per line, a "
+        "folder of .txt and .md files, or python-docs: the documentation of the installed Python packages."
     ),
     output: Path = typer.Option(..., "--output", "-o", help="Folder for the page, the model and its export."),
     queries: Path | None = typer.Option(
         None, help="Real queries ({_id, text} per line), judged by --qrels; they override made ones."
     ),
     qrels: Path | None = typer.Option(None, help="Which documents answer them (query-id, corpus-id, score)."),
+    train_qrels: Path | None = typer.Option(
+        None,
+        help="Which documents answer other queries of --queries: these are trained on, in place of made ones.",
+    ),
     query_log: Path | None = typer.Option(
         None,
         help="Queries that people asked ({_id, text} per line), unjudged: the cost is limited on these, too.",
     ),
     queries_from: str = typer.Option(
         "documents",
-        help="What queries are made of: documents (titles, headings, sentences), or your function module:function, "
-        "called with text and title; or endpoint:MODEL@URL or endpoint:FILE.yaml, a language model.",
+        help="What queries are made of: documents (titles, headings, sentences), titles, or your function "
+        "module:function, called with text and title; or endpoint:MODEL@URL or endpoint:FILE.yaml, a language model.",
     ),
     general: Path | None = typer.Option(
         None, help="Pairs of other texts ({query, pos} per line) to mix in, so that the model forgets less."
@@ -34,8 +38,9 @@ def adapt(
     target_flops: float | None = typer.Option(
         None,
         help="Multiplications per query and document that the model should have.",
-        show_default="1.5 times BM25's at most",
+        show_default="what --times-bm25 says, at most",
     ),
+    times_bm25: float = typer.Option(1.5, help="The same as a multiple of BM25's."),
     target_p99: str | None = typer.Option(
         None,
         help="Milliseconds that the slowest hundredth of the queries may take in the exact index, on one core of this "
@@ -52,7 +57,7 @@ def adapt(
         "-t",
         help="bm25, dense:NAME, sparse:NAME, endpoint:MODEL@URL or endpoint:FILE.yaml, with "
         "=WEIGHT behind it to begin with. Repeatable.",
-        show_default="the quickstart's",
+        show_default="dense, sparse and BM25, offline",
     ),
     teacher_cache: Path | None = typer.Option(
         None,
@@ -64,6 +69,9 @@ def adapt(
         min=8,
         help="Tokens of a document that the model reads.",
         show_default="256, or 512 where a tenth of the documents are longer",
+    ),
+    passages: bool = typer.Option(
+        True, help="Try documents that are longer than that as passages, too, which encodes them again."
     ),
     language: str = typer.Option(
         "auto",
@@ -93,18 +101,21 @@ def adapt(
         corpus,
         queries=queries,
         qrels=qrels,
+        train_qrels=train_qrels,
         query_log=query_log,
         queries_from=queries_from,
         general=general,
         general_share=general_share,
         budget=parse_budget(budget),
         target_flops=target_flops,
+        times_bm25=times_bm25,
         target_p99=parse_target_p99(target_p99) if target_p99 is not None else {},
         steps=steps,
         init=init,
         teachers=tuple(map(parse_teacher, teacher)) or TEACHERS,
         teacher_cache=teacher_cache,
         max_length=max_length,
+        passages=passages,
         language=language,
         seed=seed,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import gc
+import importlib.metadata
 import importlib.util
 import inspect
 import random
@@ -17,18 +18,20 @@ import sys
 import sysconfig
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from neural_sparse.corpora.collection import Collection
 from neural_sparse.errors import InputError
 
+PYTHON_DOCS = "python-docs"  # by this name among collections
 PACKAGES = ("numpy", "scipy", "pandas", "sklearn", "networkx", "sympy", "matplotlib", "torch")
 MIN_DOCUMENTS = 1000
 MIN_BODY_WORDS = 20
 SUMMARY_WORDS = range(4, 41)
 
+_DISTRIBUTIONS = {"sklearn": "scikit-learn"}  # where a package is installed under another name
 _NOT_WORD = re.compile(r"[\W_]+")
 _REAL_WORD = re.compile(r"[^\W\d_]{2,}")
 
@@ -59,13 +62,8 @@ def python_docs(seed: int = 0, n_test: int = 500) -> PythonDocs:
     Raises:
         InputError: fewer than 1,000 documents, or no training query would be left.
     """
-    pairs = _pairs()
-    if len(pairs) < MIN_DOCUMENTS:
-        raise InputError(
-            f"the installed packages document {len(pairs)} functions and classes, below {MIN_DOCUMENTS}: "
-            "pip install neural-sparse[quickstart], or name a collection of your own with --data"
-        )
-    doc_ids = sorted(pairs)
+    pairs = documentation()
+    doc_ids = list(pairs)
     often: dict[str, int] = {}
     for summary, _ in pairs.values():
         often[_key(summary)] = often.get(_key(summary), 0) + 1
@@ -84,7 +82,31 @@ def python_docs(seed: int = 0, n_test: int = 500) -> PythonDocs:
         qrels[query_id] = {doc_ids[row]: 1}
     texts = [pairs[doc_id][1] for doc_id in doc_ids]
     train = [(pairs[doc_ids[row]][0], row) for row in rows if row not in test]
-    return PythonDocs(Collection("python-docs", doc_ids, texts=texts, queries=queries, qrels=qrels), train)
+    return PythonDocs(Collection(PYTHON_DOCS, doc_ids, texts=texts, queries=queries, qrels=qrels), train)
+
+
+def documentation() -> dict[str, tuple[str, str]]:
+    """Full name -> (summary, body) of every documented function and class, by name.
+
+    Raises:
+        InputError: fewer than 1,000.
+    """
+    pairs = _pairs()
+    if len(pairs) < MIN_DOCUMENTS:
+        raise InputError(
+            f"the installed packages document {len(pairs)} functions and classes, below {MIN_DOCUMENTS}: "
+            "pip install neural-sparse[quickstart], or name a collection of your own with --data"
+        )
+    return dict(sorted(pairs.items()))
+
+
+def versions() -> dict[str, str]:
+    """What the documentation is of: Python, and those of `PACKAGES` that are installed."""
+    found = {"python": sys.version}
+    for name in PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(_DISTRIBUTIONS.get(name, name))
+    return found
 
 
 def _pairs() -> dict[str, tuple[str, str]]:

@@ -25,6 +25,11 @@ def console(width: int | None = None, stderr: bool = False) -> Console:
     return made
 
 
+def story_console() -> Console:
+    """For what a long job tells: tables are not folded where the output goes to a file."""
+    return console(120)
+
+
 def replace_what_cannot_be_shown() -> None:
     """Let standard output and error take any text: characters their encoding lacks become "?"."""
     for stream in (sys.stdout, sys.stderr):

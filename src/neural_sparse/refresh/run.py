@@ -34,11 +34,11 @@ from neural_sparse.idf import (
 from neural_sparse.idf.weights import read_table
 from neural_sparse.io.files import check_output, replacing, write_json
 from neural_sparse.io.parts import alone
+from neural_sparse.io.terminal import story_console
 from neural_sparse.model.location import content_hash, model_folder
 from neural_sparse.model.precision import wanted_bf16
 from neural_sparse.planning.estimate import Estimate
 from neural_sparse.planning.table import duration
-from neural_sparse.quickstart.run import story_console
 from neural_sparse.refresh.base import Base, frequencies
 from neural_sparse.refresh.drift import RETRAINING, Drift, drift_of, retraining
 from neural_sparse.refresh.judging import (

@@ -55,6 +55,16 @@ class ExplainedHit:
         matched = [{**asdict(token), "contribution": token.contribution} for token in self.matched]
         return {**asdict(self), "matched": matched, "expansion": [list(pair) for pair in self.expansion]}
 
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> ExplainedHit:
+        """Of `to_dict`."""
+        matched = tuple(
+            MatchedToken(**{key: value for key, value in one.items() if key != "contribution"})
+            for one in values["matched"]
+        )
+        expansion = tuple((str(token), float(weight)) for token, weight in values["expansion"])
+        return cls(**{**values, "matched": matched, "expansion": expansion})
+
 
 def explain_hit(
     doc_id: str,
@@ -99,7 +109,7 @@ def explained_search(query: str, hits: Sequence[ExplainedHit], max_tokens: int =
         heading = Text.assemble((f"{rank}. ", "dim"), (hit.doc_id, "bold"), f"  {hit.score:.2f}")
         if hit.relevant:
             heading.append("  relevant", style="green")
-        snippet = Text(_snippet(hit.text))
+        snippet = Text(snippet_of(hit.text))
         words = [match.token for match in hit.matched if match.in_text and match.token.isalnum()]
         if words:
             snippet.highlight_regex(rf"(?i)\b({'|'.join(map(re.escape, words))})\b", "bold yellow")
@@ -109,44 +119,22 @@ def explained_search(query: str, hits: Sequence[ExplainedHit], max_tokens: int =
             table.add_column(title, justify="right")
         for match in hit.matched[:max_tokens]:
             name = Text(match.token) if match.in_text else Text(f"{match.token} (added)", style="magenta")
-            table.add_row(name, *_figures(match))
+            table.add_row(name, *figures_of(match))
         parts += [Text(), heading, Padding(snippet, (0, 0, 0, 3)), Padding(table, (0, 0, 0, 3))]
         if len(hit.matched) > max_tokens:
             parts.append(Text(f"   and {len(hit.matched) - max_tokens} more", style="dim"))
-        added = Text.assemble(("added by the model: ", "dim"), (_expansion(hit, max_tokens), "magenta"))
+        added = Text.assemble(("added by the model: ", "dim"), (expansion_of(hit, max_tokens), "magenta"))
         parts.append(Padding(added, (0, 0, 0, 3)))
     return Group(*parts)
 
 
-def explained_search_markdown(query: str, hits: Sequence[ExplainedHit], max_tokens: int = 12) -> str:
-    """The same in Markdown, ending with a newline."""
-    lines = [f"### {_escape(query)}", ""]
-    if not hits:
-        lines += ["No document shares a token with it.", ""]
-    for rank, hit in enumerate(hits, start=1):
-        relevant = ", relevant" if hit.relevant else ""
-        lines += [
-            f"{rank}. `{hit.doc_id}`, score {hit.score:.2f}{relevant}",
-            "",
-            f"   > {_escape(_snippet(hit.text))}",
-            "",
-            "   | matched token | query | document | contribution |",
-            "   |---|---:|---:|---:|",
-        ]
-        for match in hit.matched[:max_tokens]:
-            token = _escape(match.token) + ("" if match.in_text else " *(added)*")
-            lines.append(f"   | {' | '.join((token, *_figures(match)))} |")
-        if len(hit.matched) > max_tokens:
-            lines += ["", f"   and {len(hit.matched) - max_tokens} more"]
-        lines += ["", f"   added by the model: {_escape(_expansion(hit, max_tokens))}", ""]
-    return "\n".join(lines)
-
-
-def _figures(match: MatchedToken) -> tuple[str, str, str]:
+def figures_of(match: MatchedToken) -> tuple[str, str, str]:
+    """Weight in the query, weight in the document, contribution."""
     return f"{match.query_weight:.2f}", f"{match.doc_weight:.2f}", f"{match.contribution:.2f}"
 
 
-def _expansion(hit: ExplainedHit, max_tokens: int) -> str:
+def expansion_of(hit: ExplainedHit, max_tokens: int) -> str:
+    """What the model added, heaviest first."""
     if not hit.expansion:
         return "nothing"
     shown = ", ".join(f"{token} {weight:.2f}" for token, weight in hit.expansion[:max_tokens])
@@ -154,14 +142,9 @@ def _expansion(hit: ExplainedHit, max_tokens: int) -> str:
     return f"{shown} and {left} more" if left > 0 else shown
 
 
-def _snippet(text: str) -> str:
+def snippet_of(text: str) -> str:
     """The beginning of a text on one line, cut between words."""
     line = " ".join(text.split())
     if len(line) <= SNIPPET:
         return line
     return line[:SNIPPET].rsplit(" ", 1)[0] + " …"
-
-
-def _escape(text: str) -> str:
-    """Markdown's own characters in text that is none."""
-    return re.sub(r"([\\`*_|<>\[\]#])", r"\\\1", text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -17,14 +18,17 @@ from neural_sparse.adapt.budget import (
     steps_within,
     too_small,
 )
+from neural_sparse.adapt.estimate import Estimate
+from neural_sparse.adapt.quickstart import quickstart_settings
 from neural_sparse.adapt.settings import AdaptSettings, parse_budget
 from neural_sparse.adapt.stages import Stages
 from neural_sparse.cli.judge_teachers import parse_teacher
 from neural_sparse.config import TeacherConfig
 from neural_sparse.errors import InputError
-from neural_sparse.quickstart.estimate import Estimate
 
-MEASURED = Estimate(teachers=100.0, training=10.0, evaluating=60.0)  # of 8,000 documents and 10 steps
+MEASURED = Estimate(
+    teachers=100.0, training=10.0, evaluating=60.0, once=20.0
+)  # of 8,000 documents and 10 steps
 
 
 def test_steps_fill_the_time_that_is_left() -> None:
@@ -66,8 +70,11 @@ def test_settings_are_checked_before_the_work(tmp_path: Path) -> None:
         AdaptSettings(there, queries=there)
     with pytest.raises(InputError, match="not cross-encoder"):
         AdaptSettings(there, teachers=(TeacherConfig("cross-encoder", "a/b"),))
-    with pytest.raises(InputError, match="above 0"):
-        AdaptSettings(there, target_flops=0.0)
+    for bad in ({"target_flops": 0.0}, {"times_bm25": -1.0}):
+        with pytest.raises(InputError, match="above 0"):
+            AdaptSettings(there, **bad)
+    with pytest.raises(InputError, match="--queries, which are missing"):
+        AdaptSettings(there, train_qrels=there)
     before = AdaptSettings(there).describe()
     there.write_text("{ }")
     assert AdaptSettings(there).describe() != before
@@ -95,6 +102,37 @@ def test_teachers_behind_an_endpoint_keep_their_settings(tmp_path: Path) -> None
         AdaptSettings(corpus, query_log=tmp_path / "nowhere.jsonl")
 
 
+def test_the_start_reads_as_much_where_it_teaches(tmp_path: Path) -> None:
+    teachers = (TeacherConfig("sparse", "a/b"), TeacherConfig("sparse", "c/d", max_length=64))
+    settings = AdaptSettings(tmp_path, init="a/b", teachers=teachers).reading(200)
+    assert settings.max_length == 200
+    assert [one.max_length for one in settings.teachers] == [200, 64]
+
+
+def test_what_the_quickstart_asks_for(tmp_path: Path) -> None:
+    embedded = quickstart_settings()
+    assert (str(embedded.corpus), embedded.queries_from, embedded.queries) == ("python-docs", "titles", None)
+    assert "numpy " in embedded.describe()["corpus_sum"]
+    assert all(embedded.is_start(one) == (one.kind == "sparse") for one in embedded.teachers)
+    assert embedded.reading(512).teachers == embedded.teachers  # nothing is encoded twice
+    with pytest.raises(InputError, match="no such file or folder"):
+        quickstart_settings(tmp_path / "nowhere")
+    folder = tmp_path / "mine"
+    (folder / "qrels").mkdir(parents=True)
+    alone = quickstart_settings(folder, 7)
+    assert (alone.steps, alone.queries, alone.queries_from) == (7, None, "documents")
+    (folder / "qrels" / "test.tsv").touch()
+    with pytest.raises(InputError, match=r"queries.jsonl: no such file"):
+        quickstart_settings(folder)
+    (folder / "queries.jsonl").touch()
+    judged = quickstart_settings(folder)
+    assert (judged.qrels, judged.train_qrels) == (folder / "qrels" / "test.tsv", None)
+    (folder / "qrels" / "train.tsv").touch()
+    trained = quickstart_settings(folder)
+    assert trained.train_qrels == folder / "qrels" / "train.tsv"
+    assert judged.describe() != trained.describe()
+
+
 def test_training_may_take_what_evaluation_leaves() -> None:
     found = plan(900, 30, MEASURED, steps=10, documents=8000)
     seconds = seconds_of_training(750, found)
@@ -118,6 +156,13 @@ def test_a_finished_stage_is_not_made_again(tmp_path: Path) -> None:
     np.save(tmp_path / "other" / "something.npy", np.zeros(1))
     with pytest.raises(InputError, match="something else"):
         Stages(tmp_path / "other", {}, console, 60.0)
+
+
+def test_what_is_left_is_said_only_of_a_budget(tmp_path: Path) -> None:
+    for budget, left in ((60.0, True), (None, False)):
+        console = Console(file=io.StringIO(), width=100)
+        Stages(tmp_path / str(budget), {}, console, budget)("one", "First", lambda: 1)
+        assert (" left" in console.file.getvalue()) == left  # type: ignore[attr-defined]
 
 
 def _fail() -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from neural_sparse.adapt.corpus import Text, clean_corpus, documents_at, held_documents
 from neural_sparse.adapt.data import AdaptData, make_data, with_general
-from neural_sparse.adapt.queries import length_of, query_of
-from neural_sparse.adapt.split import split_documents
+from neural_sparse.adapt.queries import length_of, query_of, unambiguous
+from neural_sparse.adapt.split import LEAST_PAIRS, SELECT_SHARE, split_documents
 from neural_sparse.errors import InputError
 
 RNG = random.Random(0)
@@ -69,6 +69,31 @@ def test_real_queries_judge(count: int, chosen_by: str) -> None:
     assert not split.trainable[sorted(judged)].any()
 
 
+@pytest.mark.parametrize(("trained", "chosen_by"), [(170, "training"), (40, "title")])
+def test_training_queries_take_the_place_of_made_ones(trained: int, chosen_by: str) -> None:
+    """A part of them chooses, all others judge; what is judged is not trained on, nor its document."""
+    judging = {f"q{number}": {IDS[number]: 1} for number in range(10)}
+    training = {f"t{number}": {IDS[number]: 1} for number in range(200 - trained, 200)} | {"q3": {"7": 1}}
+    texts = {key: text(4) for key in (*judging, *training)}
+    made = [(text(5), "title") for _ in IDS]
+    split = split_documents(IDS, BODIES, made, seed=1, real=(texts, judging), training=training)
+    assert set(split.test.queries) == set(judging)
+    asked = {query for query, _, _ in split.train}
+    if chosen_by == "training":
+        assert set(split.select.queries) <= set(training)
+        assert len(split.select.queries) == round(SELECT_SHARE * trained)
+    else:
+        assert set(split.select.kinds.values()) == {"title"}
+    assert asked <= {texts[key] for key in training} - {texts["q3"]} - set(split.select.queries.values())
+    assert len(asked) > LEAST_PAIRS
+    kept = {doc for part in (split.select, split.test) for one in part.qrels.values() for doc in one}
+    assert not split.trainable[[int(doc_id) for doc_id in kept]].any()
+    # Too few to train on alone: made ones, too.
+    few = {key: training[key] for key in list(training)[:9]}
+    mixed = split_documents(IDS, BODIES, made, seed=1, real=(texts, judging), training=few)
+    assert {kind for _, _, kind in mixed.train} == {"title", "real"}
+
+
 def test_one_query_of_a_document_which_then_lacks_it() -> None:
     body = "Milk is warmed slowly. Rennet is added and after an hour the curd is cut into cubes."
     kinds = set()
@@ -77,6 +102,11 @@ def test_one_query_of_a_document_which_then_lacks_it() -> None:
         kinds.add(found.kind)
         assert found.query not in found.text
     assert kinds == {"title", "sentence"}
+    assert {
+        query_of(Text(str(number), "How cheese is made", body), seed=0, titles=True).kind
+        for number in range(9)
+    } == {"title"}
+    assert query_of(Text("a", "", body), seed=0, titles=True).query == ""
     heading = query_of(Text("a.md", "", f"# Notes on cheese\n\n{body}"), seed=0)
     assert (heading.kind, heading.query) == ("heading", "Notes on cheese")
     assert query_of(Text("a", "", "Two words"), seed=0).query == ""
@@ -85,6 +115,15 @@ def test_one_query_of_a_document_which_then_lacks_it() -> None:
         "4 to 7 words",
         "8 words and more",
     ]
+
+
+def test_a_query_that_several_documents_give_is_asked_of_none() -> None:
+    documents = [
+        Text(str(number), title, text(20)) for number, title in enumerate(("An end", "AN END!", "A start"))
+    ]
+    found = unambiguous([query_of(one, seed=0, titles=True) for one in documents], documents)
+    assert [one.query for one in found] == ["", "", "A start"]
+    assert found[0].text == documents[0].whole
 
 
 def write(folder: Path, rows: list[dict[str, str]]) -> Path:
@@ -150,6 +189,17 @@ def test_data_come_back_from_their_folder(tmp_path: Path) -> None:
     training = again.training(1000, seed=0)
     assert training is not None
     assert not set(training.documents) & {data.texts[int(doc_id)] for doc_id in data.split.test.qrels["q9"]}
+    train = tmp_path / "train.tsv"
+    train.write_text("".join(f"t{n}\t{n}\t1\n" for n in range(20, 100)))
+    with queries.open("a") as file:
+        file.writelines(json.dumps({"_id": f"t{n}", "text": text(3)}) + "\n" for n in range(20, 100))
+    taught = make_data(corpus, {}, seed=0, real=(queries, qrels), train_qrels=train)
+    assert {kind for _, _, kind in taught.split.train} == {"real"}
+    unhidden = [row for row, doc_id in enumerate(taught.doc_ids) if taught.split.trainable[row]]
+    assert all(taught.texts[row] == f"{rows[row]['title']} {rows[row]['text']}" for row in unhidden)
+    train.write_text("t20\tgone\t1\n")
+    with pytest.raises(InputError, match=r"train.tsv: no judgement above 0"):
+        make_data(corpus, {}, seed=0, real=(queries, qrels), train_qrels=train)
     pairs = tmp_path / "pairs.jsonl"
     pairs.write_text("".join(json.dumps({"query": text(3), "pos": text(9)}) + "\n" for _ in range(60)))
     mixed = with_general(training, pairs, share=0.25, seed=0)

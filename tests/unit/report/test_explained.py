@@ -2,16 +2,13 @@ from __future__ import annotations
 
 import io
 import json
+import re
 
 import pytest
 from rich.console import Console, RenderableType
 
-from neural_sparse.report.explained import (
-    ExplainedHit,
-    explain_hit,
-    explained_search,
-    explained_search_markdown,
-)
+from neural_sparse.report.explained import ExplainedHit, explain_hit, explained_search
+from neural_sparse.report.explained_html import explained_search_html
 
 QUERY = {"shortest": 4.0, "path": 2.0, "graph": 1.0, "absent": 9.0, "none": 0.0, "gone": 3.0}
 DOC = {"path": 1.5, "shortest": 0.5, "graph": 2.5, "route": 0.75, "network": 1.0, "gone": 0.0, "none": 1.0}
@@ -69,28 +66,29 @@ def test_only_whole_matched_words_are_highlighted(hit: ExplainedHit) -> None:
     assert "Foot\x1b" not in text
 
 
-def test_markdown(hit: ExplainedHit) -> None:
-    assert explained_search_markdown("a|b", [hit]).splitlines() == [
-        "### a\\|b",
-        "",
-        "1. `nx.path`, score 7.50, relevant",
-        "",
-        "   > The path is \\[red\\]shortest\\[/red\\]. Footpath!",
-        "",
-        "   | matched token | query | document | contribution |",
-        "   |---|---:|---:|---:|",
-        "   | path | 2.00 | 1.50 | 3.00 |",
-        "   | graph *(added)* | 1.00 | 2.50 | 2.50 |",
-        "   | shortest | 4.00 | 0.50 | 2.00 |",
-        "",
-        "   added by the model: graph 2.50, network 1.00, none 1.00, route 0.75",
+def test_html(hit: ExplainedHit) -> None:
+    page = explained_search_html("a<b", [hit])
+    assert "<h3>a&lt;b</h3>" in page
+    assert "1. <b>nx.path</b>, score 7.50, " in page
+    assert ">relevant<" in page
+    assert "The path is [red]shortest[/red]. Footpath!" in page
+    rows = re.findall(r"<tr><td>(.*?)</td></tr>", page)
+    assert [row.split("</td><td>") for row in rows] == [
+        ["path", "2.00", "1.50", "3.00"],
+        ["graph (added)", "1.00", "2.50", "2.50"],
+        ["shortest", "4.00", "0.50", "2.00"],
     ]
+    assert "added by the model: graph 2.50, network 1.00, none 1.00, route 0.75" in page
+
+
+def test_a_hit_comes_back_from_json(hit: ExplainedHit) -> None:
+    assert ExplainedHit.of(json.loads(json.dumps(hit.to_dict()))) == hit
 
 
 def test_long_lists_and_texts_are_cut_and_counted() -> None:
     weights = {f"t{number:02}": 1.0 + number for number in range(20)}
     hit = explain_hit("d", "word " * 200, weights, weights, [])
-    for text in (plain(explained_search("q", [hit], max_tokens=3)), explained_search_markdown("q", [hit], 3)):
+    for text in (plain(explained_search("q", [hit], max_tokens=3)), explained_search_html("q", [hit], 3)):
         assert "and 17 more" in text
         assert "t19 20.00, t18 19.00, t17 18.00 and 17 more" in text
         assert "t16" not in text
@@ -100,7 +98,7 @@ def test_long_lists_and_texts_are_cut_and_counted() -> None:
 
 def test_nothing_found_and_nothing_added() -> None:
     assert "no document" in plain(explained_search("q", []))
-    assert "No document" in explained_search_markdown("q", [])
+    assert "No document" in explained_search_html("q", [])
     hit = explain_hit("d", "graph", {"graph": 1}, {"graph": 1}, ["graph"])
-    assert "added by the model: nothing" in explained_search_markdown("q", [hit])
-    assert "relevant" not in explained_search_markdown("q", [hit])
+    assert "added by the model: nothing" in explained_search_html("q", [hit])
+    assert "relevant" not in explained_search_html("q", [hit])

@@ -1,4 +1,4 @@
-"""How long the quickstart will take, said before it begins."""
+"""How long the work will take, said before it begins."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from neural_sparse import NeuralSparseEncoder
+from neural_sparse.adapt import estimate as module
+from neural_sparse.adapt.estimate import SEARCHES, Estimate, estimate
 from neural_sparse.config import Recipe, TeacherConfig
 from neural_sparse.data.training_set import TrainingSet
 from neural_sparse.planning.measure import encoding_speed, training_speed
-from neural_sparse.quickstart import estimate as module
-from neural_sparse.quickstart.estimate import SEARCHES, Estimate, estimate
 from neural_sparse.teachers.builder import build_ensemble
 
 
@@ -59,20 +59,19 @@ def test_by_hand(tiny_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatc
     recipe = recipe_of(model, gradient_accumulation_steps=2)
     ensemble = build_ensemble(recipe)
     training = data([long] * 40)
-    found = estimate(recipe, start, ensemble, ["q"], training, {"student": [long] * 40, "start": [long] * 20})
-    assert asked[0][:3] == (ensemble.teachers, ["q"], training.documents)
+    judged = [f"{long}{row}" for row in range(30)]
+    found = estimate(recipe, start, ensemble, ["q"], training, judged, encodings=2)
+    assert asked[0][:3] == (ensemble.teachers, ["q"], [long, *judged])  # each once
     assert found.teachers == 12
     assert found.training == pytest.approx(50 * 2 * 8 * 4 * 6 / 100)
-    assert found.evaluating == pytest.approx(SEARCHES + 60 * 16 / 32)
+    assert found.once == pytest.approx(30 * 16 / 32)
+    assert found.evaluating == pytest.approx(SEARCHES + 2 * found.once)
     assert found.total == pytest.approx(found.teachers + found.training + found.evaluating)
-    finished = estimate(recipe, start, ensemble, ["q"], training, {}, done=True)
-    assert finished.training == 0
-    assert finished.evaluating == SEARCHES
 
 
 def test_as_people_say_it() -> None:
     assert str(Estimate(120, 400.0, 30.0)) == (
-        "About 9.2 min on this machine: teachers 2.0 min, training 6.7 min, evaluating 30 s"
+        "about 9.2 min on this machine: teachers 2.0 min, training 6.7 min, evaluating 30 s"
     )
 
 
@@ -90,10 +89,10 @@ def test_a_real_one_leaves_the_model_as_it_was(
         build_ensemble(recipe),
         ["sort a list", "open a file"],
         data(texts * 4),
-        {"student": texts},
+        texts,
         seconds=0.01,
     )
-    assert all(value > 0 for value in found.to_dict().values())
+    assert min(found.teachers, found.training, found.once) > 0
     assert found.evaluating > SEARCHES
     assert start.max_length == 16
     assert not start.training

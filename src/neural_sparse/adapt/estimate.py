@@ -1,8 +1,8 @@
-"""How long the quickstart will take on this machine, from samples of its own work, before the work begins."""
+"""How long the work will take on this machine, from samples of it, before it begins."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,18 +17,23 @@ from neural_sparse.teachers.ensemble import EnsembleTeacher
 from neural_sparse.teachers.teach import needs_of
 from neural_sparse.text.tokens import tokenize
 
-SECONDS = 1.5  # of each sample, the first pass left out, which compiles and allocates
+SAMPLE_SECONDS = 1.5  # of each sample, the first pass left out, which compiles and allocates
 SAMPLE = 512  # documents that lengths are taken from
 SEARCHES = 20.0  # seconds of indexes, measures and timing of queries, on a collection of thousands
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds that the long stages will take."""
+    """Seconds that the long stages will take.
+
+    Attributes:
+        once: encoding all documents a single time, which is part of `evaluating`.
+    """
 
     teachers: float
     training: float
     evaluating: float
+    once: float = 0.0
 
     @property
     def total(self) -> float:
@@ -43,10 +48,7 @@ class Estimate:
                 ("evaluating", self.evaluating),
             )
         )
-        return f"About {duration(self.total)} on this machine: {parts}"
-
-    def to_dict(self) -> dict[str, float]:
-        return {"teachers": self.teachers, "training": self.training, "evaluating": self.evaluating}
+        return f"about {duration(self.total)} on this machine: {parts}"
 
 
 def estimate(
@@ -55,9 +57,9 @@ def estimate(
     ensemble: EnsembleTeacher,
     queries: Sequence[str],
     training: TrainingSet,
-    encoded: Mapping[str, Sequence[str]],
-    done: bool = False,
-    seconds: float = SECONDS,
+    documents: Sequence[str],
+    encodings: int = 1,
+    seconds: float = SAMPLE_SECONDS,
 ) -> Estimate:
     """Time a little of each long stage here and now: other work on the machine counts.
 
@@ -67,32 +69,29 @@ def estimate(
     Args:
         start: the model that is trained, with query weights; it stays as it is.
         queries: all that teachers encode.
-        encoded: what is encoded for the evaluation, besides by teachers: any name -> texts.
-        done: a finished run is there, so that nothing is trained.
+        training: what is trained on.
+        documents: what candidates are judged on; teachers encode all of it.
+        encodings: how often it is encoded besides, by start and student.
+        seconds: of each sample.
     """
     rng = np.random.default_rng(0)
     needs = needs_of(
         ensemble.teachers,
         queries,
-        documents=training.documents,
+        documents=list(dict.fromkeys([*training.documents, *documents])),
         pairs=np.empty((0, 2), np.int64),
         cache=ensemble.cache,
         seconds=seconds,
     )
     sample = _sample(training.documents, rng)
-    trained = 0.0
-    if not done:
-        speed, *_ = training_speed(
-            recipe, start, documents=sample, queries=training.queries[:SAMPLE], seconds=seconds
-        )
-        documents = recipe.batch_size * (1 + recipe.num_hard_negatives) * recipe.gradient_accumulation_steps
-        trained = recipe.num_steps * documents * _tokens(sample, start, recipe.max_length) / speed
-    evaluated = SEARCHES
-    half = wanted_bf16(recipe.bf16, start.device)
-    speed = encoding_speed(start, sample, seconds, half) if encoded else 1.0
-    for texts in encoded.values():
-        evaluated += len(texts) * _tokens(_sample(texts, rng), start, start.max_length) / speed
-    return Estimate(sum(need.seconds for need in needs), trained, evaluated)
+    speed, *_ = training_speed(
+        recipe, start, documents=sample, queries=training.queries[:SAMPLE], seconds=seconds
+    )
+    per_step = recipe.batch_size * (1 + recipe.num_hard_negatives) * recipe.gradient_accumulation_steps
+    trained = recipe.num_steps * per_step * _tokens(sample, start, recipe.max_length) / speed
+    speed = encoding_speed(start, sample, seconds, wanted_bf16(recipe.bf16, start.device))
+    once = len(documents) * _tokens(_sample(documents, rng), start, start.max_length) / speed
+    return Estimate(sum(need.seconds for need in needs), trained, SEARCHES + encodings * once, once=once)
 
 
 def _sample(texts: Sequence[str], rng: np.random.Generator) -> list[str]:
