@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from arms import answer, cell, machine, peak_mib, take_turns
+from models import REAL_VOCABULARY, SHAPES, folder_of
 
 FLOAT, INT8 = "float32", "int8"
 # Backend, export (None: the model itself), bfloat16.
@@ -128,7 +129,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("model", nargs="?", help="folder, hub id, or folder inside a package")
+    parser.add_argument(
+        "model",
+        nargs="?",
+        help=f"folder, hub id, or folder inside a package; random ones: {', '.join(SHAPES)}",
+    )
     parser.add_argument("--collection", help="a BEIR folder, or a name")
     parser.add_argument("--texts", type=int, default=256, help="documents that are timed")
     parser.add_argument("--max-length", type=int, default=256)
@@ -147,12 +152,13 @@ def main() -> None:
     from neural_sparse.model.encoder import NeuralSparseEncoder
 
     names = [*dict.fromkeys(["torch", *chosen.arms])]
+    folder = folder_of(chosen.model, REAL_VOCABULARY) if chosen.model in SHAPES else chosen.model
     with tempfile.TemporaryDirectory() as exports:
         for kind in (FLOAT, INT8):
-            model = NeuralSparseEncoder(chosen.model, chosen.max_length, device="cpu")
+            model = NeuralSparseEncoder(folder, chosen.max_length, device="cpu")
             write_onnx_package(model, Path(exports) / kind, int8=kind == INT8)
         settings = {
-            "model": chosen.model,
+            "model": folder,
             "collection": chosen.collection,
             "texts": chosen.texts,
             "max_length": chosen.max_length,
