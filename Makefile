@@ -8,6 +8,9 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Kept, whatever the environment says: else every process compiles what it imports, and tests, anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: quickstart test unit integration slow lint constraints release clean
 
 # The stamp holds the environment to the files that define it.
@@ -25,7 +28,7 @@ quickstart: $(VENV)/.installed
 test: unit integration
 
 unit: $(VENV)/.installed
-	$(PYTEST) --durations=10 -m "not integration and not slow"
+	$(PYTEST) --durations=10 -m "not integration and not slow" tests/unit
 
 integration: $(VENV)/.installed
 	$(PYTEST) --durations=25 -m "integration and not slow"

@@ -61,6 +61,7 @@ def test_teachers_of_a_version_that_knew_fewer_settings(tmp_path: Path) -> None:
     assert "teachers" in changes(replace(recipe, teachers=(replace(teacher, query_prompt="q: "),)))
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_run_that_stops_before_its_first_log_line(
     tiny_model: Tiny, dev: Path, data: TrainingSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -119,6 +120,7 @@ def recipe(tiny_model: Tiny, tmp_path: Path) -> Recipe:
         ),
     ],
 )
+@pytest.mark.usefixtures("drawn")
 def test_a_run_that_stops_itself_leaves_what_it_logged(
     recipe: Recipe, data: TrainingSet, error: Exception, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
