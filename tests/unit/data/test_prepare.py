@@ -312,17 +312,22 @@ class TestSampling:
 
 
 class TestOutput:
-    def test_parts_and_workers_change_nothing_but_the_settings(self, tmp_path: Path, make: Make) -> None:
+    def test_parts_change_nothing_but_the_settings(self, tmp_path: Path, make: Make) -> None:
         paths = [str(make("a.jsonl", many(60))), str(make("b.tsv", many(40, 30)))]
-        found = []
-        for workers, rows in ((1, 100), (1, 7), (2, 7)):
-            output = tmp_path / f"out-{workers}-{rows}"
-            prepare(paths, output, PrepareOptions(workers=workers, rows_per_part=rows))
-            found.append(sums(output))
-        assert found[1] == found[2]
-        assert found[0].keys() == found[1].keys()
-        one, other = (PreparedSet.load(tmp_path / name) for name in ("out-1-100", "out-1-7"))
+        outputs = [tmp_path / "one", tmp_path / "many"]
+        for output, rows in zip(outputs, (100, 7), strict=True):
+            prepare(paths, output, PrepareOptions(rows_per_part=rows))
+        assert sums(outputs[0]).keys() == sums(outputs[1]).keys()
+        one, other = map(PreparedSet.load, outputs)
         assert examples(one) == examples(other)
+
+    @pytest.mark.integration  # processes
+    def test_workers_change_nothing(self, tmp_path: Path, make: Make) -> None:
+        paths = [str(make("a.jsonl", many(60))), str(make("b.tsv", many(40, 30)))]
+        for workers in (1, 2):
+            options = PrepareOptions(workers=workers, rows_per_part=7)
+            prepare(paths, tmp_path / str(workers), options)
+        assert sums(tmp_path / "1") == sums(tmp_path / "2")
 
     def test_interrupted_anywhere_it_ends_with_the_same_bytes(
         self, tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch

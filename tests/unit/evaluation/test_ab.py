@@ -155,9 +155,9 @@ def ever_decided(outcomes: np.ndarray, days: int) -> tuple[float, float]:
 
 def test_false_positives_stay_at_the_level_although_one_looks_daily() -> None:
     rng = np.random.default_rng(1)
-    outcomes = rng.choice([1, -1, 0], (600, 3000), p=[0.3, 0.3, 0.4])
+    outcomes = rng.choice([1, -1, 0], (300, 3000), p=[0.3, 0.3, 0.4])
     always, naive = ever_decided(outcomes, days=30)
-    assert always <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 600)
+    assert always <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 300)
     assert naive > 0.15  # what daily looks make of a test for one look
 
 

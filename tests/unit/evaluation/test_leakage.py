@@ -76,10 +76,10 @@ def test_it_counts_what_cleaning_takes_out() -> None:
     """One rule: whether any training text matches is whether any test text is found."""
     rng = random.Random(5)
     tests = [[rng.choice("abcdefghij") for _ in range(rng.randint(1, 9))] for _ in range(200)]
-    training = [[rng.choice("abcdefghij") for _ in range(rng.randint(1, 9))] for _ in range(300)]
+    training = [[rng.choice("abcdefghij") for _ in range(rng.randint(1, 9))] for _ in range(120)]
     queries = {str(row): " ".join(test) for row, test in enumerate(tests)}
     matched = TestTexts.of(list(queries.values()), queries=True).match(training)
-    assert 30 < matched.sum() < 270
+    assert 12 < matched.sum() < 108
     for text, found in zip(training, matched.tolist(), strict=True):
         collection = Collection.of({"d": ""}, queries, {one: {"d": 1} for one in queries})
         result = find_leakage(collection, [" ".join(text)])

@@ -164,6 +164,7 @@ class TestParts:
         np.testing.assert_array_equal(found.counts, plain_count(expected, bert_tokenizer))
         assert found.documents == len(expected)
 
+    @pytest.mark.integration  # processes
     def test_processes_give_the_same(self, bert_tokenizer: Any, texts: list[str], tmp_path: Path) -> None:
         file = write_corpus(tmp_path / "corpus.jsonl", texts * 3)
         found = count_corpus(file, bert_tokenizer, tmp_path / "work", workers=2, part_bytes=400)

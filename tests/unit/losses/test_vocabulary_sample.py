@@ -18,7 +18,7 @@ from neural_sparse.losses.vocabulary_sample import (
 )
 
 SIZE = 200
-DRAWS = 1500
+DRAWS = 400
 QUERY_IDS = torch.tensor([[3, 150, 151, 3], [77, 2, 0, 0]])
 QUERY_MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
 ASKED = np.array([3, 150, 151, 77, 2])
@@ -156,11 +156,11 @@ def test_expectation_is_that_of_the_whole_vocabulary(
     for name, values in found.items():
         drawn = torch.stack(values)
         error = drawn.std() / DRAWS**0.5
-        assert 0 < error < 0.05 * expected[name]
+        assert 0 < error < 0.1 * expected[name]
         assert (drawn.mean() - expected[name]).abs() < 4 * error, name
     mean = total / DRAWS  # of the difference
     error = ((squares / DRAWS - mean**2).clamp(min=0) / DRAWS).sqrt()
-    assert (mean.abs() <= 5 * error + 1e-9).all()  # of 1,200 entries, each drawn some 300 times
+    assert (mean.abs() <= 5 * error + 1e-9).all()  # of 1,200 entries, each drawn some 80 times
     assert (error[:, ASKED] < 1e-8).all()  # those of query tokens are exact
     assert (error > 1e-6).any()
 

@@ -15,8 +15,8 @@ VOCABULARY = [f"word{number}" for number in range(2000)]
 def texts_with_copies(seed: int, changes: int) -> list[str]:
     """100 texts of 60 words, and a copy of each with some words changed, in any order."""
     rng = random.Random(seed)
-    texts = [[rng.choice(VOCABULARY) for _ in range(60)] for _ in range(100)]
-    for text in texts[:100]:
+    texts = [[rng.choice(VOCABULARY) for _ in range(60)] for _ in range(60)]
+    for text in texts[:60]:
         copy = list(text)
         for place in rng.sample(range(60), changes):
             copy[place] = rng.choice(VOCABULARY)
@@ -71,9 +71,9 @@ def test_short_and_empty_texts() -> None:
 
 
 def test_sketches_do_not_depend_on_what_is_sketched_with_them() -> None:
-    split = [words(text) for text in texts_with_copies(0, 5)] * 8  # more than are sketched at a time
+    split = [words(text) for text in texts_with_copies(0, 5)] * 10  # more than are sketched at a time
     together = minhash_bands(split, 3)
-    for row in (0, 17, 1023, 1024, 1599):
+    for row in (0, 17, 1023, 1024, 1199):
         np.testing.assert_array_equal(minhash_bands([split[row]], 3)[0], together[row])
 
 

@@ -31,7 +31,7 @@ from neural_sparse.training.trainer import NeuralSparseTrainer
 from neural_sparse.training.vocabulary import RunVocabulary, SamplingCollator
 
 WORDS = sorted({word for text in TEXTS for word in text.lower().rstrip(".").split()})
-DRAWS = 250
+DRAWS = 120
 
 
 class Teachers:
