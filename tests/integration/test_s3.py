@@ -13,6 +13,7 @@ pytest.importorskip("s3fs", reason="needs the extra: pip install 'neural-sparse[
 pytest.importorskip("flask", reason="needs the extra: pip install 'neural-sparse[dev]'")
 pytestmark = pytest.mark.integration
 MODEL = "cognition/model"
+ENCODE = ("encode", MODEL, "--threads", "1", "--corpus")
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +57,18 @@ def command(server: dict[str, str], *arguments: str, folder: Path) -> tuple[int,
     return done.returncode, done.stderr
 
 
+@pytest.fixture(scope="module")
+def encoded(
+    server: dict[str, str], corpus: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, bytes]:
+    """Files of the index that this disk's corpus gives on this disk."""
+    folder = tmp_path_factory.mktemp("here")
+    code, error = command(server, *ENCODE, str(corpus), "--output", str(folder / "index"), folder=folder)
+    assert code == 0, error
+    made = [file for file in (folder / "index").rglob("*") if file.is_file()]
+    return {str(file.relative_to(folder / "index")): file.read_bytes() for file in made}
+
+
 def files(server: dict[str, str], folder: str) -> dict[str, bytes]:
     import s3fs
 
@@ -66,16 +79,15 @@ def files(server: dict[str, str], folder: str) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("engine", ["local", "ray"])
-def test_encoding_from_and_to_s3(server: dict[str, str], corpus: Path, tmp_path: Path, engine: str) -> None:
+def test_encoding_from_and_to_s3(
+    server: dict[str, str], encoded: dict[str, bytes], tmp_path: Path, engine: str
+) -> None:
     if engine == "ray":
         pytest.importorskip("ray", reason="needs the extra: pip install 'neural-sparse[ray]'")
-    here = tmp_path / "here"
     there = f"bucket/{engine}/index"
-    common = ("encode", MODEL, "--threads", "1", "--corpus")
-    assert command(server, *common, str(corpus), "--output", str(here), folder=tmp_path)[0] == 0
     code, error = command(
         server,
-        *common,
+        *ENCODE,
         "s3://bucket/corpus.jsonl",
         "--output",
         f"s3://{there}",
@@ -84,9 +96,8 @@ def test_encoding_from_and_to_s3(server: dict[str, str], corpus: Path, tmp_path:
         folder=tmp_path,
     )
     assert code == 0, error
-    expected = {str(file.relative_to(here)): file.read_bytes() for file in here.rglob("*") if file.is_file()}
-    assert files(server, there) == expected
-    assert len(expected) > 5
+    assert files(server, there) == encoded
+    assert len(encoded) > 5
     leftovers = tmp_path / "outputs"
     assert not leftovers.exists() or not list(leftovers.iterdir())
 
