@@ -28,6 +28,9 @@ JUDGING_QUERIES = 300  # of the training part, that teachers are judged by
 LEAST_WEIGHT = 0.05
 SPARE = 0.9  # of the most FLOPS that the model is trained for: other queries cost more
 SAMPLE = 2000
+# Of the strength of own words, with which the student's scores grow: at 1, training first shrinks every document, for the
+# teachers' scores are so much closer to each other (docs/training.md).
+TEMPERATURE = 4.0
 TRAINING_LENGTH = 128  # tokens: a step on more takes too long, and texts are encoded whole later
 
 
@@ -50,6 +53,7 @@ def recipe_for(
         teacher_cache=str(settings.teacher_cache or output / "work" / "teachers"),
         teachers=tuple(teachers),
         scale_constant=20.0,
+        temperature=TEMPERATURE * max(1.0, own_words),
         ranking={"kl": 1.0, "info_nce": 1.0},
         lambda_flops=0.003,
         target_flops=target_flops,
