@@ -28,8 +28,8 @@ JUDGING_QUERIES = 300  # of the training part, that teachers are judged by
 LEAST_WEIGHT = 0.05
 SPARE = 0.9  # of the most FLOPS that the model is trained for: other queries cost more
 SAMPLE = 2000
-# Of the strength of own words, with which the student's scores grow: at 1, training first shrinks every document, for the
-# teachers' scores are so much closer to each other (docs/training.md).
+# Times the strength of own words, with which the student's scores grow. Without it they are so much further apart than
+# the teachers' that training first shrinks every document (docs/training.md).
 TEMPERATURE = 4.0
 TRAINING_LENGTH = 128  # tokens: a step on more takes too long, and texts are encoded whole later
 
