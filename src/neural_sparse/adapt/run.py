@@ -385,7 +385,7 @@ class _Adaptation:
     def _free(self) -> dict[str, Any]:
         """Decisions about what needs no training, by the queries that choose."""
         judge, texts = self.judge, self.collection.texts
-        base, words, mean = self._start_vectors()
+        base, words = self._start_vectors()
         queries = QuerySide.of(self.start)
         strength, tried = best_strength(judge, queries, base, words)
         own = base + strength * words
@@ -396,7 +396,7 @@ class _Adaptation:
         found: dict[str, Any] = {
             "strength": strength,
             "strengths": tried,
-            "mean_length": mean,
+            "mean_length": self.mean_length,
             "bm25_flops": bm25,
             "most_flops": most,
             "limits": limits,
@@ -479,8 +479,8 @@ class _Adaptation:
         none."""
         return self.settings.steps is not None or self.stages.spent < 0.3 * self.settings.budget
 
-    def _start_vectors(self) -> tuple[sp.csr_matrix, sp.csr_matrix, float]:
-        """The start's vectors of the documents, own words at strength 1 beside them, and the mean length."""
+    def _start_vectors(self) -> tuple[sp.csr_matrix, sp.csr_matrix]:
+        """The start's vectors of the documents, and own words at strength 1 beside them."""
         start, texts = self.start, self.collection.texts
         shared = self.start_teacher
         start.set_query_weights(self.idf)
@@ -491,12 +491,20 @@ class _Adaptation:
             else self._taught(shared, []).document_vectors()
         )
         assert isinstance(base, sp.csr_matrix)
+        return base, self._vectors("words", self._own_words)
+
+    def _own_words(self) -> sp.csr_matrix:
+        self.start.set_own_words(1.0, self.mean_length, self.language)
+        words = own_word_vectors(self.start, self.collection.texts)
+        self.start.set_own_words(0)
+        return words
+
+    @cached_property
+    def mean_length(self) -> float:
+        """Words of a document, as the start reads it."""
+        texts, start = self.collection.texts, self.start
         tokens = tokenize(texts, start.tokenizer, start.max_length, special_tokens=True)
-        mean = mean_word_count(tokens.ids, len(texts), start.tokenizer, self.language)
-        start.set_own_words(1.0, mean, self.language)
-        words = own_word_vectors(start, texts)
-        start.set_own_words(0)
-        return base, words, mean
+        return mean_word_count(tokens.ids, len(texts), start.tokenizer, self.language)
 
     @cached_property
     def start_teacher(self) -> TeacherConfig | None:
@@ -601,7 +609,7 @@ class _Adaptation:
     def _judge(self, free: dict[str, Any], taught: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
         judge, start = self.judge, self.start
         published = QuerySide.of(start)
-        base, words, _ = self._start_vectors()
+        base, words = self._start_vectors()
         queries = QuerySide.of(start)
         judge.bm25(start.tokenizer)
         given = published.weights[published.weights > 0]
