@@ -196,7 +196,9 @@ class _Adaptation:
 
     @cached_property
     def start(self) -> NeuralSparseEncoder:
-        return NeuralSparseEncoder(self.settings.init, self.settings.max_length or MOST_LENGTH)
+        start = NeuralSparseEncoder(self.settings.init, self.settings.max_length or MOST_LENGTH)
+        self.published = QuerySide.of(start)  # before own IDF takes the place of its weights
+        return start
 
     @cached_property
     def idf(self) -> IdfWeights:
@@ -608,7 +610,7 @@ class _Adaptation:
 
     def _judge(self, free: dict[str, Any], taught: dict[str, Any], trained: dict[str, Any]) -> dict[str, Any]:
         judge, start = self.judge, self.start
-        published = QuerySide.of(start)
+        published = self.published
         base, words = self._start_vectors()
         queries = QuerySide.of(start)
         judge.bm25(start.tokenizer)
