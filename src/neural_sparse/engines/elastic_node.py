@@ -108,12 +108,6 @@ class ElasticNode:
         end(self._process)
         self._folder.cleanup()
 
-    def size(self) -> int:
-        """Bytes of the indexes on disk."""
-        return sum(
-            path.stat().st_size for path in (Path(self._folder.name) / "indices").rglob("*") if path.is_file()
-        )
-
     def _wait(self, patience: float) -> None:
         finish = time.monotonic() + patience
         while time.monotonic() < finish:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from neural_sparse.engines.document_files import by_name, counts, write_client, write_documents, write_queries
-from neural_sparse.engines.elastic_node import ElasticNode
 from neural_sparse.engines.limits import Limits
 from neural_sparse.engines.rest import RestEngine
 from neural_sparse.engines.vectors import VectorSource
@@ -86,19 +85,3 @@ class ElasticsearchServer(RestEngine):
         if not self._prune:
             query["prune"] = False
         return {"sparse_vector": query}
-
-
-class ElasticsearchNode(ElasticsearchServer):
-    """A real node on loopback, from Maven Central; see `elastic_node.ElasticNode`."""
-
-    def __init__(self, prune: bool = False) -> None:
-        self._node = ElasticNode()
-        try:
-            super().__init__(self._node.url, prune)
-        except BaseException:
-            self._node.stop()
-            raise
-
-    def close(self) -> None:
-        self._connection.close()
-        self._node.stop()

@@ -17,7 +17,6 @@ from neural_sparse.engines.vectors import VectorSource
 from neural_sparse.errors import InputError
 from neural_sparse.opensearch.features import MAX_CLAUSES, neural_sparse_query, rank_feature_query
 from neural_sparse.opensearch.guards import MAX_ID_BYTES, MAX_QUERY_WEIGHT
-from neural_sparse.opensearch.node import Node
 from neural_sparse.opensearch.versions import QUERY_TOKENS, numbers
 
 LIMITS = Limits("OpenSearch", query_weight=MAX_QUERY_WEIGHT, clauses=MAX_CLAUSES, id_bytes=MAX_ID_BYTES)
@@ -61,19 +60,3 @@ class OpenSearchServer(RestEngine):
 
     def query(self, tokens: Mapping[str, float]) -> dict[str, Any]:
         return neural_sparse_query(tokens, FIELD) if self._raw else rank_feature_query(tokens, FIELD)
-
-
-class OpenSearchNode(OpenSearchServer):
-    """A real node on loopback, from Maven Central; see `opensearch.node`."""
-
-    def __init__(self) -> None:
-        self._node = Node().start()
-        try:
-            super().__init__(self._node.url)
-        except BaseException:
-            self._node.stop()
-            raise
-
-    def close(self) -> None:
-        self._connection.close()
-        self._node.stop()

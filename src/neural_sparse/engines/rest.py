@@ -7,8 +7,8 @@ import json
 import math
 import uuid
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import scipy.sparse as sp
@@ -21,6 +21,15 @@ from neural_sparse.errors import InputError
 from neural_sparse.opensearch.features import stored
 
 _BULK = 5_000_000  # bytes of a request
+
+
+class OwnNode(Protocol):
+    """A node that runs for one engine alone."""
+
+    @property
+    def url(self) -> str: ...
+
+    def stop(self) -> None: ...
 
 
 class RestEngine(Engine):
@@ -36,6 +45,7 @@ class RestEngine(Engine):
     """
 
     make: str
+    _node: OwnNode | None = None
 
     def __init__(self, url: str, headers: Mapping[str, str] | None = None) -> None:
         parts = urlsplit(url)
@@ -99,6 +109,10 @@ class RestEngine(Engine):
         return int(size) if math.isfinite(size) else None
 
     def close(self) -> None:
+        if self._node is not None:  # and all that it holds
+            self._connection.close()
+            self._node.stop()
+            return
         try:
             self.ask("DELETE", f"/{self._name}?ignore_unavailable=true")
         finally:
@@ -130,3 +144,14 @@ class RestEngine(Engine):
         body = {"query": query, "size": k, "_source": False}
         found = self.ask("POST", f"/{self._name}/_search?request_cache=false", body)
         return [(int(hit["_id"]), hit["_score"]) for hit in found["hits"]["hits"]]
+
+
+def on_own_node(node: OwnNode, engine: Callable[[str], RestEngine]) -> RestEngine:
+    """The engine at the address of a node that is stopped with it."""
+    try:
+        found = engine(node.url)
+    except BaseException:
+        node.stop()
+        raise
+    found._node = node
+    return found

@@ -5,28 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
-from neural_sparse.engines.elasticsearch import ElasticsearchNode, ElasticsearchServer
+from neural_sparse.engines.elastic_node import ElasticNode
+from neural_sparse.engines.elasticsearch import ElasticsearchServer
 from neural_sparse.engines.engine import Engine
 from neural_sparse.engines.lucene import Lucene
 from neural_sparse.engines.milvus import MilvusLite, MilvusServer
-from neural_sparse.engines.opensearch import OpenSearchNode, OpenSearchServer
+from neural_sparse.engines.opensearch import OpenSearchServer
 from neural_sparse.engines.pgvector import EmbeddedPostgres, PostgresServer
 from neural_sparse.engines.qdrant import QdrantEdge, QdrantServer
+from neural_sparse.engines.rest import RestEngine, on_own_node
 from neural_sparse.errors import InputError
+from neural_sparse.opensearch.node import Node
+
+
+def _pruned(url: str) -> RestEngine:
+    return ElasticsearchServer(url, prune=True)
+
 
 _HERE: dict[str, Callable[[], Engine]] = {
     "lucene": Lucene,
     "lucene-exact": lambda: Lucene(exact=True),
-    "elasticsearch": ElasticsearchNode,
-    "elasticsearch-pruned": lambda: ElasticsearchNode(prune=True),
-    "opensearch": OpenSearchNode,
+    "elasticsearch": lambda: on_own_node(ElasticNode(), ElasticsearchServer),
+    "elasticsearch-pruned": lambda: on_own_node(ElasticNode(), _pruned),
+    "opensearch": lambda: on_own_node(Node().start(), OpenSearchServer),
     "qdrant": QdrantEdge,
     "milvus": MilvusLite,
     "pgvector": EmbeddedPostgres,
 }
 _AT: dict[str, Callable[[str], Engine]] = {
     "elasticsearch": ElasticsearchServer,
-    "elasticsearch-pruned": lambda url: ElasticsearchServer(url, prune=True),
+    "elasticsearch-pruned": _pruned,
     "opensearch": OpenSearchServer,
     "qdrant": QdrantServer,
     "milvus": MilvusServer,
