@@ -10,12 +10,16 @@ from typing import NamedTuple
 from neural_sparse.adapt.corpus import Text, number_of
 from neural_sparse.data.from_documents import MIN_SENTENCE_WORDS, first_sentence, load_generator
 from neural_sparse.mining.made_queries import PREFIX, QueryMaker, QueryMakerSettings
-from neural_sparse.text.shingles import normalised, words
+from neural_sparse.text.shingles import WORD, normalised, words
 
 Generator = Callable[[str, str], Iterable[str]]
 LEAST_LEFT = 8  # words of a document without its query
 MOST_WORDS = 40  # of a query
 SENTENCES = 3  # one in so many documents that have a title gives a sentence
+OPENING = (
+    5,
+    10,
+)  # words of a text without title, heading and full stops that become a query: so many at least, at most
 LENGTHS = ((3, "1 to 3 words"), (7, "4 to 7 words"), (10**9, "8 words and more"))
 _HEADING = re.compile(r"^#{1,6}\s+(.*?)\s*#*\s*$", re.M)
 
@@ -25,7 +29,7 @@ class Made(NamedTuple):
 
     Attributes:
         query: its text; "" where none could be made.
-        kind: "title", "heading", "sentence" or "generated".
+        kind: "title", "heading", "sentence", "opening" or "generated".
         text: the document without what became the query (title, a space, body).
     """
 
@@ -35,15 +39,18 @@ class Made(NamedTuple):
 
 
 def query_of(document: Text, seed: int, titles: bool = False) -> Made:
-    """One query of a document: its title, a heading or its first sentence, by what it has and by its id.
+    """One query of a document: its title, a heading or its first sentence, by what it has and by its id; of a text that
+    has none of them, its opening words.
 
     Args:
         titles: nothing but its title.
     """
+    drawn = number_of(seed, "query", document.doc_id)
     made = [one for one in _choices(document) if one.kind == "title" or not titles]
+    if not made and not titles:
+        made = _opening(document, drawn)
     if not made:
         return Made("", "", document.whole)
-    drawn = number_of(seed, "query", document.doc_id)
     sentences = [one for one in made if one.kind == "sentence"]
     others = [one for one in made if one.kind != "sentence"]
     chosen = sentences if sentences and (not others or drawn % SENTENCES == 0) else others
@@ -82,6 +89,17 @@ def _choices(document: Text) -> list[Made]:
     return [
         one for one in found if 1 < len(words(one.query)) <= MOST_WORDS and len(words(one.text)) >= LEAST_LEFT
     ]
+
+
+def _opening(document: Text, drawn: int) -> list[Made]:
+    """The first words of a text that cannot be cut elsewhere (inverse cloze: Lee et al. 2019, section 4)."""
+    text, (least, most) = document.whole, OPENING
+    count = least + drawn % (most - least + 1)
+    ends = [match.end() for match in WORD.finditer(text)]
+    if len(ends) < count + LEAST_LEFT:
+        return []
+    end = ends[count - 1]
+    return [Made(text[:end].strip(), "opening", text[end:].strip())]
 
 
 def unambiguous(made: Sequence[Made], documents: Sequence[Text]) -> list[Made]:

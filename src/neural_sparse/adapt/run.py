@@ -37,6 +37,8 @@ from neural_sparse.adapt.settings import (
     FROM_DOCUMENTS,
     FROM_TITLES,
     MOST_LENGTH,
+    TIMES_BM25,
+    TIMES_BM25_MADE,
     USUAL_LENGTH,
     AdaptSettings,
     config_values,
@@ -392,7 +394,7 @@ class _Adaptation:
         strength, tried = best_strength(judge, queries, base, words)
         own = base + strength * words
         bm25 = self._bm25_flops()
-        limited = self.settings.target_flops or self.settings.times_bm25 * bm25
+        limited = self.settings.target_flops or self.times_bm25 * bm25
         most = None if self.settings.target_p99 else limited
         limits = {kind: self._limit(asked) for kind, asked in self.asked.items()}
         found: dict[str, Any] = {
@@ -434,6 +436,13 @@ class _Adaptation:
     def bm25(self) -> BM25Index:
         return usual_bm25(self.collection.texts, self.collection.doc_ids, self.language)
 
+    @property
+    def times_bm25(self) -> float:
+        """FLOPS that a model may have, of BM25's."""
+        if self.settings.times_bm25 is not None:
+            return self.settings.times_bm25
+        return TIMES_BM25 if PEOPLE in self.asked else TIMES_BM25_MADE
+
     def _limit(self, asked: list[str]) -> float:
         """What these queries may cost with a model: what was asked for, or so many times BM25's FLOPS."""
         if self.settings.target_p99:
@@ -441,7 +450,7 @@ class _Adaptation:
         if self.settings.target_flops is not None:
             return self.settings.target_flops
         theirs = self.cost.of(self.bm25.encode_queries(asked), self.bm25.document_weights())
-        return self.settings.times_bm25 * theirs
+        return self.times_bm25 * theirs
 
     def _ratio(self, queries: QuerySide, vectors: sp.csr_matrix, limits: dict[str, float]) -> float:
         """Pruning at which the cost is within its limits, whoever asks."""
@@ -582,7 +591,7 @@ class _Adaptation:
             return {"target_p99": {"milliseconds": milliseconds, "documents": self.searched}}
         assert self.own_training is not None
         theirs = bm25_flops(self.own_training, self.language)
-        target = settings.target_flops or SPARE * settings.times_bm25 * theirs
+        target = settings.target_flops or SPARE * self.times_bm25 * theirs
         return {"target_flops": target if most is None else min(target, SPARE * most)}
 
     def _train(self, taught: dict[str, Any], planned: dict[str, Any], free: dict[str, Any]) -> dict[str, Any]:
@@ -816,9 +825,7 @@ class _Adaptation:
         if slowest is not None:
             said = slowest.told()
         else:
-            asked = (
-                "as asked for" if self.settings.target_flops else f"{self.settings.times_bm25:g} times BM25's"
-            )
+            asked = "as asked for" if self.settings.target_flops else f"{self.times_bm25:g} times BM25's"
             each = ", ".join(f"{limit:.2f} on {who}" for who, limit in free["limits"].items())
             most = f"{free['most_flops']:.2f}"
             said = [f"Candidates may have FLOPS up to {most} on the judged queries, {each} ({asked})."]

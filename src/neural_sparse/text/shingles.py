@@ -26,7 +26,7 @@ _VERIFIED = 4096  # candidates whose texts are read at a time
 Bands = npt.NDArray[np.uint32]
 
 # Letters and digits; scripts written without spaces are taken character by character.
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+")
+WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W_\u3040-\u30ff\u3400-\u9fff]+")
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
 _BASE = np.uint64(1_099_511_628_211)
 
@@ -40,7 +40,7 @@ def words(text: str) -> list[str]:
     """Words of the text in comparable form (NFKC, lower case)."""
     if text.isascii():  # the same words, three times as fast
         return _ASCII_WORD.findall(text.lower())
-    return _WORD.findall(unicodedata.normalize("NFKC", text).lower())
+    return WORD.findall(unicodedata.normalize("NFKC", text).lower())
 
 
 def ngram_hashes(

@@ -110,6 +110,18 @@ def test_one_query_of_a_document_which_then_lacks_it() -> None:
     heading = query_of(Text("a.md", "", f"# Notes on cheese\n\n{body}"), seed=0)
     assert (heading.kind, heading.query) == ("heading", "Notes on cheese")
     assert query_of(Text("a", "", "Two words"), seed=0).query == ""
+    # Neither title nor full stops: the first words.
+    plain = "a digital data storage system with capacity up to bits and random and or sequential access is described"
+    queries = set()
+    for number in range(9):
+        opening = query_of(Text(str(number), "", plain), seed=0)
+        assert (opening.kind, f"{opening.query} {opening.text}") == ("opening", plain)
+        assert 5 <= len(opening.query.split()) <= 10
+        queries.add(opening.query)
+    assert len(queries) > 1
+    unspaced = query_of(Text("a", "", "東京は日本の首都であり、世界最大の都市圏のひとつに数えられる"), seed=0)
+    assert unspaced.kind == "opening"
+    assert query_of(Text("a", "", plain), seed=0, titles=True).query == ""
     assert [length_of("one " * count) for count in (1, 4, 9)] == [
         "1 to 3 words",
         "4 to 7 words",
