@@ -28,7 +28,8 @@ def adapt(
     queries_from: str = typer.Option(
         "documents",
         help="What queries are made of: documents (titles, headings, sentences, opening words), titles, or your "
-        "function module:function, called with text and title; or endpoint:MODEL@URL or endpoint:FILE.yaml, a language model.",
+        "function module:function, called with text and title; or endpoint:MODEL@URL or endpoint:FILE.yaml, a language "
+        "model.",
     ),
     general: Path | None = typer.Option(
         None, help="Pairs of other texts ({query, pos} per line) to mix in, so that the model forgets less."
