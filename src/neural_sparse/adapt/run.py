@@ -17,6 +17,8 @@ from rich.console import Console
 from neural_sparse.adapt.budget import Plan, plan, seconds_of_training, steps_within, too_small
 from neural_sparse.adapt.candidates import (
     STOPWORD_BM25,
+    STRENGTHS,
+    USUAL_STRENGTH,
     Judge,
     QuerySide,
     best_strength,
@@ -391,7 +393,8 @@ class _Adaptation:
         judge, texts = self.judge, self.collection.texts
         base, words = self._start_vectors()
         queries = QuerySide.of(self.start)
-        strength, tried = best_strength(judge, queries, base, words)
+        tried = {strength: judge.quick(queries, base + strength * words) for strength in STRENGTHS}
+        strength = best_strength(tried)
         own = base + strength * words
         bm25 = self._bm25_flops()
         limited = self.settings.target_flops or self.times_bm25 * bm25
@@ -399,7 +402,7 @@ class _Adaptation:
         limits = {kind: self._limit(asked) for kind, asked in self.asked.items()}
         found: dict[str, Any] = {
             "strength": strength,
-            "strengths": tried,
+            "strengths": {f"{one:g}": mean_of(found, judge.chosen_by) for one, found in tried.items()},
             "mean_length": self.mean_length,
             "bm25_flops": bm25,
             "most_flops": most,
@@ -922,7 +925,8 @@ def _data_told(data: dict[str, Any]) -> list[str]:
 def _free_told(free: dict[str, Any]) -> list[str]:
     tried = ", ".join(f"{strength}: {value:.3f}" for strength, value in free["strengths"].items())
     said = [
-        f"Strength of own words, nDCG@10 where candidates are chosen: {tried}; taken: {free['strength']:g}."
+        f"Strength of own words, nDCG@10 where candidates are chosen: {tried}; taken: {free['strength']:g} "
+        f"({USUAL_STRENGTH:g} unless another is better by more than chance)."
     ]
     if free["long"] >= LONG_SHARE:
         tail = "passages are tried" if free["passages"] else "passages are not tried"

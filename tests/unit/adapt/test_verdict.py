@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
+from neural_sparse.adapt.candidates import best_strength
 from neural_sparse.adapt.verdict import KEEP, SHIP, UNSURE, Choice, Standing, choose, decide
 
 BM25 = {f"q{number}": 0.4 + 0.002 * (number % 50) for number in range(200)}
@@ -118,3 +120,20 @@ def test_people_s_queries_have_a_limit_of_their_own() -> None:
     ]
     choice = choose(standings, most_flops=1.0)
     assert (choice.chosen, choice.over_cost) == ("own words, pruned", ["own words"])
+
+
+def test_the_usual_strength_of_own_words_unless_another_is_better_by_more_than_chance() -> None:
+    rng = np.random.default_rng(0)
+    usual = rng.random(200)
+    noisy = usual + np.where(np.arange(200) % 2, 0.31, -0.29)  # ahead by half its error
+    better = usual + rng.normal(0.05, 0.1, 200)
+
+    def of(values: npt.NDArray[np.float64]) -> dict[str, float]:
+        return {f"q{number}": value for number, value in enumerate(values.tolist())}
+
+    assert noisy.mean() > usual.mean()
+    assert best_strength({1.0: of(noisy), 4.0: of(usual)}) == 4.0
+    assert best_strength({1.0: of(noisy), 2.0: of(better), 4.0: of(usual)}) == 2.0
+    assert best_strength({2.0: of(usual), 4.0: of(usual)}) == 4.0
+    assert best_strength({2.0: {"a": 1.0}, 4.0: {"a": 0.0}}) == 4.0
+    assert best_strength({2.0: {}, 4.0: {}}) == 4.0
