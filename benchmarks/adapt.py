@@ -25,6 +25,7 @@ from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.model.precision import wanted_bf16
 from neural_sparse.model.pruning import Pruning
 from neural_sparse.report.tables import markdown_table
+from neural_sparse.text.languages import Analysis
 from neural_sparse.text.passages import passages_of
 
 ENGLISH = ("scifact", "nfcorpus", "msmarco-mini-en", "vaswani", "cisi", "cacm", "cosqa", "stackfaq")
@@ -49,7 +50,8 @@ def judged(collections: Path, folder: Path, name: str, work: Path) -> dict[str, 
     found = read_json(folder / "verdict.json")
     settings = {one["name"]: one["settings"] for one in found["candidates"]}
     verdict = found["verdict"]
-    judge = Judge(collection, frozenset(collection.queries), work)
+    language = Analysis.of("auto", collection.texts).language
+    judge = Judge(collection, frozenset(collection.queries), work, language=language)
 
     def encoded(model: NeuralSparseEncoder, texts: list[str]) -> Any:
         return model.encode_documents(texts, show_progress=True, bf16=wanted_bf16(None, model.device))
@@ -60,7 +62,7 @@ def judged(collections: Path, folder: Path, name: str, work: Path) -> dict[str, 
     judge.bm25(start.tokenizer)
     judge.vectors("start, own IDF", "start", QuerySide.of(start), encoded(start, collection.texts))
     models = {"own words": start}
-    start.set_own_words(free["strength"], free["mean_length"])
+    start.set_own_words(free["strength"], free["mean_length"], language)
     if (folder / "training" / "final_model").is_dir():
         models["trained"] = NeuralSparseEncoder(folder / "training" / "final_model")
     for kind, model in models.items():
