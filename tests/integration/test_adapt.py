@@ -216,6 +216,39 @@ def test_embedded_documentation(
     assert "1.25 times BM25" in page
 
 
+def test_a_language_that_the_usual_start_does_not_read(weights: None, tmp_path: Path) -> None:
+    """A vocabulary is learnt from the documents; what is trained and exported has it, and so has the next run."""
+    nouns = ("서울", "부산", "기차", "버스", "여행", "바다", "음식", "시장", "학교", "도서관", "공원", "영화")
+    rows = [
+        {
+            "_id": f"{one}{other}",
+            "text": f"{one}에서 {other}까지 가는 길을 찾는다. {other} 옆의 {one} 사람들이 본다. " * 2,
+        }
+        for one in nouns
+        for other in nouns
+        if one != other
+    ]
+    corpus, output = lines(tmp_path / "korean.jsonl", rows), tmp_path / "out"
+    adapt = ["adapt", str(corpus), "-o", str(output), "--steps", "2", "--max-length", "64"]
+    done = run(*adapt)
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = " ".join(done.stdout.split())
+    assert "it hardly knows this language" in told
+    assert "a vocabulary learnt from the documents" in told
+    assert "1.2 times BM25" in " ".join((output / "report.html").read_text().split())
+    names = read_json(output / "idf.json")
+    assert "서울" in names
+    found = {one["name"]: one for one in read_json(output / "verdict.json")["candidates"]}
+    assert found["own words"]["test_nDCG@10"] > 0.5
+    assert "trained" in found
+    tokenizer = (output / "start" / "tokenizer.json").read_bytes()
+    again = run(*adapt)
+    assert "Counting how rare each token is: done before" in again.stdout
+    assert (output / "start" / "tokenizer.json").read_bytes() == tokenizer
+    of_model = next((output / "model").rglob("tokenizer.json"))
+    assert '"서울"' in of_model.read_text(encoding="utf-8")
+
+
 def test_little_to_do_with(functions: list[dict[str, str]], weights: None, tmp_path: Path) -> None:
     """Ten documents in two languages, real queries that match nothing, and no time at all."""
     rows = functions[:7] + [

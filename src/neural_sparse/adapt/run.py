@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -35,10 +35,13 @@ from neural_sparse.adapt.limits import Flops, QueryCost, SlowestTime, scaled
 from neural_sparse.adapt.long_documents import LONG_SHARE, long_share
 from neural_sparse.adapt.page import Slowest, Story, adapt_page, groups_of, legend, points, summary
 from neural_sparse.adapt.queries import Generator, generator_of
+from neural_sparse.adapt.reading import LOOKED_AT, Reading
 from neural_sparse.adapt.settings import (
     FROM_DOCUMENTS,
     FROM_TITLES,
     MOST_LENGTH,
+    OWN_VOCABULARY,
+    START,
     TIMES_BM25,
     TIMES_BM25_MADE,
     USUAL_LENGTH,
@@ -74,6 +77,7 @@ from neural_sparse.io.parts import alone
 from neural_sparse.io.terminal import story_console
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.model.location import model_folder
+from neural_sparse.model.own_vocabulary import make_start
 from neural_sparse.model.own_words import mean_word_count
 from neural_sparse.model.precision import wanted_bf16
 from neural_sparse.model.pruning import Pruning
@@ -93,15 +97,13 @@ from neural_sparse.teachers.teach import needs_of
 from neural_sparse.text.languages import Analysis
 from neural_sparse.text.passages import passages_of
 from neural_sparse.text.ragged import Indices
-from neural_sparse.text.shingles import words
 from neural_sparse.text.tokens import tokenize
 from neural_sparse.training.latency_target import DOCUMENTS
 from neural_sparse.training.latency_target import FILE as QUERY_TIME
 from neural_sparse.training.run_folder import METRICS_FILE
 
 TRIED_STEPS = 10  # that a measurement speaks of
-SPLIT_LOOKED_AT = 1000  # documents
-SPLIT = 4.0  # tokens per word: 1.2 to 1.5 in English prose, 2.2 in program code, 5.7 in Korean for an English tokenizer
+OWN_START = "start"  # folder of a start with a vocabulary of its own
 MADE, PEOPLE = "made queries", "people's queries"  # the cost is limited on each
 MOST_ASKED = 5000
 TIMING_SHARE = 1 / 60  # of the budget, for asking queries where a time is limited
@@ -154,7 +156,11 @@ class _Adaptation:
         self.languages = corpus["languages"]
         self._say(_corpus_told(corpus))
         counted = stages("idf", "Counting how rare each token is", self._count)
-        self._say(_language_told(counted["tokens_per_word"], self.settings.init))
+        reading = Reading(**counted)
+        told = reading.told(self.settings.init)
+        if reading.own_vocabulary:
+            self._use_own_vocabulary()
+        self._say(told)
         data = stages("data", "Making queries, parting documents", lambda: self._make_data(corpus))
         self._say(_data_told(data))
         self.settings = self.settings.reading(data["max_length"])
@@ -185,7 +191,7 @@ class _Adaptation:
             )
             trained = stages("training", "Training", lambda: self._train(taught, planned, free))
         self.notes = self._notes(corpus, data, free, taught=taught, trained=trained)
-        self.notes["Documents and queries"] += _language_told(counted["tokens_per_word"], self.settings.init)
+        self.notes["Documents and queries"] += told
         found = stages("verdict", "Judging every candidate", lambda: self._judge(free, taught, trained))
         stages("model", "Exporting the model", lambda: self._export(found, free, trained))
         shutil.rmtree(self.work, ignore_errors=True)
@@ -281,7 +287,8 @@ class _Adaptation:
             endpoint.endpoint.require_key()
         if settings.query_log is not None:
             read_queries(settings.query_log)
-        _ = self.start
+        if settings.init != OWN_VOCABULARY:
+            _ = self.start
 
     def _generator(self) -> Generator | None:
         """What makes queries in place of the documents' own parts."""
@@ -289,12 +296,23 @@ class _Adaptation:
         return None if asked in (FROM_DOCUMENTS, FROM_TITLES) else generator_of(asked)
 
     def _count(self) -> dict[str, Any]:
-        texts = corpus_texts(self.output / "corpus" / "corpus.jsonl")
-        idf = compute_idf_weights(texts, self.start.tokenizer, show_progress=False)
+        corpus, settings = self.output / "corpus" / "corpus.jsonl", self.settings
+        reading = Reading(own_vocabulary=settings.init == OWN_VOCABULARY)
+        if not reading.own_vocabulary:
+            reading = Reading.of(list(islice(corpus_texts(corpus), LOOKED_AT)), self.start.tokenizer)
+            # A model that the user named is the user's choice.
+            reading = replace(reading, own_vocabulary=settings.init == START and not reading.knows)
+        if reading.own_vocabulary:
+            make_start(corpus_texts(corpus), self.output / OWN_START, seed=settings.seed)
+            self._use_own_vocabulary()
+        idf = compute_idf_weights(corpus_texts(corpus), self.start.tokenizer, show_progress=False)
         save_idf_weights(idf, self.output / "idf.json")
-        sample = list(islice(corpus_texts(self.output / "corpus" / "corpus.jsonl"), SPLIT_LOOKED_AT))
-        tokens = int(tokenize(sample, self.start.tokenizer).lengths.sum())
-        return {"tokens_per_word": tokens / max(1, sum(len(words(text)) for text in sample))}
+        return asdict(reading)
+
+    def _use_own_vocabulary(self) -> None:
+        """Start from the documents' own vocabulary; of the usual teachers BM25 alone reads its language."""
+        self.settings = self.settings.starting_from(self.output / OWN_START)
+        vars(self).pop("start", None)
 
     def _make_data(self, corpus: dict[str, Any]) -> dict[str, Any]:
         settings = self.settings
@@ -865,15 +883,6 @@ class _Adaptation:
         for sentence in found["verdict"]["sentences"]:
             console.print(sentence)
         console.print(f"\n{duration(self.stages.spent)} in all. The page: {self.output / 'report.html'}")
-
-
-def _language_told(tokens_per_word: float, init: str) -> list[str]:
-    if tokens_per_word < SPLIT:
-        return []
-    return [
-        f"{init} takes {tokens_per_word:.1f} tokens for a word: it hardly knows this language. Start from a model that "
-        "does (--init)."
-    ]
 
 
 def _repeats_told(chosen: str, judge: Judge) -> list[str]:

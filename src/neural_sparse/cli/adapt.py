@@ -55,7 +55,11 @@ def adapt(
     steps: int | None = typer.Option(
         None, min=1, help="Training steps.", show_default="as many as the budget allows"
     ),
-    init: str = typer.Option("cognition/model", help="Model to start from."),
+    init: str = typer.Option(
+        "cognition/model",
+        help="Model to start from; own-vocabulary: a small random one that knows the documents' words, which takes the "
+        "usual one's place where that does not read their language.",
+    ),
     teacher: list[str] = typer.Option(
         [],
         "--teacher",

@@ -24,6 +24,7 @@ from neural_sparse.cli.export import export, push
 from neural_sparse.cli.idf import app as idf
 from neural_sparse.cli.judge_teachers import judge_teachers
 from neural_sparse.cli.load_test import load_test
+from neural_sparse.cli.make_start import make_start
 from neural_sparse.cli.mine import mine
 from neural_sparse.cli.plan import plan
 from neural_sparse.cli.quickstart import quickstart
@@ -50,6 +51,7 @@ COMMANDS = (
     quickstart,
     adapt,
     refresh,
+    make_start,
     mine,
     judge_teachers,
     recipes,

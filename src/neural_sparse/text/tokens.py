@@ -212,6 +212,7 @@ def fingerprint(tokenizer: Any) -> str:
 # Each of these works within words: no character beyond a space decides what becomes of one.
 _WORD_NORMALIZERS = {"BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "StripAccents"}
 _WORD_SPLITTERS = {"BertPreTokenizer", "Whitespace", "WhitespaceSplit"}
+_SPLITTERS_OF_WORDS = _WORD_SPLITTERS | {"UnicodeScripts"}  # behind one that splits at spaces
 
 
 def tokenizes_words_apart(tokenizer: Any) -> bool:
@@ -223,7 +224,9 @@ def tokenizes_words_apart(tokenizer: Any) -> bool:
     if backend is None:
         return False
     plan = json.loads(backend.to_str())
-    if (plan["pre_tokenizer"] or {}).get("type") not in _WORD_SPLITTERS:
+    splitter = plan["pre_tokenizer"] or {"type": None}
+    first, *others = splitter["pretokenizers"] if splitter["type"] == "Sequence" else [splitter]
+    if first["type"] not in _WORD_SPLITTERS or any(one["type"] not in _SPLITTERS_OF_WORDS for one in others):
         return False
     normalizer = plan["normalizer"] or {"type": "Lowercase"}
     steps = normalizer["normalizers"] if normalizer["type"] == "Sequence" else [normalizer]

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import TEXTS, make_tokenizer
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import AddedToken, Tokenizer, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from neural_sparse.cli import main as command_line
@@ -29,6 +29,7 @@ from neural_sparse.idf import (
 )
 from neural_sparse.idf.corpus import count_corpus, count_part
 from neural_sparse.io.files import read_json
+from neural_sparse.model.own_vocabulary import learn_tokenizer
 from neural_sparse.text.tokens import fingerprint, tokenizes_words_apart
 
 # Spaces, control characters, combining marks and separators that a tokenizer may treat in its own way.
@@ -81,6 +82,17 @@ def test_every_kind_of_tokenizer(architecture: str, monkeypatch: pytest.MonkeyPa
         assert counter.documents == len(texts)
         np.testing.assert_array_equal(counter.take().counts, expected)
         assert counter.take().counts.sum() == 0
+
+
+def test_words_that_are_split_by_script_are_counted_apart() -> None:
+    texts = ["에서 abc부터 12월까지 カナ漢字かな", "abc  부터", "漢字 カナ p에"] * 4
+    tokenizer = learn_tokenizer(texts, 100)
+    assert tokenizes_words_apart(tokenizer)
+    found = document_frequencies(texts, tokenizer, show_progress=False)
+    np.testing.assert_array_equal(found.counts, plain_count(texts, tokenizer))
+    # What splits within words must come behind what splits at spaces.
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.UnicodeScripts()
+    assert not tokenizes_words_apart(tokenizer)
 
 
 def test_added_tokens_that_span_words_are_not_split() -> None:
