@@ -345,7 +345,7 @@ class Snapshot:
         if k < 1:
             raise InputError(f"k must be at least 1, got {k}")
         queries = self.segments[0].index.checked_queries(queries)
-        excluded = self.find(ids) if (ids := list(without)) else np.empty(0, np.int64)
+        excluded = self.find(ids) if (ids := list(without)) else None
         if filters:
             from neural_sparse.search.fields import check_filters, matching
 
@@ -357,8 +357,7 @@ class Snapshot:
                 mask = matching(segment.fields, filters)
                 mask = mask & segment.live if len(segment.live) else mask
             base, end = self.bases[number], self.bases[number + 1]
-            here = excluded[(excluded >= base) & (excluded < end)] - base
-            if len(here):
+            if excluded is not None and len(here := excluded[(excluded >= base) & (excluded < end)] - base):
                 mask = segment.live if mask is None else mask
                 mask = mask.copy() if len(mask) else np.ones(len(segment), np.bool_)
                 mask[here] = False

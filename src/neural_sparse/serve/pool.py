@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from neural_sparse.serve.metrics import Metrics
 from neural_sparse.serve.requests import Refused
 
+A = TypeVar("A")
 T = TypeVar("T")
+TOGETHER = 8  # requests that one call answers: of searches, a few milliseconds over a million documents
+
+
+class _Job(NamedTuple):
+    work: Callable[[Sequence[Any]], Sequence[Any]]
+    item: Any
+    future: asyncio.Future[Any]
 
 
 class Pool:
-    """Runs calls in threads, beside the loop that speaks HTTP.
+    """Runs calls in threads, beside the loop that speaks HTTP, in the order in which they come.
+
+    Requests of one kind that wait may be answered by one call: what a call costs, and what it costs to hand it to
+    a thread and its answers back, is then shared. Nobody is kept waiting for that: threads that are free take their
+    part at once, which is when the loop has read what has come.
 
     Args:
         workers: calls at a time.
-        queue: calls that may wait; more are refused.
+        queue: requests that may wait; more are refused.
         name: in metrics.
     """
 
@@ -26,12 +40,28 @@ class Pool:
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="serve")
         self._workers = workers
         self._most = workers + queue
-        self._running = metrics.running.labels(name)
-        self._waiting = metrics.waiting.labels(name)
+        self._lock = threading.Lock()  # of the next two
+        self._jobs: deque[_Job] = deque()
+        self._active = 0  # threads that look for jobs
+        self._waking = False
         self._inside = 0
+        metrics.running.labels(name).set_function(lambda: min(self._inside, workers))
+        metrics.waiting.labels(name).set_function(lambda: max(0, self._inside - workers))
 
     async def run(self, work: Callable[[], T]) -> T:
         """
+        Raises:
+            Refused: 429; too many wait.
+        """
+        result: T = await self.run_together(_alone, work)
+        return result
+
+    async def run_together(self, work: Callable[[Sequence[A]], Sequence[T | Exception]], item: A) -> T:
+        """The result for one item of a call that may be given others beside it.
+
+        Args:
+            work: items -> the result of each, or what is raised for it.
+
         Raises:
             Refused: 429; too many wait.
         """
@@ -39,18 +69,63 @@ class Pool:
             raise Refused(
                 429, f"{self._inside - self._workers} requests are waiting already; ask again later"
             )
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
         self._inside += 1
-        self._show()
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+            self._jobs.append(_Job(work, item, future))
+            if not self._waking:
+                self._waking = True
+                loop.call_soon(self._wake, loop)  # when all that came at once is in the queue
+            return await future
         finally:
             self._inside -= 1
-            self._show()
 
-    def _show(self) -> None:
-        self._running.set(min(self._inside, self._workers))
-        self._waiting.set(max(0, self._inside - self._workers))
+    def _wake(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._waking = False
+        with self._lock:
+            wanted = min(len(self._jobs), self._workers - self._active)
+            self._active += wanted
+        for _ in range(wanted):
+            self._executor.submit(self._work, loop)
+
+    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
+        """One thread, until nothing waits."""
+        while jobs := self._take():
+            results: Sequence[Any]
+            try:
+                results = jobs[0].work([job.item for job in jobs])
+            except Exception as error:
+                results = [error] * len(jobs)
+            loop.call_soon_threadsafe(_deliver, jobs, results)
+
+    def _take(self) -> list[_Job]:
+        with self._lock:
+            waiting = self._jobs
+            if not waiting:
+                self._active -= 1
+                return []
+            # The others' share is left to them.
+            most = 1 if waiting[0].work is _alone else min(TOGETHER, -(-len(waiting) // self._workers))
+            jobs = [waiting.popleft()]
+            while len(jobs) < most and waiting and waiting[0].work == jobs[0].work:
+                jobs.append(waiting.popleft())
+            return jobs
 
     def close(self) -> None:
         """When what runs has ended."""
         self._executor.shutdown()
+
+
+def _alone(works: Sequence[Callable[[], Any]]) -> list[Any]:
+    return [work() for work in works]
+
+
+def _deliver(jobs: Sequence[_Job], results: Sequence[Any]) -> None:
+    for job, result in zip(jobs, results, strict=True):
+        if job.future.done():  # who asked has gone
+            continue
+        if isinstance(result, Exception):
+            job.future.set_exception(result)
+        else:
+            job.future.set_result(result)

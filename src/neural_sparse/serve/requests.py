@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, TypeVar
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 DEEPEST = 1000  # hits of one search
@@ -54,14 +55,17 @@ class Search(Request):
     query_tokens: Annotated[dict[str, Weight], Field(max_length=1000)] | None = None
     index: Index = None
     k: Annotated[int, Field(ge=1, le=DEEPEST)] = 10
-    without: Annotated[list[Id], Field(max_length=DEEPEST, description="Ids that may not be found.")] = []
+    # Made anew: pydantic would copy a default at depth, which takes as long as the rest of the request.
+    without: Annotated[list[Id], Field(max_length=DEEPEST, description="Ids that may not be found.")] = Field(
+        default_factory=list
+    )
     filters: Annotated[
         dict[str, Any],
         Field(
             max_length=50,
             description='On metadata: {"lang": "en", "tags": ["a", "b"], "year": {"gte": 2000}}.',
         ),
-    ] = {}
+    ] = Field(default_factory=dict)
     fuse: Annotated[Fuse | None, Field(description="Put together with the hits of another index.")] = None
     snippets: Annotated[bool, Field(description="With the passage that matches best.")] = False
     texts: Annotated[bool, Field(description="With the whole texts.")] = False
@@ -74,6 +78,11 @@ class Search(Request):
         if self.fuse is not None and self.query is None:
             raise ValueError("rankings of query_tokens cannot be fused: give a query")
         return self
+
+    @property
+    def plain(self) -> bool:
+        """Whether ids and scores of the best of all documents are all that is wanted."""
+        return not (self.fuse or self.without or self.filters or self.snippets or self.texts or self.explain)
 
 
 class EncodeQuery(Request):
@@ -137,8 +146,9 @@ def parsed(kind: type[R], body: bytes) -> R:
         raise Refused(422, f"{where}: {message}{known}" if where else f"{message}{known}") from error
 
 
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
-
-
 def answer(value: object) -> bytes:
-    return _ENCODER.encode(value).encode("utf-8", "replace")
+    """JSON in UTF-8; half a surrogate pair, which neither can hold, becomes a question mark."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")

@@ -14,6 +14,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import scipy.sparse as sp
+
 from neural_sparse.errors import InputError
 from neural_sparse.io.parts import alone
 from neural_sparse.io.urls import work_folder
@@ -22,6 +25,9 @@ from neural_sparse.serve.judgements import Judgements
 from neural_sparse.serve.systems import System, bm25_system, changing_system, encoded_system
 
 if TYPE_CHECKING:
+    import uvicorn
+    from starlette.types import ASGIApp
+
     from neural_sparse.search.updating import DocumentModel
     from neural_sparse.serve.app import Encode
 
@@ -60,7 +66,7 @@ def serve(
             address that others reach, without a key.
     """
     try:
-        import uvicorn
+        import uvicorn  # noqa: F401
 
         from neural_sparse.serve.app import make_app
     except ImportError as error:
@@ -85,6 +91,8 @@ def serve(
             if "bm25" in named:
                 raise InputError("an index is called bm25; name it otherwise: NAME=FOLDER")
             systems.append(bm25_system(systems[0]))
+        for system in systems:  # what is compiled is loaded before the first request, not by it
+            system.current().search(sp.csr_matrix(np.zeros((1, len(system.names)), np.float32)), 1)
         kept = None
         if judgements is not None:
             kept = Judgements(judgements, lambda: _texts(systems[0]), split)
@@ -97,10 +105,25 @@ def serve(
         settle_process()
         for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn sends them on when all is finished
             signal.signal(number, lambda *_: None)
-        config = uvicorn.Config(
-            app, log_level="warning", access_log=False, lifespan="on", server_header=False, backlog=BACKLOG
+        http_server(app).run(sockets=[listening])
+
+
+def http_server(app: ASGIApp) -> uvicorn.Server:
+    """Of a listening socket; with uvloop, where that is installed."""
+    import uvicorn
+
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            lifespan="on",
+            ws="none",
+            proxy_headers=False,  # who asks does not matter here
+            server_header=False,
+            backlog=BACKLOG,
         )
-        uvicorn.Server(config).run(sockets=[listening])
+    )
 
 
 def settle_process() -> None:
@@ -160,7 +183,9 @@ def _is_loopback(host: str) -> bool:
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family)
+    # asyncio sends at once (TCP_NODELAY) only where the protocol is named; else an answer's body waits for the client
+    # to acknowledge its head, 40 ms.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,30 +88,84 @@ class System:
         Raises:
             Refused: a token that is none of the vocabulary.
         """
-        if text is not None:
-            return self.encode([text])
-        tokens = tokens or {}
+        return self.encode([text]) if text is not None else self._vectors([self._weights(tokens or {})])
+
+    def _weights(self, tokens: Mapping[str, float]) -> list[tuple[int, float]]:
         ids = self.token_ids
-        unknown = [token for token in tokens if token not in ids]
-        if unknown:
-            raise Refused(422, f"query_tokens: {unknown[0][:100]!r} is no token of {self.name}")
-        columns = np.array([ids[token] for token in tokens], np.int32)
-        values = np.array(list(tokens.values()), np.float32)
-        order = np.argsort(columns)
-        ends = np.array([0, len(order)], np.int32)
-        vector = sp.csr_matrix((values[order], columns[order], ends), shape=(1, len(self.names)))
-        vector.has_canonical_format = True
-        return vector
+        try:
+            return sorted((ids[token], weight) for token, weight in tokens.items())
+        except KeyError as error:
+            raise Refused(422, f"query_tokens: {error.args[0][:100]!r} is no token of {self.name}") from None
+
+    def _vectors(self, queries: Sequence[Sequence[tuple[int, float]]]) -> sp.csr_matrix:
+        """Of token ids, ascending, with their weights: csr float32 [queries, vocabulary]."""
+        ends = np.array([0, *accumulate(map(len, queries))], np.int32)
+        columns = np.array([token for query in queries for token, _ in query], np.int32)
+        values = np.array([weight for query in queries for _, weight in query], np.float32)
+        vectors = sp.csr_matrix((values, columns, ends), shape=(len(queries), len(self.names)))
+        vectors.has_canonical_format = True
+        return vectors
 
     def tokens(self, vector: sp.csr_matrix) -> list[dict[str, Any]]:
         return [{"token": token, "weight": _short(weight)} for token, weight in top_terms(vector, self.names)]
+
+    def search_together(self, asked: Sequence[Search]) -> list[dict[str, Any]]:
+        """What `search` finds for each of several `plain` requests, by one search of the index.
+
+        Args:
+            asked: of one k; all of them have a text, or all have tokens.
+
+        Raises:
+            Refused: a token of any of them that is none of the vocabulary.
+        """
+        started = time.perf_counter()
+        snapshot = self.current()
+        if asked[0].query is None:
+            vectors = self._vectors([self._weights(one.query_tokens or {}) for one in asked])
+        else:
+            vectors = self.encode([one.query or "" for one in asked])
+        hits = snapshot.search(vectors, asked[0].k)
+        there = hits.docs >= 0
+        ids = snapshot.ids(hits.docs[there])
+        scores = hits.scores[there].tolist()
+        postings = snapshot.posting_lengths[vectors.indices].tolist()
+        tokens = list(zip(vectors.indices.tolist(), vectors.data.tolist(), strict=True))
+        about = {
+            "index": self.name,
+            "milliseconds": round(1000 * (time.perf_counter() - started) / len(asked), 3),
+            "documents": len(snapshot),
+        }
+        answers = []
+        first = 0
+        for here, found in zip(pairwise(vectors.indptr.tolist()), there.sum(axis=1).tolist(), strict=True):
+            part, last = slice(*here), first + found
+            heaviest_first = sorted(tokens[part], key=lambda pair: (-pair[1], pair[0]))
+            pairs = zip(ids[first:last], scores[first:last], strict=True)
+            answers.append(
+                about
+                | {
+                    "postings": sum(postings[part]),
+                    "query_tokens": [
+                        {"token": self.names[token], "weight": _short(weight)}
+                        for token, weight in heaviest_first
+                    ],
+                    "hits": [{"id": doc_id, "score": score} for doc_id, score in pairs],
+                }
+            )
+            first = last
+        return answers
 
     def search(self, asked: Search, other: System | None = None) -> dict[str, Any]:
         """What `POST /search` answers.
 
         Args:
             other: whose hits are fused with these.
+
+        Raises:
+            Refused: a token that is none of the vocabulary.
         """
+        if asked.plain:
+            return self.search_together([asked])[0]
         started = time.perf_counter()
         snapshot = self.current()
         vector = self.query(asked.query, asked.query_tokens)
@@ -118,7 +173,7 @@ class System:
         hits = snapshot.search(vector, depth, without=asked.without, filters=asked.filters)
         there = hits.docs[0][hits.docs[0] >= 0]
         rows = there.tolist()
-        found: list[dict[str, Any]] = [
+        found = [
             {"id": doc_id, "score": score}
             for doc_id, score in zip(snapshot.ids(there), hits.scores[0].tolist(), strict=False)
         ]

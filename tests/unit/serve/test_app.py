@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -25,8 +27,8 @@ from neural_sparse.search.encoded import EncodedCollection
 from neural_sparse.search.fusion import fused
 from neural_sparse.search.updating import DocumentModel
 from neural_sparse.serve import Judgements, System, bm25_system, changing_system, encoded_system, make_app
-from neural_sparse.serve.requests import Search
-from neural_sparse.serve.run import _is_loopback, _named, serve
+from neural_sparse.serve.requests import Search, answer
+from neural_sparse.serve.run import _is_loopback, _listen, _named, serve
 
 QUERY = "sorted list of files"
 
@@ -305,6 +307,84 @@ def test_more_than_can_wait_are_refused_and_those_that_wait_are_answered(encoded
         assert answers == [200, 200]
 
 
+def test_searches_that_wait_are_answered_together_and_each_as_if_alone(encoded: Path) -> None:
+    system = encoded_system("student", encoded)
+    begun, go = threading.Semaphore(0), threading.Event()
+    whole, together = system.encode, []
+
+    def slow(texts: Sequence[str]) -> Any:
+        together.append(list(texts))
+        begun.release()
+        go.wait(60)
+        return whole(texts)
+
+    tokens = [one["token"] for one in system.tokens(system.query(QUERY))]
+    asked: list[dict[str, Any]] = [
+        {"query": QUERY},
+        {"query": "naïve café", "k": 3},
+        {"query_tokens": {tokens[0]: 1.5, tokens[1]: 0.5}},
+        {"query": "open a file"},
+        {"query_tokens": {tokens[2]: 2, tokens[0]: 0}},
+        {"query_tokens": {"no such token": 1}},
+        {"query": ""},
+        {"query": QUERY, "explain": True},
+    ]
+    with running(make_app([system], workers=1)) as ask:
+        system.encode = slow
+        answers: dict[int, tuple[int, Any]] = {}
+        threads = [threading.Thread(target=ask.post, args=("/search",), kwargs={"query": "first"})]
+        threads[0].start()
+        begun.acquire()  # it runs; the others wait
+
+        def one(number: int) -> None:
+            answers[number] = ask.post("/search", **asked[number])
+
+        for number in range(len(asked)):
+            threads.append(threading.Thread(target=one, args=(number,)))
+            threads[-1].start()
+            waiting = f'neural_sparse_waiting{{pool="search"}} {number + 1}.0'.encode()
+            while waiting not in ask("GET", "/metrics")[1]:
+                pass
+        go.set()
+        for thread in threads:
+            thread.join()
+        assert [QUERY, "open a file", ""] in together
+        system.encode = whole
+        for number, request in enumerate(asked):
+            status, alone = ask.post("/search", **request)
+            assert status == (422 if number == 5 else 200)
+            assert answers[number][0] == status
+            assert answers[number][1] | {"milliseconds": 0} == alone | {"milliseconds": 0}
+        postings = [answers[number][1]["postings"] for number in (0, 3, 4)]
+        assert len(set(postings)) == 3
+
+
+def test_answers_are_sent_at_once() -> None:
+    """Not kept back until the client acknowledges what came before, which takes it 40 ms."""
+
+    class Connection(asyncio.Protocol):
+        def connection_made(self, transport: Any) -> None:
+            options = transport.get_extra_info("socket")
+            no_delay.set_result(options.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            transport.close()
+
+    async def connect() -> int:
+        server = await asyncio.get_running_loop().create_server(Connection, sock=listening)
+        _, writer = await asyncio.open_connection(*listening.getsockname())
+        found = await no_delay
+        writer.close()
+        server.close()
+        return found
+
+    with _listen("127.0.0.1", 0) as listening, asyncio.Runner() as runner:
+        no_delay: asyncio.Future[int] = runner.get_loop().create_future()
+        assert runner.run(connect())
+
+
+def test_half_a_surrogate_pair_is_answered() -> None:
+    assert json.loads(answer({"text": "a\ud83d", "big": 1 << 70})) == {"text": "a?", "big": 1 << 70}
+
+
 def test_encodes_documents(systems: list[System], model: str) -> None:
     from neural_sparse.serve.run import _documents
 
@@ -376,7 +456,7 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 from neural_sparse.serve.app import make_app
-from neural_sparse.serve.requests import Search
+from neural_sparse.serve.requests import Search, answer
 from neural_sparse.serve.run import _systems
 with ExitStack() as stack:
     system = _systems({"x": Path(sys.argv[1])}, None, True, stack)[0]
