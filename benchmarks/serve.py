@@ -59,6 +59,9 @@ def serve(folder: Path, listening: socket.socket, ready: Any) -> None:
         encode=lambda _: sp.csr_matrix((0, 0)),
         spans=lambda _: [],
     )
+    snapshot.search(
+        sp.csr_matrix(np.zeros((1, VOCABULARY), np.float32)), 1
+    )  # loads what is compiled, as `serve` does
     settle_process()
     listening.listen(2048)
     ready.set()

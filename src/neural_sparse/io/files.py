@@ -237,8 +237,16 @@ def writing(path: Path, temporary: Path | None = None, advice: str = "") -> Iter
             elsewhere and not str(error.filename).startswith(str(temporary))
         ):
             raise
-        message = f"cannot write {path}: {error.strerror or error}"
+        message = f"cannot write {path}: {_reason(error)}"
         raise InputError(f"{message}; {advice}" if advice else message) from error
+
+
+def _reason(error: OSError) -> str:
+    if error.strerror is None and "requested and" in str(
+        error
+    ):  # numpy's, of a write that the disk cut short
+        return f"{os.strerror(errno.ENOSPC)} ({error})"
+    return error.strerror or str(error)
 
 
 def _fresh(target: Path, make: Callable[[Path], object]) -> Path:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from neural_sparse.errors import InputError
@@ -24,6 +25,7 @@ from neural_sparse.io.files import (
     sha256_file,
     write_json,
     write_text,
+    writing,
 )
 from neural_sparse.io.lines import read_jsonl
 
@@ -50,6 +52,13 @@ def test_a_failure_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
         raise RuntimeError("half way")
     assert target.read_text() == "before"
     assert names(tmp_path) == ["file"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
+def test_an_array_that_the_disk_has_no_place_for_is_said_to_be_so(tmp_path: Path) -> None:
+    """numpy's own error says how many items were written, and not why no more."""
+    with pytest.raises(InputError, match="cannot write .*: No space left on device"), writing(tmp_path):
+        np.zeros(1 << 20, np.uint8).tofile("/dev/full")
 
 
 def test_replaces_a_folder_at_the_end_only(tmp_path: Path) -> None:
