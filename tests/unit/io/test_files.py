@@ -57,7 +57,7 @@ def test_a_failure_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is always full")
 def test_an_array_that_the_disk_has_no_place_for_is_said_to_be_so(tmp_path: Path) -> None:
     """numpy's own error says how many items were written, and not why no more."""
-    with pytest.raises(InputError, match="cannot write .*: No space left on device"), writing(tmp_path):
+    with pytest.raises(InputError, match=r"cannot write .*: No space left on device"), writing(tmp_path):
         np.zeros(1 << 20, np.uint8).tofile("/dev/full")
 
 
