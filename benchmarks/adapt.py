@@ -12,11 +12,11 @@ import argparse
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 from neural_sparse.adapt.candidates import Judge, QuerySide, mean_of
+from neural_sparse.adapt.run import OWN_START
 from neural_sparse.adapt.verdict import MEASURE
 from neural_sparse.corpora.collection import Collection
 from neural_sparse.evaluation.significance import compare_macro, compare_scores
@@ -32,15 +32,14 @@ ENGLISH = ("scifact", "nfcorpus", "msmarco-mini-en", "vaswani", "cisi", "cacm", 
 
 
 def adapted(collections: Path, output: Path, name: str, more: list[str]) -> float:
-    """Run `adapt` on the documents alone; seconds."""
+    """Run `adapt` on the documents alone, or go on; seconds of its stages."""
     corpus = output / "documents" / name / "corpus.jsonl"
     corpus.parent.mkdir(parents=True, exist_ok=True)
     if not corpus.exists():
         os.link(collections / name / "corpus.jsonl", corpus)
     command = [sys.executable, "-m", "neural_sparse", "adapt", str(corpus), "-o", str(output / name), *more]
-    started = time.perf_counter()
     subprocess.run(command, check=True)
-    return time.perf_counter() - started
+    return sum(read_json(file)["seconds"] for file in (output / name / "stages").glob("*.json"))
 
 
 def judged(collections: Path, folder: Path, name: str, work: Path) -> dict[str, Any]:
@@ -57,7 +56,8 @@ def judged(collections: Path, folder: Path, name: str, work: Path) -> dict[str, 
         return model.encode_documents(texts, show_progress=True, bf16=wanted_bf16(None, model.device))
 
     length = read_json(folder / "stages" / "data.json")["value"]["max_length"]
-    start = NeuralSparseEncoder(read_json(folder / "adapt.json")["init"], length)
+    own = folder / OWN_START
+    start = NeuralSparseEncoder(own if own.is_dir() else read_json(folder / "adapt.json")["init"], length)
     start.set_query_weights(folder / "idf.json")
     judge.bm25(start.tokenizer)
     judge.vectors("start, own IDF", "start", QuerySide.of(start), encoded(start, collection.texts))
