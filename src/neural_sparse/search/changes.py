@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ from neural_sparse.search.storage import MANIFEST as INDEX_MANIFEST
 from neural_sparse.search.storage import merge_on_disk
 from neural_sparse.text.passages import passages_of
 from neural_sparse.text.ragged import Indices
+from neural_sparse.text.tokens import TokenizerFile
 
 SEGMENTS = "segments"
 ROOT_FILES = ("texts.bin", "text_offsets.npy", FIELDS, *PASSAGES)  # of a segment, beside its index
@@ -179,7 +181,12 @@ class ChangingCollection:
         size = self.collection.about.get("passages")
         if size is None:
             return texts, None
-        return passages_of(texts, self.collection.tokenizer, size)
+        return passages_of(texts, self._tokenizer, size)
+
+    @cached_property
+    def _tokenizer(self) -> TokenizerFile:
+        """One of its own: to ask for special tokens changes it, and queries are tokenized meanwhile."""
+        return TokenizerFile(self.folder / "tokenizer.json")
 
     def _apply(
         self,
