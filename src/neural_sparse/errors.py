@@ -12,6 +12,11 @@ class NoJudgementsError(InputError):
     """A collection has no judgements of the split that was asked for."""
 
 
+class DivergedError(InputError):
+    """Training was stopped, for nothing could have come of it: documents without terms or with nearly all, or a loss
+    that is not finite."""
+
+
 def check_seed(seed: int) -> int:
     """Raises InputError for a seed that numpy's and torch's generators do not take."""
     if not 0 <= seed < 2**32:

@@ -25,6 +25,7 @@ from neural_sparse import NeuralSparseEncoder
 from neural_sparse.adapt.estimate import estimate
 from neural_sparse.adapt.quickstart import quickstart_settings
 from neural_sparse.adapt.run import adapt
+from neural_sparse.adapt.settings import AdaptSettings
 from neural_sparse.config import TeacherConfig
 from neural_sparse.io.files import read_json
 from neural_sparse.model.location import resolve_model
@@ -247,6 +248,23 @@ def test_a_language_that_the_usual_start_does_not_read(weights: None, tmp_path: 
     assert (output / "start" / "tokenizer.json").read_bytes() == tokenizer
     of_model = next((output / "model").rglob("tokenizer.json"))
     assert '"서울"' in of_model.read_text(encoding="utf-8")
+
+
+def test_training_that_diverges_costs_nothing_else(corpus: Path, tmp_path: Path) -> None:
+    settings = AdaptSettings(
+        corpus, steps=6, max_length=48, learning_rate=1e30, teachers=(TeacherConfig("bm25"),)
+    )
+    told = Console(record=True, width=200)
+    result = adapt(settings, tmp_path / "out", told)
+    assert "Training came to nothing, and no trained model is judged" in told.export_text(clear=False)
+    names = {one["name"] for one in result.verdict["candidates"]}
+    assert "own words" in names
+    assert not any("trained" in name for name in names)
+    assert "Training came to nothing" in result.page.read_text(encoding="utf-8")
+    assert (result.model / "modules.json").is_file()
+    assert (
+        adapt(settings, tmp_path / "out", Console(quiet=True)).verdict["verdict"] == result.verdict["verdict"]
+    )
 
 
 def test_little_to_do_with(functions: list[dict[str, str]], weights: None, tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ from neural_sparse.corpora.collection import Collection
 from neural_sparse.corpora.corpus_file import corpus_texts, read_queries
 from neural_sparse.corpora.qrels_file import read_qrels, whole_grades
 from neural_sparse.data.training_set import TrainingSet, load_training_set
-from neural_sparse.errors import InputError
+from neural_sparse.errors import DivergedError, InputError
 from neural_sparse.idf import IdfWeights, compute_idf_weights, idf_weights, save_idf_weights
 from neural_sparse.io.files import (
     check_output,
@@ -190,6 +190,7 @@ class _Adaptation:
                 ]
             )
             trained = stages("training", "Training", lambda: self._train(taught, planned, free))
+            self._say(trained.get("told", []))
         self.notes = self._notes(corpus, data, free, taught=taught, trained=trained)
         self.notes["Documents and queries"] += told
         found = stages("verdict", "Judging every candidate", lambda: self._judge(free, taught, trained))
@@ -630,7 +631,10 @@ class _Adaptation:
         )
         if recipe.target_p99 and not (self.output / "training" / QUERY_TIME).is_file():
             QueryTime.load(self.output / QUERY_TIME).save(self.output / "training" / QUERY_TIME)
-        model = trained_model(recipe, self.training, self.idf)
+        try:
+            model = trained_model(recipe, self.training, self.idf)
+        except DivergedError as error:  # what costs nothing is judged all the same
+            return {"told": [f"Training came to nothing, and no trained model is judged: {error}"]}
         made = read_json(self.output / "training" / METRICS_FILE)["steps"]
         if made < planned["steps"]:
             self._say(
@@ -657,7 +661,7 @@ class _Adaptation:
         passages = self._passages("start", start, free) if free["passages"] else None
         if passages is not None:
             judge.passages("own words, passages", "free", queries, passages, **settings)
-        if trained:
+        if "model" in trained:
             self._judge_trained(judge, free, trained)
         for config in (TeacherConfig(**values) for values in taught["teachers"]):
             if config.kind != "bm25":
@@ -800,14 +804,17 @@ class _Adaptation:
             "Documents and queries": _corpus_told(corpus) + _data_told(data),
             "What costs nothing": _free_told(free),
             "Teachers": list(taught["told"]),
-            "Time": [f"{'' if self.settings.steps else budget}{self.plan.reason}."],
+            "Time": [
+                f"{'' if self.settings.steps else budget}{self.plan.reason}.",
+                *trained.get("told", []),
+            ],
         }
         if self.plan.documents < data["documents"]:
             notes["Time"].append(
                 f"Candidates were judged among {len(self.collection.texts):,} of {data['documents']:,} documents (all "
                 "that answer a query, and others drawn at random): among all of them every figure is lower."
             )
-        if trained:
+        if "model" in trained:
             mixed = (
                 "Pairs of other texts were mixed in, so that less is forgotten; how much less has to be measured on "
                 "another collection."

@@ -27,6 +27,8 @@ TEACHERS = (
 TIMES_BM25, TIMES_BM25_MADE = 1.5, 1.2
 FROM_DOCUMENTS, FROM_TITLES = "documents", "titles"  # that queries are made of
 TEACHER_KINDS = ("dense", "sparse", "bm25", "endpoint")  # those that score every query against every document
+LEARNING_RATE = 4e-4
+OWN_LEARNING_RATE = 5e-5  # of a random transformer, which diverges at the other
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -91,6 +93,7 @@ class AdaptSettings:
             which also takes the place of the usual one where that does not read their language.
         teachers: with the weights they begin with.
         teacher_cache: folder of the teachers' vectors, shared by runs; None: with the run, until it is done.
+        learning_rate: of the transformer.
         max_length: tokens of a document that the model reads; None: 256, or up to 512 where many documents are longer.
         passages: whether documents that are longer are tried as passages, too.
         language: whose words are counted, as of a recipe; told from the documents if "auto".
@@ -113,6 +116,7 @@ class AdaptSettings:
     init: str = START
     teachers: tuple[TeacherConfig, ...] = TEACHERS
     teacher_cache: Path | None = None
+    learning_rate: float = LEARNING_RATE
     max_length: int | None = None
     passages: bool = True
     language: str = AUTO
@@ -172,7 +176,12 @@ class AdaptSettings:
         more of the documents than the usual start."""
         usual = {one.name for one in TEACHERS if one.has_model}
         teachers = tuple(one for one in self.teachers if one.name not in usual)
-        return replace(self, init=str(folder), teachers=teachers or (TeacherConfig("bm25"),))
+        return replace(
+            self,
+            init=str(folder),
+            teachers=teachers or (TeacherConfig("bm25"),),
+            learning_rate=OWN_LEARNING_RATE,
+        )
 
     def reading(self, max_length: int) -> AdaptSettings:
         """With documents of so many tokens; the start reads as much of them as a teacher, for it then encodes once."""
@@ -189,6 +198,7 @@ class AdaptSettings:
         changed = {
             "language": (self.language, AUTO),
             "times_bm25": (self.times_bm25, None),
+            "learning_rate": (self.learning_rate, LEARNING_RATE),
             "passages": (self.passages, True),
         }
         return {

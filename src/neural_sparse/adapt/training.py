@@ -70,7 +70,7 @@ def recipe_for(
         batch_size=64,
         num_hard_negatives=1,
         negatives_pool=20,
-        learning_rate=4e-4,
+        learning_rate=settings.learning_rate,
         warmup_steps=steps // 10,
         max_length=min(TRAINING_LENGTH, length),
         encode_max_length=length,

@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from neural_sparse.errors import InputError
+from neural_sparse.errors import DivergedError
 from neural_sparse.losses.vocabulary_sample import VocabularySample
 from neural_sparse.work import ranks
 
@@ -154,7 +154,7 @@ class CollapseGuard:
             learning_rate: of this step.
 
         Raises:
-            InputError: a collapse, with the keys to change.
+            DivergedError: a collapse, with the keys to change.
         """
         outweighed = flops > max(rest, WORTH)
         further = step == self._step
@@ -173,13 +173,13 @@ class CollapseGuard:
             return
         mean = sum(self._window) / WINDOW
         if mean < EMPTY:
-            raise InputError(
+            raise DivergedError(
                 f"step {step}: documents have become empty ({mean:.2g} terms each): the FLOPS penalty has outweighed "
                 f"everything else. Make lambda_flops or learning_rate smaller, or flops_ramp_steps longer ({settings})"
             )
         dense = DENSE * self.vocab_size
         if mean > max(dense, 2 * self._sparsest):
-            raise InputError(
+            raise DivergedError(
                 f"step {step}: documents have become dense ({self._sparsest:,.0f} terms each at their sparsest, now "
                 f"{mean:,.0f} of {self.vocab_size:,}): the run diverges. "
                 f"Make learning_rate smaller or warmup_steps longer ({settings})"
@@ -195,7 +195,7 @@ class CollapseGuard:
             f"{step - before[0]} steps ago)"
         )
         if all(self._outweighed):
-            raise InputError(
+            raise DivergedError(
                 f"{found} although FLOPS is {flops:.3g} of a loss of {flops + rest:.3g}: they do not move. Make "
                 f"learning_rate or max_grad_norm larger ({settings})"
             )

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from neural_sparse.errors import InputError
+from neural_sparse.errors import DivergedError
 from neural_sparse.io.files import write_text, writing
 from neural_sparse.losses.idf_aware import IDFAwareLoss
 from neural_sparse.losses.vocabulary_sample import VocabularySampler
@@ -271,7 +271,7 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
         """Judge the micro-batches since the last look: only here a step is waited for.
 
         Raises:
-            InputError: a loss that was not finite, or documents that have become empty or dense; with the step at
+            DivergedError: a loss that was not finite, or documents that have become empty or dense; with the step at
                 which that began, though later ones may have been trained since.
         """
         unseen, self._unseen = self._unseen, []
@@ -288,7 +288,7 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
             parts = {name: next(values) for name in figures}
             total, pressure = parts.pop("loss"), parts.pop("pressure")
             if not math.isfinite(total):
-                raise InputError(_diverged(step, self.args, parts))
+                raise DivergedError(_diverged(step, self.args, parts))
             if self.collapse is not None:
                 terms = parts["nonzero_terms"]
                 self.collapse.check(
@@ -336,7 +336,7 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
         self.look()
         # A finite loss can have a gradient that is not; the next step would notice, after this one was saved.
         if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
-            raise InputError(_diverged(self.state.global_step, self.args, {"weights": math.nan}))
+            raise DivergedError(_diverged(self.state.global_step, self.args, {"weights": math.nan}))
         output = Path(str(self.args.output_dir))
         folder = output / f"checkpoint-{self.state.global_step}"
         with writing(folder, output, WRITTEN_SO_FAR):
