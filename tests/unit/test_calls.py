@@ -15,6 +15,7 @@ OTHERS = {
     "rename",  # of libc
     "run",  # an Engine
     "search_block_at_a_time",  # compiled: looking up names takes as long as a short search
+    "search_with_bounds",
     "self.rests_on",  # any number of figures
     "worker_processes",
     "forward",  # of the module that a device has for the head

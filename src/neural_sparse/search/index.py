@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from neural_sparse.errors import InputError
 from neural_sparse.search import storage
+from neural_sparse.search.block_max import DOCUMENTS_PER_HIT, BlockMaxima, search_with_bounds
 from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.search.exact import search_block_at_a_time, write_hits
 from neural_sparse.search.hits import Hits, check_vocabulary
@@ -231,34 +233,15 @@ class SparseIndex:
         if k < 1:
             raise InputError(f"k must be at least 1, got {k}")
         now = self._snapshot
-        index = now.postings
         queries = self.checked_queries(queries, vocabulary)
         now.check(queries.indices)
         n_queries = queries.shape[0]
         hits = Hits(np.full((n_queries, k), -1, np.int32), np.zeros((n_queries, k), np.float32), now.doc_ids)
-        arguments = (
-            queries.indptr.astype(np.int64),
-            queries.indices.astype(np.int32, copy=False),
-            queries.data.astype(np.float64) * index.scale,
-        )
         allowed = _allowed(now.doc_ids, only, without)
-        depth = max(1, min(k, index.n_docs))
+        search = now.searcher(queries, k, allowed)
 
         def work(first: int, last: int) -> None:
-            best = np.empty((last - first, depth), np.int64)
-            search_block_at_a_time(
-                *arguments,
-                first,
-                last,
-                index.offsets,
-                index.docs,
-                index.impacts,
-                index.n_docs,
-                allowed,
-                depth,
-                best,
-            )
-            write_hits(best, hits.docs[first:last], hits.scores[first:last])
+            write_hits(search(first, last), hits.docs[first:last], hits.scores[first:last])
 
         threads = min(threads or available_cores(), n_queries)
         if threads <= 1:
@@ -284,25 +267,8 @@ class SparseIndex:
             allowed: bool [documents], which may be hits; empty for all of them.
         """
         now = self._snapshot
-        index = now.postings
         now.check(queries.indices)
-        depth = max(1, min(k, index.n_docs))
-        best = np.empty((queries.shape[0], depth), np.int64)
-        search_block_at_a_time(
-            queries.indptr.astype(np.int64),
-            queries.indices.astype(np.int32, copy=False),
-            queries.data.astype(np.float64) * index.scale,
-            0,
-            len(best),
-            index.offsets,
-            index.docs,
-            index.impacts,
-            index.n_docs,
-            allowed,
-            depth,
-            best,
-        )
-        return best
+        return now.searcher(queries, k, allowed)(0, queries.shape[0])
 
     def ids(self, hits: Hits) -> list[list[str]]:
         """Document ids of each query's hits, best first: `hits.ids()`."""
@@ -344,6 +310,39 @@ class _Snapshot:
         if len(wanted):
             self.postings.check(wanted)
             self.checked[wanted] = True
+
+    @cached_property
+    def maxima(self) -> BlockMaxima:
+        return BlockMaxima(self.postings)
+
+    def searcher(
+        self, queries: sp.csr_matrix, k: int, allowed: NDArray[np.bool_]
+    ) -> Callable[[int, int], NDArray[np.int64]]:
+        """(first, last) -> the keys of these queries' k best, int64 [last - first, at most k], unsorted.
+
+        Posting by posting, or with bounds where so few of the documents are asked for that most can be skipped.
+        """
+        index = self.postings
+        depth = max(1, min(k, index.n_docs))
+        arguments = (
+            queries.indptr.astype(np.int64),
+            queries.indices.astype(np.int32, copy=False),
+            queries.data.astype(np.float64) * index.scale,
+        )
+        with_bounds = index.n_docs > DOCUMENTS_PER_HIT * k
+        if with_bounds:
+            self.maxima.make(arguments[1])
+
+        def search(first: int, last: int) -> NDArray[np.int64]:
+            best = np.empty((last - first, depth), np.int64)
+            these = (*arguments, first, last, index.offsets, index.docs, index.impacts, index.n_docs)
+            if with_bounds:
+                search_with_bounds(*these, allowed, depth, best, *self.maxima.arrays)
+            else:
+                search_block_at_a_time(*these, allowed, depth, best)
+            return best
+
+        return search
 
 
 def _restored(snapshot: _Snapshot, vocabulary: str | None) -> SparseIndex:

@@ -35,6 +35,8 @@ Encode = Callable[[Sequence[str]], sp.csr_matrix]
 class QueryTime:
     """seconds = tail * (fixed + per_document * documents + per_posting * postings), one query at a time, on one core.
 
+    Of a search that reads every posting. A collection in which many can be skipped (`block_max`) takes less.
+
     Attributes:
         fixed: seconds of a query whatever it is: tokenizing, the call, the best k.
         per_document: seconds for each document of the index, whose scores are looked over.

@@ -1,0 +1,319 @@
+"""Exact search that skips: block maxima bound the scores of 8 documents at once, and most need not be looked at.
+
+A block whose bound is not above the k-th best score so far holds no hit (Mallia, Suel, Tonellotto, SIGIR 2024). Maxima
+are of frequent terms alone, in 8 bits; the postings of other terms are so few that their impacts are added to the
+bounds as they are. Windows with the highest bounds come first, so that the threshold is high when the others come.
+What is left of a window is scored block by block or, where much is left, term at a time as `exact` does; either way a
+document's products are added in the order of the query's terms, so that scores are the same, bit by bit.
+
+Blocks are small because documents lie in any order: of 8 with a term few have it with a high impact, and bounds are
+tight without sorting documents by similarity. The deeper the ranking in the collection, the less can be skipped:
+`DOCUMENTS_PER_HIT` says from where on it is worth it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neural_sparse.search.compiled import compiled
+from neural_sparse.search.exact import NO_HIT, ROW_MASK, SHIFT, select_top
+from neural_sparse.search.postings import Postings
+
+DOCUMENTS_PER_HIT = 10_000
+FREQUENT = 32  # terms of at least one document in so many have maxima
+BLOCK = 8  # documents that share a maximum
+WINDOW = 4096  # documents; their float64 scores take 32 KB
+BLOCKS = WINDOW // BLOCK
+FIRST = 16  # windows that are searched first
+LOOKUP = 50  # what finding a posting costs, if reading one in passing costs 1
+ROUNDING = 2.0**-22  # of float32 operations on bounds, with room to spare
+TINY = np.float32(1e-30)  # below it float32 numbers are too coarse for ROUNDING
+HUGE = 1e30  # above it sums may overflow
+
+
+class BlockMaxima:
+    """The maxima of one `Postings`, a term's made when a query first asks for it; for any number of threads.
+
+    Attributes:
+        row_of: int32 [vocabulary], the row of a frequent term, -1 of others.
+        greatest: float32 [rows], of the whole posting list; 0 where the row has not been made.
+        maxima: uint8 [rows, blocks], in 255ths of the greatest, rounded up.
+        starts: int64 [rows, windows + 1], the posting at which each window begins.
+    """
+
+    def __init__(self, postings: Postings) -> None:
+        self._postings = postings
+        frequent = np.flatnonzero(np.diff(postings.offsets) * FREQUENT >= max(1, postings.n_docs))
+        windows = -(-postings.n_docs // WINDOW)
+        self.row_of = np.full(postings.vocab_size, -1, np.int32)
+        self.row_of[frequent] = np.arange(len(frequent), dtype=np.int32)
+        self.greatest = np.zeros(len(frequent), np.float32)
+        # The system gives memory to a page when it is first written: rows that are not made take none.
+        self.maxima = np.empty((len(frequent), windows * BLOCKS), np.uint8)
+        self.starts = np.empty((len(frequent), windows + 1), np.int64)
+
+    def make(self, terms: NDArray[np.int32]) -> None:
+        """Make the rows of these terms that are missing."""
+        terms = terms[self.row_of[terms] >= 0]
+        missing = np.unique(terms[self.greatest[self.row_of[terms]] == 0])
+        if len(missing):
+            _make_rows(
+                self._postings.offsets,
+                self._postings.docs,
+                impacts=self._postings.impacts,
+                terms=missing,
+                row_of=self.row_of,
+                greatest=self.greatest,
+                maxima=self.maxima,
+                starts=self.starts,
+            )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """In another process: without rows, most of which are not there."""
+        return BlockMaxima, (self._postings,)
+
+    @property
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        """As `search_with_bounds` takes them."""
+        return self.row_of, self.greatest, self.maxima, self.starts
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the rows that have been made."""
+        made = int(np.count_nonzero(self.greatest))
+        return made * (self.maxima.shape[1] + 8 * self.starts.shape[1])
+
+
+@compiled
+def _make_rows(
+    offsets: NDArray[np.int64],
+    docs: NDArray[np.int32],
+    impacts: NDArray[Any],
+    terms: NDArray[np.int32],
+    row_of: NDArray[np.int32],
+    greatest: NDArray[np.float32],
+    maxima: NDArray[np.uint8],
+    starts: NDArray[np.int64],
+) -> None:
+    for term in terms:
+        begin, end = offsets[term], offsets[term + 1]
+        top = np.float32(0)
+        for i in range(begin, end):
+            top = max(top, np.float32(impacts[i]))
+        step = np.float64(top) / 255
+        row = maxima[row_of[term]]
+        places = starts[row_of[term]]
+        # Each cell is written once, and `greatest` last: two threads that make a row at a time do no harm.
+        window, block, highest = 0, 0, np.uint8(0)
+        for i in range(begin, end):
+            while docs[i] >= window * WINDOW:
+                places[window] = i
+                window += 1
+            if docs[i] // BLOCK > block:
+                row[block] = highest
+                row[block + 1 : docs[i] // BLOCK] = 0
+                block, highest = docs[i] // BLOCK, np.uint8(0)
+            highest = max(highest, np.uint8(min(255.0, np.ceil(impacts[i] / step))))
+        row[block] = highest
+        row[block + 1 :] = 0
+        places[window:] = end
+        greatest[row_of[term]] = top
+
+
+@compiled
+def search_with_bounds(
+    query_offsets: NDArray[np.int64],
+    query_terms: NDArray[np.int32],
+    query_weights: NDArray[np.float64],
+    first: int,
+    last: int,
+    offsets: NDArray[np.int64],
+    docs: NDArray[np.int32],
+    impacts: NDArray[Any],
+    n_docs: int,
+    allowed: NDArray[np.bool_],
+    k: int,
+    best: NDArray[np.int64],
+    row_of: NDArray[np.int32],
+    greatest: NDArray[np.float32],
+    maxima: NDArray[np.uint8],
+    starts: NDArray[np.int64],
+) -> None:
+    """As `search_block_at_a_time`, with the arrays of `BlockMaxima`, whose rows for the queries' terms are made."""
+    filtered = len(allowed) > 0
+    n_windows = (n_docs + WINDOW - 1) // WINDOW
+    bounds = np.empty(n_windows * BLOCKS, np.float32)
+    bound_bits = bounds.view(
+        np.int32
+    )  # positive floats are ordered as their bits are, and integers compare faster
+    promises = np.empty(n_windows, np.int32)
+    order = np.empty(n_windows, np.int64)
+    accumulator = np.zeros(WINDOW, np.float64)  # scores of the window at hand; all 0 between windows
+    capacity = 2 * k + 1024
+    keys = np.empty(capacity, np.int64)
+    blocks = np.empty(BLOCKS + 1, np.int64)
+    found = np.empty(BLOCK + 1, np.int64)
+    histogram = np.zeros(1 << (31 - SHIFT), np.int32)
+    score = np.empty(1, np.float32)
+    bits = score.view(np.int32)
+    for query in range(first, last):
+        start = query_offsets[query]
+        n_terms = query_offsets[query + 1] - start
+        begins = np.empty((n_terms, n_windows + 1), np.int64)  # of each window in each posting list
+        rows = np.empty(n_terms, np.int64)
+        factors = np.empty(n_terms, np.float32)
+        postings = 0
+        widening = 1 + (n_terms + 8) * ROUNDING
+        dense = False  # a term has a row
+        boundless = False  # float32 does not do
+        for j in range(n_terms):
+            term = query_terms[start + j]
+            rows[j] = row_of[term]
+            postings += offsets[term + 1] - offsets[term]
+            factor = query_weights[start + j] * widening
+            if rows[j] >= 0:
+                factor *= np.float64(greatest[rows[j]]) / 255
+                begins[j] = starts[rows[j]]
+                dense = True
+            else:
+                begins[j, 0] = offsets[term]
+            boundless |= not TINY < factor < HUGE
+            factors[j] = factor
+        # 1. Bound the score of every block.
+        for window in range(n_windows):
+            base = window * WINDOW
+            touched = dense
+            for j in range(n_terms):
+                if rows[j] < 0:
+                    cursor = begins[j, window]
+                    begins[j, window + 1] = cursor
+                    touched |= cursor < offsets[query_terms[start + j] + 1] and docs[cursor] < base + WINDOW
+            promises[window] = 0
+            order[window] = window
+            if not touched:
+                continue
+            part = bounds[window * BLOCKS : (window + 1) * BLOCKS]
+            part[:] = np.float32(np.inf) if boundless else np.float32(0)
+            for j in range(n_terms):
+                factor = factors[j]
+                if rows[j] < 0:
+                    cursor = begins[j, window]
+                    end = offsets[query_terms[start + j] + 1]
+                    while cursor < end and docs[cursor] < base + WINDOW:
+                        part[(docs[cursor] - base) // BLOCK] += max(
+                            factor * np.float32(impacts[cursor]), TINY
+                        )
+                        cursor += 1
+                    begins[j, window + 1] = cursor
+                elif not boundless:
+                    row = maxima[rows[j], window * BLOCKS : (window + 1) * BLOCKS]
+                    for i in range(BLOCKS):
+                        part[i] += factor * np.float32(row[i])
+            part_bits = bound_bits[window * BLOCKS : (window + 1) * BLOCKS]
+            promise = np.int32(0)
+            for i in range(BLOCKS):
+                promise = max(promise, part_bits[i])
+            promises[window] = promise
+            order[window] |= np.int64(promise) << 32
+        # 2. The most promising windows come first, then the others as they lie.
+        n_first = min(FIRST, n_windows)
+        select_top(order, n_windows, n_first)
+        n = 0
+        floor = np.int64(0)  # only a greater key can enter,
+        threshold = 0.0  # and only a greater score,
+        lowest_bound = np.int32(1)  # and only from a block whose bound has at least these bits
+        lowest = 0  # bucket of the threshold
+        reached = 0  # candidates in this bucket and above
+        histogram[:] = 0
+        for turn in range(n_first + n_windows):
+            window = order[turn] & ROW_MASK if turn < n_first else turn - n_first
+            if promises[window] < lowest_bound:
+                continue
+            promises[window] = -1  # done
+            base = window * WINDOW
+            first_block = window * BLOCKS
+            passing = 0
+            for i in range(BLOCKS):  # without a branch, which would be mispredicted
+                blocks[passing] = i
+                passing += bound_bits[first_block + i] >= lowest_bound
+            # 3. Where few blocks pass, look their postings up; else add those of the whole window.
+            apart = passing * n_terms * LOOKUP < postings // n_windows + BLOCKS
+            if not apart:
+                for j in range(n_terms):
+                    weight = query_weights[start + j]
+                    for cursor in range(begins[j, window], begins[j, window + 1]):
+                        accumulator[docs[cursor] - base] += weight * impacts[cursor]
+            for place in range(passing):
+                block = blocks[place]
+                if bound_bits[first_block + block] < lowest_bound:  # which has been raised meanwhile
+                    continue
+                head = block * BLOCK
+                if apart:
+                    for j in range(n_terms):
+                        if rows[j] >= 0 and maxima[rows[j], first_block + block] == 0:
+                            continue
+                        begin, end = begins[j, window], begins[j, window + 1]
+                        cursor = begin + (end - begin) * block // BLOCKS  # about there, if they lie evenly
+                        while cursor > begin and docs[cursor - 1] >= base + head:
+                            cursor -= 1
+                        while cursor < end and docs[cursor] < base + head:
+                            cursor += 1
+                        weight = query_weights[start + j]
+                        while cursor < end and docs[cursor] < base + head + BLOCK:
+                            accumulator[docs[cursor] - base] += weight * impacts[cursor]
+                            cursor += 1
+                # 4. Select: only what is above the threshold becomes a candidate.
+                hits = 0
+                for i in range(head, head + BLOCK):
+                    found[hits] = i
+                    hits += accumulator[i] > threshold
+                for j in range(hits):
+                    doc = base + found[j]
+                    if filtered and not allowed[doc]:
+                        continue
+                    score[0] = accumulator[found[j]]
+                    key = (np.int64(bits[0]) << 32) | (ROW_MASK - doc)
+                    if bits[0] == 0 or key <= floor:  # rounded to no score at all, or not good enough
+                        continue
+                    keys[n] = key
+                    n += 1
+                    # Count it by its score's leading bits, for the threshold below.
+                    bucket = bits[0] >> SHIFT
+                    if bucket >= lowest:
+                        histogram[bucket] += 1
+                        reached += 1
+                if apart:
+                    accumulator[head : head + BLOCK] = 0.0
+                # 5. Raise the threshold to the highest bucket that k candidates reach or exceed. Documents that come
+                # later may lie before them and have an equal score: these can still enter.
+                raised = floor
+                if reached - histogram[lowest] >= k:
+                    while reached - histogram[lowest] >= k:
+                        reached -= histogram[lowest]
+                        lowest += 1
+                    raised = max(raised, (np.int64(lowest) << (SHIFT + 32)) - 1)
+                # 6. The buckets are too coarse for many scores that are nearly equal: then select among the keys.
+                if n > capacity - BLOCK:
+                    select_top(keys, n, k)
+                    n = k
+                    worst = keys[0]
+                    for i in range(1, k):
+                        worst = min(worst, keys[i])
+                    raised = max(raised, worst)
+                if raised > floor:
+                    floor = raised
+                    bits[0] = max(
+                        int(floor >> 32) - 1, 0
+                    )  # sums above it may round to the score that is wanted
+                    threshold = np.float64(score[0])
+                    lowest_bound = max(bits[0], np.int32(1))
+            if not apart:
+                accumulator[:] = 0.0
+        if n > k:
+            select_top(keys, n, k)
+            n = k
+        best[query - first, :n] = keys[:n]
+        best[query - first, n:] = NO_HIT
