@@ -22,7 +22,6 @@ from neural_sparse.io.parts import alone
 from neural_sparse.io.urls import work_folder
 from neural_sparse.search.encoded import manifest_of
 from neural_sparse.serve.judgements import Judgements
-from neural_sparse.serve.memory import hand_back
 from neural_sparse.serve.systems import System, bm25_system, changing_system, encoded_system
 
 if TYPE_CHECKING:
@@ -128,14 +127,11 @@ def http_server(app: ASGIApp) -> uvicorn.Server:
 
 
 def settle_process() -> None:
-    """What a process does once that serves: threads hand over sooner, collections of garbage pass over what was there
-    before the first request (all of numba: a third of a search's processor time), and what only starting needs is no
-    longer in memory.
-    """
+    """What a process does once that serves: threads hand over sooner, and collections of garbage pass over what was
+    there before the first request (all of numba: a third of a search's processor time)."""
     sys.setswitchinterval(SWITCH)
     gc.collect()
     gc.freeze()
-    hand_back()
 
 
 def _named(indexes: Iterable[str]) -> dict[str, Path]:
