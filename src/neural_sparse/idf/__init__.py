@@ -17,6 +17,7 @@ from neural_sparse.idf.weights import (
     idf_weights,
     save_idf_weights,
     weights_of,
+    without_common,
 )
 
 __all__ = [
@@ -37,4 +38,5 @@ __all__ = [
     "refreshed_weights",
     "save_idf_weights",
     "weights_of",
+    "without_common",
 ]

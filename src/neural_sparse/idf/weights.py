@@ -86,6 +86,22 @@ def weights_of(
     return idf_weights(dict(zip(vocabulary(tokenizer), idf.tolist(), strict=True)), tokenizer, default_idf)
 
 
+def without_common(weights: IdfWeights, least: float) -> IdfWeights:
+    """A table in which tokens that weigh less than `least` weigh nothing, as stop words do; those of no document keep
+    their weight.
+
+    >>> without_common(IdfWeights({"the": 0.1, "cat": 3.0}, np.array([0.1, 3.0], np.float32)), 1.5)
+    {'the': 0.0, 'cat': 3.0}
+    """
+
+    def kept(weight: Any) -> Any:
+        return (weight >= least) | (weight == weights.default_idf)
+
+    table = {token: weight if kept(weight) else 0.0 for token, weight in weights.items()}
+    vector = np.where(kept(weights.vector), weights.vector, np.float32(0))
+    return IdfWeights(table, vector, weights.default_idf)
+
+
 def adapt_weights(
     own: Mapping[str, float], trained: Mapping[str, float], start: Mapping[str, float], tokenizer: Any
 ) -> IdfWeights:

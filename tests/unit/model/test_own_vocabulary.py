@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from neural_sparse.adapt.reading import Reading
 from neural_sparse.errors import InputError
-from neural_sparse.idf import compute_idf_weights
+from neural_sparse.idf import DEFAULT_IDF, compute_idf_weights, without_common
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.model.own_vocabulary import learn_tokenizer, make_start
 from neural_sparse.model.tokenizer import load_tokenizer
@@ -101,3 +101,17 @@ def test_whether_a_tokenizer_reads_a_language(start: Path) -> None:
     assert "--init own-vocabulary" in other.told("MODEL")[1]
     replaced = Reading(other.tokens_per_word, other.unknown, own_vocabulary=True)
     assert "knows nothing but a vocabulary learnt from the documents" in replaced.told("MODEL")[1]
+
+
+def test_tokens_that_most_documents_have_weigh_nothing() -> None:
+    tokenizer = learn_tokenizer(KOREAN, 300)
+    idf = compute_idf_weights(KOREAN, tokenizer, show_progress=False)
+    rare = without_common(idf, 1.5)
+    names = vocabulary(tokenizer)
+    assert list(rare) == list(idf) == names
+    for name, weight in idf.items():
+        assert rare[name] == (weight if weight >= 1.5 or weight == DEFAULT_IDF else 0.0)
+    ordinary = idf.vector > 0
+    np.testing.assert_array_equal(rare.vector[ordinary] > 0, np.array(list(rare.values()))[ordinary] > 0)
+    assert not rare.vector[~ordinary].any()
+    assert rare["."] == 0 < rare["도서관"] == idf["도서관"]
