@@ -14,13 +14,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-SPECIAL = {
-    "pad_token": "[PAD]",
-    "unk_token": "[UNK]",
-    "cls_token": "[CLS]",
-    "sep_token": "[SEP]",
-    "mask_token": "[MASK]",
-}
 TERMS = 100  # per document of the start
 BIGRAMS = r"(?=([^\W_]{2}))"  # overlapping pairs of letters: Korean endings change, stems stay
 
@@ -38,6 +31,7 @@ def make_start(
     from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
     from neural_sparse.model.encoder import NeuralSparseEncoder
+    from neural_sparse.model.own_vocabulary import SPECIAL
 
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_file=str(tokenizer_folder / "tokenizer.json"), model_max_length=512, **SPECIAL
