@@ -262,9 +262,8 @@ def test_training_that_diverges_costs_nothing_else(corpus: Path, tmp_path: Path)
     assert not any("trained" in name for name in names)
     assert "Training came to nothing" in result.page.read_text(encoding="utf-8")
     assert (result.model / "modules.json").is_file()
-    assert (
-        adapt(settings, tmp_path / "out", Console(quiet=True)).verdict["verdict"] == result.verdict["verdict"]
-    )
+    again = adapt(settings, tmp_path / "out", Console(quiet=True)).verdict
+    assert again["verdict"]["chosen"] == result.verdict["verdict"]["chosen"]
 
 
 def test_little_to_do_with(functions: list[dict[str, str]], weights: None, tmp_path: Path) -> None:
