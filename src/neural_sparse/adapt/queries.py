@@ -16,10 +16,8 @@ Generator = Callable[[str, str], Iterable[str]]
 LEAST_LEFT = 8  # words of a document without its query
 MOST_WORDS = 40  # of a query
 SENTENCES = 3  # one in so many documents that have a title gives a sentence
-OPENING = (
-    5,
-    10,
-)  # words of a text without title, heading and full stops that become a query: so many at least, at most
+# Words of a text without title, heading and full stops that become a query: so many at least, so many at most.
+OPENING = (5, 10)
 LENGTHS = ((3, "1 to 3 words"), (7, "4 to 7 words"), (10**9, "8 words and more"))
 _HEADING = re.compile(r"^#{1,6}\s+(.*?)\s*#*\s*$", re.M)
 

@@ -640,7 +640,8 @@ class _Adaptation:
         try:
             model = trained_model(recipe, self.training, self.idf)
         except DivergedError as error:  # what costs nothing is judged all the same
-            return {"told": [f"Training came to nothing, and no trained model is judged: {error}"]}
+            what = str(error).split(". ")[0]  # behind it, what to change in a recipe, which there is none of
+            return {"told": [f"Training came to nothing, and no trained model is judged: {what}."]}
         made = read_json(self.output / "training" / METRICS_FILE)["steps"]
         if made < planned["steps"]:
             self._say(

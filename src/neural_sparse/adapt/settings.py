@@ -23,7 +23,7 @@ TEACHERS = (
     TeacherConfig("bm25", weight=0.4),
 )
 # FLOPS that a model may have, times BM25's, where nothing else is asked for: on people's queries, and on made ones
-# where no others are known. People's are shorter, and were up to 1.3 times as dear beside BM25's (docs/adapt.md).
+# where no others are known. People's are shorter, and were up to 1.4 times as dear beside BM25's (docs/adapt.md).
 TIMES_BM25, TIMES_BM25_MADE = 1.5, 1.2
 FROM_DOCUMENTS, FROM_TITLES = "documents", "titles"  # that queries are made of
 TEACHER_KINDS = ("dense", "sparse", "bm25", "endpoint")  # those that score every query against every document

@@ -42,8 +42,8 @@ SPECIAL = {
 def learn_tokenizer(texts: Iterable[str], vocabulary: int = VOCABULARY) -> Any:
     """A lower-casing tokenizer of at most `vocabulary` pieces, learnt from texts that are read once and not held.
 
-    The tokenizers library's trainer takes words in an order of its own: learnt again from the same texts, some pieces
-    are others. Learn once and keep it.
+    The tokenizers library's trainer takes words in an order of its own: learnt again from the same texts, pieces have
+    other ids and slightly other scores. Learn once and keep it.
 
     Returns:
         A PreTrainedTokenizerFast; no piece is longer than a word or eight characters, and each has a name of its own.
