@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from neural_sparse.adapt.candidates import Judge, QuerySide, mean_of
-from neural_sparse.adapt.run import OWN_START
+from neural_sparse.adapt.candidates import Judge, QuerySide, mean_of, own_word_vectors
+from neural_sparse.adapt.run import OWN_START, ROUNDING
 from neural_sparse.adapt.verdict import MEASURE
 from neural_sparse.corpora.collection import Collection
 from neural_sparse.evaluation.significance import compare_macro, compare_scores
@@ -60,16 +60,26 @@ def judged(collections: Path, folder: Path, name: str, work: Path) -> dict[str, 
     start = NeuralSparseEncoder(own if own.is_dir() else read_json(folder / "adapt.json")["init"], length)
     start.set_query_weights(folder / "idf.json")
     judge.bm25(start.tokenizer)
-    judge.vectors("start, own IDF", "start", QuerySide.of(start), encoded(start, collection.texts))
-    models = {"own words": start}
+    base = encoded(start, collection.texts)
+    judge.vectors("start, own IDF", "start", QuerySide.of(start), base)
+    start.set_own_words(1.0, free["mean_length"], language)
+    words = own_word_vectors(start, collection.texts)
     start.set_own_words(free["strength"], free["mean_length"], language)
+    models = {"own words": start}
     if (folder / "training" / "final_model").is_dir():
         models["trained"] = NeuralSparseEncoder(folder / "training" / "final_model")
     for kind, model in models.items():
-        queries, vectors = QuerySide.of(model), encoded(model, collection.texts)
+        queries = QuerySide.of(model)
+        vectors = base + free["strength"] * words if model is start else encoded(model, collection.texts)
         judge.vectors(kind, kind, queries, vectors)
         if (pruned := f"{kind}, pruned") in settings:
             judge.vectors(pruned, kind, queries, Pruning(settings[pruned]["max_ratio"])(vectors))
+        if (both := f"{'start' if model is start else kind}, with BM25") in settings:
+            light = base if model is start else vectors - own_word_vectors(model, collection.texts)
+            light.data[light.data < ROUNDING] = 0
+            light.eliminate_zeros()
+            prune = Pruning(settings[both].get("max_ratio", 0.0))
+            judge.with_bm25(both, kind, queries, prune(light))
         if (passages := f"{kind}, passages") in settings and passages == verdict["chosen"]:
             parts, counts = passages_of(collection.texts, model.tokenizer, model.max_length)
             judge.passages(passages, kind, queries, (encoded(model, parts), counts))
@@ -128,6 +138,7 @@ def show(results: dict[str, Any]) -> None:
                 f"{one['ndcg']['own words']:.3f}",
                 f"{one['ndcg']['trained']:.3f}" if "trained" in one["ndcg"] else "-",
                 chosen,
+                f"{one['ndcg'].get('start, with BM25', float('nan')):.3f}",
                 f"{one['ndcg'][chosen]:.3f}",
                 f"{one['flops'][chosen]:.2f} / {one['flops']['BM25']:.2f}",
                 f"{100 * one['made']['difference']:+.1f} (p {one['made']['p']:.3f}): {one['verdict']['decision']}",
@@ -144,6 +155,7 @@ def show(results: dict[str, Any]) -> None:
         "start",
         "own words",
         "trained",
+        "with BM25",
         "chosen",
         "nDCG@10",
         "FLOPS / BM25's",

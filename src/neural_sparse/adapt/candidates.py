@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +23,7 @@ from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.model.pruning import Pruning
 from neural_sparse.search import BM25Index, DenseRetriever, SparseIndex, SparseRetriever
 from neural_sparse.search.passages import PassageRetriever
+from neural_sparse.search.with_bm25 import WithBM25, beside
 from neural_sparse.teachers.bi_encoder import PreparedVectors
 from neural_sparse.text.ragged import Indices
 from neural_sparse.text.tokens import encode_queries, tokenize
@@ -33,7 +35,9 @@ STRENGTHS = (1.0, 2.0, 4.0, 8.0)  # of own words
 # another must be better by more than chance.
 USUAL_STRENGTH = 4.0
 CHANCE = 2.0  # standard errors
-RATIOS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)  # of a document's heaviest term
+RATIOS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of a document's heaviest term
+# Of BM25's score beside that of a model without own words, which is pruned to a third of BM25's FLOPS (docs/adapt.md).
+BM25_WEIGHT = 8.0
 STOPWORD_BM25, PIECE_BM25 = "BM25", "BM25 over word pieces"
 SAMPLES = 400  # times of each candidate
 TIMED = 15.0  # seconds of timing all candidates in turn
@@ -45,7 +49,7 @@ class Candidate:
 
     Attributes:
         kind: as of `verdict.Standing`.
-        settings: what it is made of, for the page and the export: own_words, max_ratio, passages.
+        settings: what it is made of, for the page and the export: own_words, max_ratio, passages, bm25_weight.
     """
 
     name: str
@@ -155,7 +159,7 @@ class Judge:
         """Lucene's analysis of the documents' language (English: 33 stop words, stemmer), and BM25 over word pieces."""
         texts, ids = self.collection.texts, self.collection.doc_ids
         for name, build in (
-            (STOPWORD_BM25, lambda: usual_bm25(texts, ids, self.language)),
+            (STOPWORD_BM25, lambda: self.usual_bm25),
             (PIECE_BM25, lambda: PieceBM25.over(texts, ids, tokenizer)),
         ):
             index = build()
@@ -194,6 +198,37 @@ class Judge:
         return self._add(
             name, kind, judged, SparseRetriever(index, queries.encode_queries), settings=settings
         )
+
+    def with_bm25(
+        self,
+        name: str,
+        kind: str,
+        queries: QuerySide,
+        documents: sp.csr_matrix,
+        **settings: Any,
+    ) -> Candidate:
+        """A model's score and BM25's added up, of documents whose vectors are known."""
+        both = self.beside_bm25(queries)
+        vectors = both.documents(documents)
+        self.indexed[name] = both, vectors
+        index = SparseIndex.build(vectors, self.collection.doc_ids)
+        retriever = SparseRetriever(index, both.encode_queries)
+
+        def judged() -> Evaluation:
+            asked = both.encode_queries(list(self.collection.queries.values()))
+            cost = measure_cost(asked, vectors, None, index.nbytes)
+            return evaluate_retriever(
+                retriever, self.collection, DEPTH, MEASURES, name=name, cost=cost, latency_queries=0
+            )
+
+        return self._add(name, kind, judged, retriever, settings={"bm25_weight": BM25_WEIGHT, **settings})
+
+    def beside_bm25(self, queries: QuerySide) -> WithBM25:
+        return WithBM25(queries.encode_queries, self.usual_bm25, BM25_WEIGHT)
+
+    @cached_property
+    def usual_bm25(self) -> BM25Index:
+        return usual_bm25(self.collection.texts, self.collection.doc_ids, self.language)
 
     def passages(
         self,
@@ -342,13 +377,21 @@ def best_strength(values: Mapping[float, Mapping[str, float]]) -> float:
     return best
 
 
-def pruning_within(limit: float, cost: QueryCost, queries: sp.csr_matrix, documents: sp.csr_matrix) -> float:
+def pruning_within(
+    limit: float,
+    cost: QueryCost,
+    queries: sp.csr_matrix,
+    documents: sp.csr_matrix,
+    unpruned: sp.csr_matrix | None = None,
+) -> float:
     """The smallest share of a document's heaviest term at which the cost is within a limit; 0: nothing is to be pruned.
 
     Args:
-        queries: csr [queries, vocabulary] of the training part, so that none that judges is looked at.
+        queries: csr [queries, columns] of the training part, so that none that judges is looked at.
+        documents: csr [documents, vocabulary] that may be pruned; unpruned: columns behind them that stay as they are.
     """
     for ratio in (0.0, *RATIOS):
-        if cost.of(queries, Pruning(ratio)(documents)) <= limit:
+        pruned = Pruning(ratio)(documents)
+        if cost.of(queries, pruned if unpruned is None else beside(pruned, unpruned)) <= limit:
             return ratio
     return RATIOS[-1]

@@ -8,11 +8,13 @@ from typing import Any
 
 import scipy.sparse as sp
 
-from neural_sparse.adapt.candidates import QuerySide
+from neural_sparse.adapt.candidates import EncodesQueries
 from neural_sparse.corpora.collection import Collection
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.report.explained import ExplainedHit, explain_hit
 from neural_sparse.search import SparseIndex, SparseRetriever
+from neural_sparse.search.with_bm25 import WithBM25
+from neural_sparse.text.tokens import top_terms, vocabulary
 
 EXAMPLES = 3
 LOOKED_AT = 50  # searches: taking one apart takes a while
@@ -36,7 +38,7 @@ class Example:
 
 def example_searches(
     model: NeuralSparseEncoder,
-    side: QuerySide,
+    side: EncodesQueries,
     vectors: sp.csr_matrix,
     collection: Collection,
     query_ids: Sequence[str],
@@ -50,6 +52,8 @@ def example_searches(
         side, vectors: queries and documents of the system that is shown.
         query_ids: of the collection, those that may be shown.
     """
+    beside = side.words if isinstance(side, WithBM25) else []  # names of columns behind the model's
+    names = [*vocabulary(model.tokenizer), *beside]
     retriever = SparseRetriever(SparseIndex.build(vectors, collection.doc_ids), side.encode_queries)
     depth = min(2, len(collection.doc_ids))
     found = retriever.search_texts([collection.queries[key] for key in query_ids], depth).docs
@@ -60,14 +64,14 @@ def example_searches(
         if rows[0] < 0 or not relevant.get(collection.doc_ids[rows[0]]):
             continue
         text = collection.queries[query_id]
-        query_weights = dict(model.top_terms(side.encode_queries([text])[0]))
+        query_weights = dict(top_terms(side.encode_queries([text])[0], names))
         hits = tuple(
             explain_hit(
                 collection.doc_ids[row],
                 collection.texts[row],
                 query_weights=query_weights,
-                doc_weights=dict(model.top_terms(vectors[int(row)])),
-                text_tokens=model.text_tokens(collection.texts[row]),
+                doc_weights=dict(top_terms(vectors[int(row)], names)),
+                text_tokens=model.text_tokens(collection.texts[row]).union(beside),
                 relevant=bool(relevant.get(collection.doc_ids[row])),
             )
             for row in rows

@@ -26,6 +26,7 @@ SYSTEMS = {
     "own words": "the start, with the words of each document counted as BM25 counts them; nothing was trained",
     "trained": "the start, trained on these documents",
     "pruned": "without the lightest terms of each document, for a cheaper index and cheaper queries",
+    "with BM25": "its score and BM25's added up, in one index; a search engine adds them in one query",
     "passages": "long documents as passages, each document found by its best one",
     "dense teacher": "a model that has to read each query, too; what the trained one learns from",
     "sparse teacher": "the same, in the form of terms with weights",

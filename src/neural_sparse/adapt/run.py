@@ -19,13 +19,13 @@ from neural_sparse.adapt.candidates import (
     STOPWORD_BM25,
     STRENGTHS,
     USUAL_STRENGTH,
+    Candidate,
     Judge,
     QuerySide,
     best_strength,
     mean_of,
     own_word_vectors,
     pruning_within,
-    usual_bm25,
 )
 from neural_sparse.adapt.corpus import clean_corpus
 from neural_sparse.adapt.data import AdaptData, describe, make_data, with_general
@@ -44,6 +44,7 @@ from neural_sparse.adapt.settings import (
     START,
     TIMES_BM25,
     TIMES_BM25_MADE,
+    TIMES_BM25_MADE_BESIDE,
     USUAL_LENGTH,
     AdaptSettings,
     config_values,
@@ -57,7 +58,7 @@ from neural_sparse.adapt.training import (
     teachers_told,
     trained_model,
 )
-from neural_sparse.adapt.verdict import MEASURE, Standing, Verdict, choose, decide
+from neural_sparse.adapt.verdict import MEASURE, Standing, Verdict, choose, decide, sure_lead
 from neural_sparse.config import TeacherConfig
 from neural_sparse.corpora.collection import Collection
 from neural_sparse.corpora.corpus_file import corpus_texts, read_queries
@@ -87,7 +88,6 @@ from neural_sparse.planning.table import duration
 from neural_sparse.report.explained import explained_search
 from neural_sparse.report.plots import plot_relevance_against_cost
 from neural_sparse.report.tables import terminal_table
-from neural_sparse.search import BM25Index
 from neural_sparse.search.query_time import SAMPLES, SECONDS, QueryTime, calibrate, measured_p99
 from neural_sparse.teachers.bi_encoder import PreparedVectors
 from neural_sparse.teachers.builder import TeacherBuilder, build_ensemble
@@ -106,7 +106,12 @@ TRIED_STEPS = 10  # that a measurement speaks of
 # IDF of a piece in 22% of the documents: particles, endings and question words, which lists of stop words hold for the
 # languages that have one. On Korean training queries leaving them out gained 1.6 points at a tenth of the FLOPS
 # (docs/korean.md).
-COMMON_IDF = 1.5
+COMMON_IDF_OWN_VOCABULARY = 1.5
+# IDF of a token in 37% of the documents. English queries without them lose .1 points at most and cost up to two thirds
+# less (docs/adapt.md).
+COMMON_IDF = 1.0
+ROUNDING = 1e-5  # of a weight from which a word's is taken
+FEW = 100  # documents, of which a third say little about a word
 OWN_START = "start"  # folder of a start with a vocabulary of its own
 MADE, PEOPLE = "made queries", "people's queries"  # the cost is limited on each
 MOST_ASKED = 5000
@@ -159,7 +164,7 @@ class _Adaptation:
         corpus = stages("corpus", "Reading and cleaning the documents", self._clean)
         self.languages = corpus["languages"]
         self._say(_corpus_told(corpus))
-        counted = stages("idf", "Counting how rare each token is", self._count)
+        counted = stages("idf", "Counting how rare each token is", lambda: self._count(corpus["documents"]))
         reading = Reading(**counted)
         told = reading.told(self.settings.init)
         if reading.own_vocabulary:
@@ -300,7 +305,7 @@ class _Adaptation:
         asked = self.settings.queries_from
         return None if asked in (FROM_DOCUMENTS, FROM_TITLES) else generator_of(asked)
 
-    def _count(self) -> dict[str, Any]:
+    def _count(self, documents: int) -> dict[str, Any]:
         corpus, settings = self.output / "corpus" / "corpus.jsonl", self.settings
         reading = Reading(own_vocabulary=settings.init == OWN_VOCABULARY)
         if not reading.own_vocabulary:
@@ -312,6 +317,8 @@ class _Adaptation:
             self._use_own_vocabulary()
         idf = compute_idf_weights(corpus_texts(corpus), self.start.tokenizer, show_progress=False)
         if reading.own_vocabulary:
+            idf = without_common(idf, COMMON_IDF_OWN_VOCABULARY)
+        elif documents >= FEW:
             idf = without_common(idf, COMMON_IDF)
         save_idf_weights(idf, self.output / "idf.json")
         return asdict(reading)
@@ -460,10 +467,6 @@ class _Adaptation:
             if queries
         }
 
-    @cached_property
-    def bm25(self) -> BM25Index:
-        return usual_bm25(self.collection.texts, self.collection.doc_ids, self.language)
-
     @property
     def times_bm25(self) -> float:
         """FLOPS that a model may have, of BM25's."""
@@ -471,20 +474,37 @@ class _Adaptation:
             return self.settings.times_bm25
         return TIMES_BM25 if PEOPLE in self.asked else TIMES_BM25_MADE
 
+    @property
+    def beside(self) -> float:
+        """The cost that a model beside BM25 may have, as a share of what others may."""
+        settings = self.settings
+        own = settings.target_p99 or settings.target_flops is not None or settings.times_bm25 is not None
+        return 1.0 if own or PEOPLE in self.asked else TIMES_BM25_MADE_BESIDE / TIMES_BM25_MADE
+
     def _limit(self, asked: list[str]) -> float:
         """What these queries may cost with a model: what was asked for, or so many times BM25's FLOPS."""
         if self.settings.target_p99:
             return self.settings.target_p99["milliseconds"]
         if self.settings.target_flops is not None:
             return self.settings.target_flops
-        theirs = self.cost.of(self.bm25.encode_queries(asked), self.bm25.document_weights())
+        bm25 = self.judge.usual_bm25
+        theirs = self.cost.of(bm25.encode_queries(asked), bm25.document_weights())
         return self.times_bm25 * theirs
 
-    def _ratio(self, queries: QuerySide, vectors: sp.csr_matrix, limits: dict[str, float]) -> float:
-        """Pruning at which the cost is within its limits, whoever asks."""
+    def _ratio(
+        self, queries: QuerySide, vectors: sp.csr_matrix, limits: dict[str, float], with_bm25: bool = False
+    ) -> float:
+        """Pruning at which the cost is within its limits, whoever asks.
+
+        Args:
+            with_bm25: whether BM25 stands in the same index.
+        """
+        both = self.judge.beside_bm25(queries) if with_bm25 else None
+        unpruned = both.bm25.document_weights() if both is not None else None
+        encode = (both or queries).encode_queries
         return max(
             (
-                pruning_within(limits[who], self.cost, queries.encode_queries(asked), vectors)
+                pruning_within(limits[who], self.cost, encode(asked), documents=vectors, unpruned=unpruned)
                 for who, asked in self.asked.items()
             ),
             default=0.0,
@@ -665,6 +685,7 @@ class _Adaptation:
         if ratio := free["max_ratio"]:
             pruned = Pruning(ratio)(own)
             judge.vectors("own words, pruned", "free", queries, pruned, **settings, max_ratio=ratio)
+        self._judge_with_bm25("start, with BM25", "free", queries, base, limits=free["limits"])
         passages = self._passages("start", start, free) if free["passages"] else None
         if passages is not None:
             judge.passages("own words, passages", "free", queries, passages, **settings)
@@ -676,6 +697,27 @@ class _Adaptation:
         judge.stopwatch.measure()
         return self._story(judge, free)
 
+    def _judge_with_bm25(
+        self,
+        name: str,
+        kind: str,
+        queries: QuerySide,
+        vectors: sp.csr_matrix,
+        *,
+        limits: dict[str, float],
+    ) -> None:
+        """
+        Args:
+            vectors: without own words, which BM25 counts.
+        """
+        if self.settings.init == str(self.output / OWN_START):  # which knows nothing but words
+            return
+        ratio = self._ratio(
+            queries, vectors, {who: self.beside * most for who, most in limits.items()}, with_bm25=True
+        )
+        pruned = {"max_ratio": ratio} if ratio else {}
+        self.judge.with_bm25(name, kind, queries, Pruning(ratio)(vectors), own_words=0.0, **pruned)
+
     def _judge_trained(self, judge: Judge, free: dict[str, Any], trained: dict[str, Any]) -> None:
         student = NeuralSparseEncoder(self.output / trained["model"])
         vectors = self._vectors("trained", lambda: self._encoded(student, self.collection.texts))
@@ -684,6 +726,10 @@ class _Adaptation:
         if ratio := self._ratio(queries, vectors, free["limits"]):
             pruned = Pruning(ratio)(vectors)
             judge.vectors("trained, pruned", "trained", queries, pruned, max_ratio=ratio)
+        without = vectors - own_word_vectors(student, self.collection.texts)
+        without.data[without.data < ROUNDING] = 0
+        without.eliminate_zeros()
+        self._judge_with_bm25("trained, with BM25", "trained", queries, without, limits=free["limits"])
         by_name = {one.name: judge.chosen_value(one.evaluation) for one in judge.found}
         if free["passages"] and by_name["own words, passages"] > by_name["own words"]:
             passages = self._passages("trained", student, free)
@@ -703,17 +749,26 @@ class _Adaptation:
     def _story(self, judge: Judge, free: dict[str, Any]) -> dict[str, Any]:
         split = self.data.split
         select, test = frozenset(split.select.queries), frozenset(split.test.queries)
+
+        def values_of(one: Candidate) -> dict[str, float]:
+            return {key: value for key, value in one.evaluation.per_query[MEASURE].items() if key in select}
+
+        strongest = max(
+            (one for one in judge.found if one.kind == "bm25"),
+            key=lambda one: mean_of(one.evaluation.per_query[MEASURE], select),
+        )
         standings = [
             Standing(
                 one.name,
                 one.kind,
                 select=mean_of(one.evaluation.per_query[MEASURE], select),
                 flops=one.evaluation.cost.flops if one.evaluation.cost else None,
-                of_limit=self._of_limit(judge, one.name, free["limits"]),
+                of_limit=self._of_limit(judge, one, free),
+                lead=sure_lead(values_of(one), values_of(strongest)),
             )
             for one in judge.found
         ]
-        choice = choose(standings, free["most_flops"])
+        choice = choose(standings)
         values = {
             one.name: {key: value for key, value in one.evaluation.per_query[MEASURE].items() if key in test}
             for one in judge.found
@@ -746,22 +801,30 @@ class _Adaptation:
 
     def _examples(self, chosen: str, judge: Judge) -> list[Example]:
         """Judging queries searched for with the chosen system; none where documents are found by passages."""
-        if chosen not in judge.sides:
+        queries, vectors = judge.indexed[chosen]
+        if vectors.shape[0] != len(self.collection.doc_ids):
             return []
         return example_searches(
             self.start,
-            *judge.sides[chosen],
+            queries,
+            vectors,
             collection=self.collection,
             query_ids=list(self.data.split.test.queries),
         )
 
-    def _of_limit(self, judge: Judge, name: str, limits: dict[str, float]) -> float | None:
-        """What queries cost with a model, as a share of what they may: people's, and made ones where a time is limited
-        (their FLOPS are those of the judged ones)."""
-        limited = [who for who in limits if who == PEOPLE or self.settings.target_p99]
-        if name not in judge.indexed:  # a dense teacher
-            return None
-        return max((self._cost(judge, name, who) / max(limits[who], 1e-9) for who in limited), default=None)
+    def _of_limit(self, judge: Judge, one: Candidate, free: dict[str, Any]) -> float:
+        """What queries cost with a model, as a share of what they may: the judged ones (FLOPS), people's, and made ones
+        where a time is limited (their FLOPS are those of the judged ones)."""
+        if one.name not in judge.indexed:  # a dense teacher
+            return 0.0
+        limits = {
+            who: most for who, most in free["limits"].items() if who == PEOPLE or self.settings.target_p99
+        }
+        shares = [self._cost(judge, one.name, who) / max(most, 1e-9) for who, most in limits.items()]
+        if free["most_flops"] is not None and one.evaluation.cost is not None:
+            shares.append(one.evaluation.cost.flops / max(free["most_flops"], 1e-9))
+        more = self.beside if "bm25_weight" in one.settings else 1.0
+        return max(shares, default=0.0) / more
 
     def _cost(self, judge: Judge, name: str, who: str) -> float:
         queries, vectors = judge.indexed[name]
@@ -771,6 +834,7 @@ class _Adaptation:
         """The recommended model, or the one that did best where BM25 is recommended."""
         verdict = found["verdict"]
         kinds = {one["name"]: one["kind"] for one in found["candidates"]}
+        settings = {one["name"]: one["settings"] for one in found["candidates"]}
         exported = verdict["recommended"]
         if kinds[exported] == "bm25":
             exported = verdict["chosen"]
@@ -780,8 +844,8 @@ class _Adaptation:
             model = NeuralSparseEncoder(self.settings.init, self.start.max_length)
             if exported != "start, its own query weights":
                 model.set_query_weights(self.idf)
-            if kinds[exported] == "free":
-                model.set_own_words(free["strength"], free["mean_length"], self.language)
+        if "own_words" in settings[exported]:
+            model.set_own_words(settings[exported]["own_words"], free["mean_length"], self.language)
         with replacing_folder(self.output / "model") as folder:
             model.save_pretrained(str(folder), create_model_card=False)
         told = ""
@@ -875,9 +939,15 @@ class _Adaptation:
         prune = f" --max-ratio {settings['max_ratio']}" if "max_ratio" in settings else ""
         if settings.get("passages"):
             prune += f" --passages {self.start.max_length}"
+        search = f'neural-sparse search {output}/index --count-repeats "a query"'
+        if weight := settings.get("bm25_weight"):
+            search = (
+                f"neural-sparse search {output}/index --count-repeats --queries queries.jsonl --output run.trec "
+                f"--fuse bm25 --fusion sum --weight {1 / (1 + weight):.3f}"
+            )
         return [
             f"neural-sparse encode {output}/model --corpus {output}/corpus{prune} --output {output}/index",
-            f'neural-sparse search {output}/index --count-repeats "a query"',
+            search,
             f"neural-sparse deploy {output}/export --url https://search.example.org:9200",
         ]
 

@@ -75,7 +75,8 @@ def evaluate(
         None, help="Also judge the system fused with another: bm25, or a run file, such as of a dense system."
     ),
     fusion: str = typer.Option(
-        "rrf", help="How: rrf (reciprocal ranks), minmax (weighted sum of scores moved to 0 .. 1)."
+        "rrf",
+        help="How: rrf (reciprocal ranks), minmax (sum of scores moved to 0 .. 1), sum (of scores as they are).",
     ),
     fusion_weight: float = typer.Option(0.5, min=0, max=1, help="Of the system; the other has the rest."),
     training: Path | None = typer.Option(

@@ -37,7 +37,8 @@ def search(
         None, help="With --queries: bm25 (over the same texts), or a run file, such as of a dense system."
     ),
     fusion: str = typer.Option(
-        "rrf", help="How: rrf (reciprocal ranks), minmax (weighted sum of scores moved to 0 .. 1)."
+        "rrf",
+        help="How: rrf (reciprocal ranks), minmax (sum of scores moved to 0 .. 1), sum (of scores as they are).",
     ),
     weight: float = typer.Option(0.5, min=0, max=1, help="Of the collection's own ranking when it is fused."),
     verify: bool = typer.Option(

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from neural_sparse.errors import InputError
 
-METHODS = ("rrf", "minmax")
+METHODS = ("rrf", "minmax", "sum")
 RANK = 60  # k of reciprocal ranks
 DEPTH = 100  # hits of each ranking, where nobody says how many
 
@@ -23,7 +23,8 @@ def fused(
     Args:
         rankings: their best hits, one mapping each; a document that a ranking lacks gets nothing from it.
         method: "rrf", the sum of weight / (60 + rank) (Cormack, Clarke and Büttcher 2009); "minmax", the weighted sum
-            of scores moved to 0 .. 1 within each ranking, 1 where all are equal (as in Bruch, Gai and Ingber 2023).
+            of scores moved to 0 .. 1 within each ranking, 1 where all are equal (as in Bruch, Gai and Ingber 2023);
+            "sum", that of the scores as they are, as one query of a search engine adds up its clauses.
         weights: one per ranking, >= 0, not all 0; equal ones if None.
 
     Raises:
@@ -44,6 +45,8 @@ def fused(
         for rank, doc_id in enumerate(order):
             if method == "rrf":
                 gain = weight / (RANK + rank + 1)
+            elif method == "sum":
+                gain = weight * ranking[doc_id]
             else:
                 gain = weight * ((ranking[doc_id] - least) / width if width > 0 else 1.0)
             scores[doc_id] = scores.get(doc_id, 0.0) + gain

@@ -41,7 +41,7 @@ class Fuse(Request):
     """With which ranking, and how."""
 
     index: str
-    method: Annotated[str, Field(pattern="^(rrf|minmax)$")] = "rrf"
+    method: Annotated[str, Field(pattern="^(rrf|minmax|sum)$")] = "rrf"
     weight: Annotated[
         float, Field(ge=0, le=1, description="Of the index itself; the other has the rest.")
     ] = 0.5

@@ -60,10 +60,10 @@ def test_documents_are_pruned_until_the_slowest_queries_are_within_the_time() ->
 
 def test_a_model_that_is_too_slow_stands_back() -> None:
     standings = [
-        Standing("own words", "free", select=0.6, flops=2.0, of_limit=1.5),
-        Standing("own words, pruned", "free", select=0.5, flops=1.0, of_limit=1.0),
+        Standing("own words", "free", select=0.6, flops=2.0, of_limit=1.5, lead=0.2),
+        Standing("own words, pruned", "free", select=0.5, flops=1.0, of_limit=1.0, lead=0.1),
     ]
-    choice = choose(standings, None)  # FLOPS are not limited
+    choice = choose(standings)
     assert (choice.chosen, choice.over_cost) == ("own words, pruned", ["own words"])
 
 

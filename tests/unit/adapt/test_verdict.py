@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from neural_sparse.adapt.candidates import best_strength
-from neural_sparse.adapt.verdict import KEEP, SHIP, UNSURE, Choice, Standing, choose, decide
+from neural_sparse.adapt.verdict import KEEP, SHIP, UNSURE, Choice, Standing, choose, decide, sure_lead
 
 BM25 = {f"q{number}": 0.4 + 0.002 * (number % 50) for number in range(200)}
 KINDS = {
@@ -100,26 +100,38 @@ def test_queries_that_match_nothing_and_too_few_of_them() -> None:
 
 @pytest.mark.parametrize(("most", "chosen"), [(None, "trained"), (1.5, "own words"), (0.1, "trained")])
 def test_the_choice_is_among_those_cheap_enough(most: float | None, chosen: str) -> None:
+    models = [
+        ("own words", "free", 0.5, 1.4),
+        ("own words, dearer", "free", 0.5, 1.5),
+        ("trained", "trained", 0.6, 3.0),
+    ]
     standings = [
         Standing("BM25", "bm25", 0.9, 1.0),
-        Standing("own words", "free", 0.5, 1.4),
-        Standing("own words, dearer", "free", 0.5, 1.5),
-        Standing("trained", "trained", 0.6, 3.0),
-        Standing("dense teacher", "teacher", 0.8, None),
+        *(
+            Standing(name, kind, select, flops, of_limit=flops / most if most else 0.0, lead=select)
+            for name, kind, select, flops in models
+        ),
+        Standing("dense teacher", "teacher", 0.8, None, lead=0.9),
     ]
-    assert choose(standings, most) == Choice(
-        chosen, "own words", [one.name for one in standings[1:4] if most and (one.flops or 0) > 1.02 * most]
+    assert choose(standings) == Choice(
+        chosen, "own words", [name for name, _, _, flops in models if most and flops > 1.02 * most]
     )
 
 
-def test_people_s_queries_have_a_limit_of_their_own() -> None:
+def test_the_choice_is_the_surest_lead() -> None:
+    rng = np.random.default_rng(0)
+    bm25 = dict(enumerate(rng.random(250)))
+    near = {key: value + rng.normal(0.01, 0.05) for key, value in bm25.items()}
+    lucky = {key: value + rng.normal(0.05, 0.5) for key, value in bm25.items()}
+    lucky_mean, near_mean = (np.mean([*one.values()]) - np.mean([*bm25.values()]) for one in (lucky, near))
+    assert lucky_mean > near_mean  # not by the error of either
+    values = {"near": near, "lucky": lucky}
     standings = [
-        Standing("start", "start", select=0.5, flops=0.5, of_limit=0.9),
-        Standing("own words", "free", select=0.6, flops=0.9, of_limit=1.9),
-        Standing("own words, pruned", "free", select=0.55, flops=0.7, of_limit=1.0),
+        Standing(name, "free", float(np.mean([*one.values()])), 1.0, lead=sure_lead(one, bm25))
+        for name, one in values.items()
     ]
-    choice = choose(standings, most_flops=1.0)
-    assert (choice.chosen, choice.over_cost) == ("own words, pruned", ["own words"])
+    assert choose(standings).chosen == "near"
+    assert sure_lead(bm25, bm25) == sure_lead({}, {}) == 0.0
 
 
 def test_the_usual_strength_of_own_words_unless_another_is_better_by_more_than_chance() -> None:

@@ -45,9 +45,16 @@ def test_weighted_scores() -> None:
     assert list(fused([FIRST, {}])) == ["a", "b", "c"]
 
 
+def test_scores_as_they_are() -> None:
+    found = fused([FIRST, SECOND], "sum", [1.0, 2.0])
+    assert found == {key: FIRST.get(key, 0.0) + 2.0 * SECOND.get(key, 0.0) for key in found}
+    assert set(found) == {*FIRST, *SECOND}
+    assert list(found.values()) == sorted(found.values(), reverse=True)
+
+
 def test_refusals() -> None:
     with pytest.raises(InputError, match="choose from rrf, minmax"):
-        fused([FIRST], "sum")
+        fused([FIRST], "product")
     with pytest.raises(InputError, match="1 weights for 2 rankings"):
         fused([FIRST, SECOND], "rrf", [1.0])
     for weights in ([0.0, 0.0], [1.0, -1.0], [float("nan"), 1.0]):
