@@ -942,8 +942,8 @@ class _Adaptation:
         search = f'neural-sparse search {output}/index --count-repeats "a query"'
         if weight := settings.get("bm25_weight"):
             search = (
-                f"neural-sparse search {output}/index --count-repeats --queries queries.jsonl --output run.trec "
-                f"--fuse bm25 --fusion sum --weight {1 / (1 + weight):.3f}"
+                f"neural-sparse search {output}/index --count-repeats --fuse bm25 --fusion sum "
+                f'--weight {1 / (1 + weight):.3f} "a query"'
             )
         return [
             f"neural-sparse encode {output}/model --corpus {output}/corpus{prune} --output {output}/index",

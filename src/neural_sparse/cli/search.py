@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 if TYPE_CHECKING:
+    import scipy.sparse as sp
     from rich.console import Console
 
+    from neural_sparse.search.bm25 import BM25Index
     from neural_sparse.search.encoded import EncodedCollection
+    from neural_sparse.search.snapshot import Snapshot
+
+NO_FIELDS = "--filter and --fuse: the other ranking knows no fields; leave one of them out"
 
 
 def search(
@@ -34,7 +40,9 @@ def search(
     ),
     output: Path | None = typer.Option(None, "--output", "-o", help="With --queries: a TREC run file."),
     fuse: str | None = typer.Option(
-        None, help="With --queries: bm25 (over the same texts), or a run file, such as of a dense system."
+        None,
+        help="Put another ranking beside it: bm25 (over the same texts), or with --queries a run file, such as of a "
+        "dense system.",
     ),
     fusion: str = typer.Option(
         "rrf",
@@ -51,12 +59,14 @@ def search(
 
       neural-sparse search outputs/index --queries queries.jsonl -k 1000 -o outputs/run.trec --fuse bm25
     """
+    from neural_sparse.errors import InputError
     from neural_sparse.io.terminal import console as make_console
     from neural_sparse.search.encoded import EncodedCollection
     from neural_sparse.search.fields import parse_filters
+    from neural_sparse.search.fusion import check_fusion
 
     console = make_console()
-    if queries is not None or output is not None or fuse is not None:
+    if queries is not None or output is not None:
         asked = None if query else queries
         _run_file(
             folder,
@@ -76,12 +86,63 @@ def search(
     collection = EncodedCollection(folder, verify)
     collection.count_repeats = count_repeats
     passing = parse_filters(filters, collection.snapshot.kinds)
+    beside = None
+    if fuse is not None:
+        check_fusion(fusion, [weight, 1 - weight], 2)
+        if fuse.lower() != "bm25":
+            raise InputError(
+                f"--fuse {fuse}: a run has no ranking for another query; give bm25, or --queries"
+            )
+        if filters:
+            raise InputError(NO_FIELDS)
+        beside = Beside(_bm25(collection.snapshot), fusion, weight)
     if query:
-        _show(collection, " ".join(query), k=k, why=why, console=console, filters=passing)
+        _show(collection, " ".join(query), k=k, why=why, console=console, filters=passing, beside=beside)
         return
     console.print(f"{len(collection.snapshot):,} documents. Type a query; an empty line ends.")
     while text := _ask():
-        _show(collection, text, k=k, why=why, console=console, filters=passing)
+        _show(collection, text, k=k, why=why, console=console, filters=passing, beside=beside)
+
+
+def _bm25(snapshot: Snapshot) -> BM25Index:
+    """Over the documents that are there, in the order of their rows."""
+    from neural_sparse.search.bm25 import BM25Index
+
+    rows = snapshot.rows().tolist()
+    texts, ids = [snapshot.text(row) for row in rows], [snapshot.doc_id(row) for row in rows]
+    return BM25Index.build(texts, ids, language="auto")
+
+
+@dataclass(frozen=True)
+class Beside:
+    """BM25 that each query is also asked of, and how the rankings are put together; weight: of the index itself."""
+
+    bm25: BM25Index
+    fusion: str
+    weight: float
+
+    def best(self, snapshot: Snapshot, vector: sp.csr_matrix, query: str, k: int) -> list[tuple[int, float]]:
+        """Rows of the snapshot with their scores."""
+        from neural_sparse.search.fusion import DEPTH, fused
+
+        depth = max(k, DEPTH)
+        own, theirs = snapshot.search(vector, depth), self.bm25.search_texts([query], depth)
+        rows = snapshot.rows()
+        pairs = [
+            [
+                (int(row), float(score))
+                for row, score in zip(own.docs[0], own.scores[0], strict=True)
+                if row >= 0
+            ],
+            [
+                (int(rows[place]), float(score))
+                for place, score in zip(theirs.docs[0], theirs.scores[0], strict=True)
+                if place >= 0
+            ],
+        ]
+        rankings = [{str(row): score for row, score in one} for one in pairs]
+        both = fused(rankings, self.fusion, [self.weight, 1 - self.weight])
+        return [(int(row), score) for row, score in list(both.items())[:k]]
 
 
 def _run_file(
@@ -102,7 +163,6 @@ def _run_file(
     from neural_sparse.evaluation.runs import check_ids, read_run, run_from_hits, write_run
     from neural_sparse.io.files import check_output
     from neural_sparse.io.terminal import console as make_console
-    from neural_sparse.search.bm25 import BM25Index
     from neural_sparse.search.encoded import EncodedCollection
     from neural_sparse.search.fields import parse_filters
     from neural_sparse.search.fusion import DEPTH, check_fusion, fused
@@ -122,16 +182,13 @@ def _run_file(
     depth = k if fuse is None else max(k, DEPTH)
     texts = list(asked.values())
     if filters and fuse is not None:
-        raise InputError("--filter and --fuse: the other ranking knows no fields; leave one of them out")
+        raise InputError(NO_FIELDS)
     passing = parse_filters(filters, snapshot.kinds)
     hits = snapshot.search(collection.encode_queries(texts), depth, filters=passing)
     run = run_from_hits(hits, list(asked), hits.doc_ids or ())
     if fuse is not None:
         if other is None:
-            rows = snapshot.rows().tolist()
-            bm25 = BM25Index.build(
-                [snapshot.text(row) for row in rows], [snapshot.doc_id(row) for row in rows], language="auto"
-            )
+            bm25 = _bm25(snapshot)
             other = run_from_hits(bm25.search_texts(texts, depth), list(asked), bm25.doc_ids)
         for query_id, ranking in run.items():
             both = fused([ranking, other.get(query_id, {})], fusion, [weight, 1 - weight])
@@ -156,6 +213,7 @@ def _show(
     why: bool,
     console: Console,
     filters: Mapping[str, object],
+    beside: Beside | None,
 ) -> None:
     import time
 
@@ -167,13 +225,17 @@ def _show(
     started = time.perf_counter()
     vector = collection.encode_queries([query])
     snapshot = collection.snapshot
-    hits = snapshot.search(vector, k, filters=filters)
+    if beside is None:
+        hits = snapshot.search(vector, k, filters=filters)
+        pairs = zip(hits.docs[0].tolist(), hits.scores[0].tolist(), strict=True)
+        found = [(row, score) for row, score in pairs if row >= 0]
+    else:
+        found = beside.best(snapshot, vector, query, k)
     milliseconds = 1000 * (time.perf_counter() - started)
-    rows = [int(row) for row in hits.docs[0] if row >= 0]
-    if vector.nnz == 0:
+    if not found and vector.nnz == 0:
         console.print("none of the query's tokens is known to the model, so nothing can match")
         return
-    if not rows:
+    if not found:
         passed = " and passes the filters" if filters else ""
         console.print(f"no document holds any of the query's tokens{passed}")
         return
@@ -181,7 +243,7 @@ def _show(
         names = vocabulary(collection.tokenizer)
         max_length = collection.about["max_length"]
         explained = []
-        for row in rows:
+        for row, _ in found:
             part = snapshot.best_part(row, vector)
             text = part.text
             own = {names[token] for token in tokenize([text], collection.tokenizer, max_length, True).ids}
@@ -197,11 +259,9 @@ def _show(
             )
         console.print(explained_search(query, explained))
         return
-    for place, row in enumerate(rows, start=1):
+    for place, (row, score) in enumerate(found, start=1):
         text = " ".join(snapshot.best_part(row, vector).text.split())
-        console.print(
-            Text.assemble((f"{place}. {snapshot.doc_id(row)}", "bold"), f"  {hits.scores[0][place - 1]:.2f}")
-        )
+        console.print(Text.assemble((f"{place}. {snapshot.doc_id(row)}", "bold"), f"  {score:.2f}"))
         console.print(f"   {text[:200]}{'…' if len(text) > 200 else ''}")
     console.print(f"{milliseconds:.1f} ms", style="dim")
 

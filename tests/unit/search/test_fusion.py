@@ -92,3 +92,21 @@ def test_queries_of_a_file_to_a_run(
         assert list(run[key]) == list(fused(rankings, "rrf", [0.3, 0.7]))[:3]
     with pytest.raises(InputError, match="written to --output FILE"):
         CliRunner().invoke(app, words[:-2], catch_exceptions=False)
+
+
+def test_one_query_beside_bm25(tiny_model: Callable[..., Path], texts: list[str], tmp_path: Path) -> None:
+    ids = [f"d{n}" for n in range(len(texts))]
+    rows = [{"_id": doc_id, "text": text} for doc_id, text in zip(ids, texts, strict=True)]
+    (tmp_path / "corpus.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    encode_corpus(str(tiny_model("bert")), tmp_path / "corpus.jsonl", tmp_path / "out", show_progress=False)
+    own = EncodedCollection(tmp_path / "out").search_texts(["sort a list"], 5)
+    bm25 = BM25Index.build(texts, ids, language="auto").search_texts(["sort a list"], 5)
+    rankings = [dict(zip(hits.ids()[0], hits.scores[0].tolist(), strict=False)) for hits in (own, bm25)]
+    both = fused(rankings, "sum", [0.1, 0.9])
+    words = ["search", str(tmp_path / "out"), "-k", "3", "--fuse"]
+    how = ["bm25", "--fusion", "sum", "--weight", "0.1", "sort a list"]
+    done = CliRunner().invoke(app, [*words, *how], catch_exceptions=False)
+    shown = [line for line in done.stdout.splitlines() if line[:2] in ("1.", "2.", "3.")]
+    assert shown == [f"{n}. {key}  {both[key]:.2f}" for n, key in enumerate(list(both)[:3], start=1)]
+    with pytest.raises(InputError, match="a run has no ranking for another query"):
+        CliRunner().invoke(app, [*words, "theirs.trec", "sort a list"], catch_exceptions=False)
