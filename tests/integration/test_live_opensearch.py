@@ -910,9 +910,9 @@ def test_an_index_is_judged_as_a_model_is(
     # Weights made by the cluster, with its pipeline and without, and by a model of the same table here.
     fill(cluster.client, "live")
     small = Collection("small", list(TEXTS), list(TEXTS.values()), {"q": "sort a list"}, {"q": {"sorted": 1}})
-    for one, names in ((None, {"exact", "shipped"}), (model, {"exact", "shipped"})):
-        found = ways(cluster.client, About.of(cluster.client, "live"), model=one, text_field="text")
-        assert set(found) == names | {"BM25"}
+    for one in (None, model):
+        found = ways(cluster.client, About.of(cluster.client, "live"), model=one, bm25_boost=8.0)
+        assert set(found) == {"exact", "shipped", "exact + BM25", "shipped + BM25", "BM25"}
         runs = {}
         for name, way in found.items():
             retriever = ClusterRetriever(
@@ -927,6 +927,12 @@ def test_an_index_is_judged_as_a_model_is(
         assert all(exact == pytest.approx(shipped, rel=1e-4) for exact, shipped in pairs)
         assert runs["shipped"][0]
         assert runs["shipped"] != runs["BM25"]
+        for alone in ("exact", "shipped"):
+            triples = zip(runs[alone], runs["BM25"], runs[f"{alone} + BM25"], strict=True)
+            for sparse, bm25, both in triples:
+                summed = {doc: sparse.get(doc, 0.0) + 8.0 * bm25.get(doc, 0.0) for doc in both}
+                assert both == pytest.approx(summed, rel=1e-5)
+                assert {*sparse, *bm25} == {*both}
     cluster.client.indices.delete(index="judged")
 
 

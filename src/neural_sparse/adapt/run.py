@@ -939,16 +939,20 @@ class _Adaptation:
         prune = f" --max-ratio {settings['max_ratio']}" if "max_ratio" in settings else ""
         if settings.get("passages"):
             prune += f" --passages {self.start.max_length}"
-        search = f'neural-sparse search {output}/index --count-repeats "a query"'
+        beside, analyzer, clauses = "", "", []
         if weight := settings.get("bm25_weight"):
-            search = (
-                f"neural-sparse search {output}/index --count-repeats --fuse bm25 --fusion sum "
-                f'--weight {1 / (1 + weight):.3f} "a query"'
-            )
+            beside = f" --fuse bm25 --fusion sum --weight {1 / (1 + weight):.3f}"
+            words = {"bigrams": "cjk", "plain": None, "korean": None}.get(self.language, self.language)
+            analyzer = f" --text-analyzer {words}" if words else ""
+            clauses = [
+                '{"query": {"bool": {"should": [{"neural_sparse": {"embedding": {"query_text": "a query"}}}, '
+                f'{{"match": {{"text": {{"query": "a query", "boost": {weight:g}}}}}}}]}}}}}}'
+            ]
         return [
             f"neural-sparse encode {output}/model --corpus {output}/corpus{prune} --output {output}/index",
-            search,
-            f"neural-sparse deploy {output}/export --url https://search.example.org:9200",
+            f'neural-sparse search {output}/index --count-repeats{beside} "a query"',
+            f"neural-sparse deploy {output}/export{analyzer} --url https://search.example.org:9200",
+            *clauses,
         ]
 
     def _end(self, found: dict[str, Any]) -> None:

@@ -44,6 +44,11 @@ def deploy(
         "--two-phase/--exact",
         help="Also make the search pipeline NAME-VERSION-two-phase, to be asked for by name: faster, not exact.",
     ),
+    text_analyzer: str | None = typer.Option(
+        None,
+        help="Of the text field, for BM25 beside the model: english, german, cjk and others of the server's.",
+        show_default="standard, which stems nothing",
+    ),
     field: str = typer.Option(
         "rank_features", help="rank_features: exact. sparse_vector: approximate, with SEISMIC (3.3 or later)."
     ),
@@ -148,6 +153,7 @@ def deploy(
         field=field,  # type: ignore[arg-type]
         allow_settings=allow_settings,
         reindex=reindex,
+        text_analyzer=text_analyzer,
         switch=switch,
     )
     patience = work.Patience(busy=busy_limit, task=time_limit)

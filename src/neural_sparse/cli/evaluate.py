@@ -106,6 +106,9 @@ def evaluate(
     analyzer: str | None = typer.Option(None, help="opensearch: analyzer of query weights."),
     field: str | None = typer.Option(None, help="opensearch: field of vectors.", show_default="the only one"),
     text_field: str = typer.Option("text", help="opensearch: field for BM25."),
+    bm25_boost: float | None = typer.Option(
+        None, help="opensearch: also judge one query of both, with BM25's score so many times added."
+    ),
     *,
     login: Login,
 ) -> None:
@@ -145,6 +148,8 @@ def evaluate(
     names = expand_names(collection)
     if run is not None and len(names) > 1:
         raise InputError("a run belongs to one collection; give one --collection")
+    if bm25_boost is not None and not bm25:
+        raise InputError("--bm25-boost adds BM25's score: leave --no-bm25 out")
     if output is not None:
         check_output(output, folder=True)
     parse_measures(measure)  # before hours of encoding
@@ -182,6 +187,7 @@ def evaluate(
                 "pipelines": pipeline,
                 "field": field,
                 "text_field": text_field,
+                "bm25_boost": bm25_boost,
             },
         )
         return

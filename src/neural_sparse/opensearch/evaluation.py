@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from neural_sparse.opensearch import versions
 from neural_sparse.opensearch.connection import version_of
 from neural_sparse.opensearch.deploy.server import Server
 from neural_sparse.opensearch.refusals import cured, reason
-from neural_sparse.opensearch.searches import About, Kind, bm25_search, sparse_search
+from neural_sparse.opensearch.searches import About, Kind, added_search, bm25_search, sparse_search
 from neural_sparse.opensearch.shards import missing
 from neural_sparse.search.hits import Hits
 
@@ -130,6 +131,7 @@ def ways(
     pipelines: Sequence[str] = (),
     field: str | None = None,
     text_field: str | None = "text",
+    bm25_boost: float | None = None,
 ) -> dict[str, Way]:
     """How an index can be searched, to be judged side by side.
 
@@ -137,7 +139,8 @@ def ways(
         "exact" ("approximate" for a sparse_vector field): no pipeline, with weights sent by `model`, or made by the
         query model or analyzer that the cluster has;
         "shipped": by the index's default pipeline, if it has one; each of `pipelines` by its name (a two-phase one);
-        "BM25": a match query for `text_field`, if that is not None.
+        "BM25": a match query for `text_field`, if that is not None; with `bm25_boost` also each of the others with so
+        many times its score added, as "exact + BM25".
 
     Raises:
         InputError: an index that cannot be searched so; see `searches.sparse_search`; no such pipeline.
@@ -169,8 +172,17 @@ def ways(
         add("shipped")  # says what is missing
     if text_field is not None:
         text = about.text_field(text_field)
+        if bm25_boost is not None:
+            for way in [*found.values()]:
+                make = partial(_added, way.make, about, text, bm25_boost)
+                make(1)
+                found[f"{way.name} + BM25"] = Way(f"{way.name} + BM25", make)
         found["BM25"] = Way("BM25", lambda k: bm25_search(about, text, k))
     return found
+
+
+def _added(make: Any, about: About, field: str, boost: float, k: int) -> Kind:
+    return added_search(make(k), about, field, boost)
 
 
 def _model_of(client: OpenSearch, pipeline: str) -> str | None:

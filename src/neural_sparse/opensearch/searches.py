@@ -122,6 +122,30 @@ def bm25_search(about: About, field: str, k: int) -> Kind:
     return Kind("match", "_none", lambda texts: [match_body(text, field, k) for text in texts])
 
 
+def added_search(sparse: Kind, about: About, field: str, boost: float) -> Kind:
+    """One query of two clauses, whose scores are added up: a sparse one, and BM25's times `boost`.
+
+    Raises:
+        InputError: a field that is no text, a boost that is not above 0.
+    """
+    field = about.text_field(field)
+    if not 0 < boost < float("inf"):
+        raise InputError(f"the boost of BM25's score is above 0, not {boost:g}")
+
+    def bodies(texts: Sequence[str]) -> list[Body]:
+        return [
+            body
+            | {
+                "query": {
+                    "bool": {"should": [body["query"], {"match": {field: {"query": text, "boost": boost}}}]}
+                }
+            }
+            for text, body in zip(texts, sparse.bodies(texts), strict=True)
+        ]
+
+    return Kind(f"{sparse.word} + {boost:g} match", sparse.pipeline, bodies)
+
+
 def sparse_search(
     about: About,
     k: int,

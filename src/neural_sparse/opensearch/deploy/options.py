@@ -34,6 +34,7 @@ class DeployOptions:
             server's own is 1,000,000, and below it searches are exact.
         allow_settings: change the cluster's settings where models could not run otherwise.
         reindex: fill the new index with the documents of the one that the alias names now.
+        text_analyzer: of the text field, for BM25 beside the model, such as "english"; None: the server's "standard".
         switch: let the alias go to the new index; None: unless it has fewer documents than the index it names now.
     """
 
@@ -50,6 +51,7 @@ class DeployOptions:
     approximate_threshold: int | None = None
     allow_settings: bool = False
     reindex: bool = False
+    text_analyzer: str | None = None
     switch: bool | None = None
 
     def __post_init__(self) -> None:

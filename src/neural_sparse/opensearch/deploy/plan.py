@@ -167,11 +167,14 @@ class Plan:
             vector = {"type": SPARSE_VECTOR, "method": {"name": "seismic"}}
             if threshold is not None:
                 vector = Seismic(approximate_threshold=threshold).mapping()
-        fields: dict[str, Any] = {TEXT_FIELD: {"type": "text"}, VECTOR_FIELD: vector}
+        text = {"type": "text"}
+        if self.options.text_analyzer is not None:
+            text["analyzer"] = self.options.text_analyzer
+        fields: dict[str, Any] = {TEXT_FIELD: text, VECTOR_FIELD: vector}
         if self.options.passages is not None:
             settings["index.analyze.max_token_count"] = _LONGEST_TEXT
             fields = {
-                TEXT_FIELD: {"type": "text"},
+                TEXT_FIELD: text,
                 PASSAGES_FIELD: {"type": "text", "index": False},
                 PASSAGE_VECTORS: {"type": "nested", "properties": {_PASSAGE_VECTOR: vector}},
             }
