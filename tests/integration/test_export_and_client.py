@@ -255,7 +255,7 @@ def test_an_index_that_does_not_fit(server: Any, filled: VectorIndex, model: Neu
     mine = Fingerprint.of(model)
     assert len(VectorIndex(client, "scifact", tokens, fingerprint=mine)) == 1200
     with pytest.raises(
-        InputError, match=r"'scifact' holds vectors of .*; these are of 'other' .*the query table"
+        InputError, match=r"'scifact' holds vectors of .*; these are of 'other' .*the query side"
     ):
         VectorIndex(client, "scifact", tokens, fingerprint=replace(mine, name="other", queries="0"))
     client.indices.create(index="texts", body={"mappings": {"properties": {"embedding": {"type": "text"}}}})

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 import threading
@@ -16,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from python_processes import CLI, Running
+from python_processes import CLI, Running, python
 
+from neural_sparse import NeuralSparseEncoder, train
+from neural_sparse.config import Recipe
 from neural_sparse.search.encode_corpus import encode_corpus
 from neural_sparse.search.encoded import EncodedCollection
 
@@ -134,6 +137,48 @@ def test_sigterm_finishes_what_runs(model: str, encoded: Path) -> None:
         assert len(answers[0][1]["documents"]) == 60
         assert process.wait(60) == 0
         assert "Traceback" not in process.stderr.read_text()
+
+
+def test_a_siamese_student_is_trained_encoded_searched_and_served(model: str, tmp_path: Path) -> None:
+    pairs = [
+        {
+            "query": f"sort items {n}",
+            "pos": f"return a new list of items sorted {n}",
+            "negs": [f"open a file {n}"],
+        }
+        for n in range(8)
+    ]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    rows = [{"_id": f"d{n}", "text": pair["pos"]} for n, pair in enumerate(pairs)]
+    (tmp_path / "corpus.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    recipe = Recipe(
+        init=model,
+        train=(str(tmp_path / "pairs.jsonl"),),
+        output=str(tmp_path / "run"),
+        query_encoder="own",
+        ranking={"info_nce": 1.0},
+        num_steps=3,
+        warmup_steps=1,
+        batch_size=4,
+        num_hard_negatives=1,
+        max_length=24,
+        collapse_guard=False,
+        bf16=False,
+    )
+    student = NeuralSparseEncoder(train(recipe), device="cpu")
+    command = ["encode", student.name, "--corpus", str(tmp_path / "corpus.jsonl")]
+    done = python("-c", CLI, *command, "--output", str(tmp_path / "index"))
+    assert done.returncode == 0, done.stderr
+    shutil.rmtree(tmp_path / "run")  # the index is all that a search needs
+    vectors = student.encode_documents([row["text"] for row in rows])
+    scores = (vectors @ student.encode_queries(["sort items 3"]).T).toarray().ravel()
+    best = f"d{scores.argmax()}"
+    done = python("-c", CLI, "search", str(tmp_path / "index"), "sort items 3", "-k", "1")
+    assert done.stdout.startswith(f"1. {best}  {scores.max():.2f}"), done.stdout + done.stderr
+    with server(str(tmp_path / "index")) as (_, port):
+        status, found = ask(port, "POST", "/search", {"query": "sort items 3", "k": 1})
+    assert (status, found["hits"][0]["id"]) == (200, best)
+    assert found["hits"][0]["score"] == pytest.approx(scores.max(), rel=1e-5)
 
 
 def metrics(port: int) -> str:

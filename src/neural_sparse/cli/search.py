@@ -53,7 +53,8 @@ def search(
         True, help="Compare every file with its checksum first, which reads all of them; else their sizes."
     ),
 ) -> None:
-    """Search an encoded collection. Needs only the tokenizer and the weight table, no transformer.
+    """Search an encoded collection. Needs only the tokenizer and the weight table, and no transformer but a siamese
+    model's for queries, which the collection holds.
 
     With --queries all queries of a file are searched, and the hits are written as a TREC run, judged or not:
 
@@ -233,7 +234,9 @@ def _show(
         found = beside.best(snapshot, vector, query, k)
     milliseconds = 1000 * (time.perf_counter() - started)
     if not found and vector.nnz == 0:
-        console.print("none of the query's tokens is known to the model, so nothing can match")
+        looked_up = collection.query_encoder == "inference-free"
+        none = "none of the query's tokens is known to the model" if looked_up else "the query has no terms"
+        console.print(f"{none}, so nothing can match")
         return
     if not found:
         passed = " and passes the filters" if filters else ""

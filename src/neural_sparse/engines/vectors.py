@@ -98,13 +98,13 @@ def vector_source(
         if idf is not None or max_length is not None:
             raise InputError(f"{model} is encoded already; --idf and --max-length are for models")
         encoded = EncodedCollection(model)
+        weights = encoded.query_weights  # of a siamese model there are none
         rows = range(len(encoded.doc_ids))
         encoder: Any = encoded
         doc_ids: Sequence[str] = list(encoded.doc_ids)
         check_ids(doc_ids, longest_id)
         texts: Sequence[str] = [encoded.text(row) for row in rows]
         documents = encoded.index.vectors()
-        weights = encoded.query_weights
         name = str(encoded.about.get("model", model))
         fingerprint = encoded.fingerprint
     else:
@@ -118,8 +118,9 @@ def vector_source(
         encoder = NeuralSparseEncoder(model, max_length, idf=idf)
         if not uniform_query_weights:
             check_query_side(encoder)
+        weights = encoder.idf_table().vector
         documents = encoder.encode_documents(texts, show_progress=True)
-        weights, name, fingerprint = encoder.idf_table().vector, encoder.name, Fingerprint.of(encoder)
+        name, fingerprint = encoder.name, Fingerprint.of(encoder)
     tokens, numbered = token_names(encoder.tokenizer)
     queries = encoder.encode_queries(query_texts)
     return VectorSource(

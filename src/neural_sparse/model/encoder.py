@@ -39,6 +39,7 @@ from neural_sparse.model.location import (
 )
 from neural_sparse.model.own_words import MEAN_LENGTH, OwnWords, check_own_words
 from neural_sparse.model.pruning import sparsity_stats
+from neural_sparse.query import query_fingerprint
 from neural_sparse.text.tokens import Tokens, encode_queries, tokenize, top_terms, vocabulary
 
 logger = logging.getLogger(__name__)
@@ -229,9 +230,9 @@ class NeuralSparseEncoder(SparseEncoder):
         """
         if self.query_encoder != "inference-free":
             raise InputError(
-                f"{self.name} has no table of query weights: its queries go through a transformer "
-                f"(query_encoder: {self.query_encoder}). `evaluate` and `export` take such a model; what looks queries "
-                "up needs one that was trained with query_encoder=inference-free"
+                f"{self.name} has no table of query weights: its queries go through a transformer (query_encoder: "
+                f"{self.query_encoder}). `encode`, `search`, `serve`, `evaluate` and `export` take such a model; what "
+                "looks queries up needs one that was trained with query_encoder=inference-free"
             )
         return self.routes["query"][0]
 
@@ -243,8 +244,19 @@ class NeuralSparseEncoder(SparseEncoder):
     @property
     def documents_digest(self) -> str:
         """Hex sha256 of the document side's tensors and activation."""
+        return self._digest("document")
+
+    @property
+    def queries_digest(self) -> str:
+        """Hex sha256 of tokens and query weights, as `query.query_fingerprint`; of a siamese model, of the query side's
+        tensors and activation: the `documents_digest` of what `save_query_encoder` writes."""
+        if self.query_encoder == "inference-free":
+            return query_fingerprint(self.tokenizer.get_vocab(), self.idf_table().vector)
+        return self._digest("query")
+
+    def _digest(self, side: str) -> str:
         digest = hashlib.sha256(self.activation.encode())
-        for name, tensor in sorted(self.routes["document"].state_dict().items()):
+        for name, tensor in sorted(self.routes[side].state_dict().items()):
             digest.update(f"{name} {tuple(tensor.shape)}".encode())
             digest.update(memoryview(tensor.detach().float().cpu().contiguous().numpy()).cast("B"))
         return digest.hexdigest()
@@ -491,6 +503,12 @@ class NeuralSparseEncoder(SparseEncoder):
                     shutil.copytree(kept, folder / kept.name)
                 else:
                     shutil.copy2(kept, folder / kept.name)
+
+    def save_query_encoder(self, folder: Path) -> None:
+        """Write what encodes the queries of a siamese model as a model of its own, for which they are documents."""
+        side = SparseEncoder(modules=list(self.routes["query"]), device=str(self.device))
+        side.save(str(folder), create_model_card=False)
+        follow_umask(folder)
 
     def encode_documents(
         self,

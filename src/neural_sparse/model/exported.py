@@ -19,7 +19,7 @@ from neural_sparse.io.files import check_sums, read_json
 from neural_sparse.model.csr_rows import CsrRows, nonzero_rows
 from neural_sparse.model.runtimes import Runtime, load_runtime
 from neural_sparse.model.word_counts import WordClasses, saturated
-from neural_sparse.query import QueryEncoder
+from neural_sparse.query import QueryEncoder, query_fingerprint
 from neural_sparse.text.lengths import length_groups
 from neural_sparse.text.tokens import (
     TokenizerFile,
@@ -110,6 +110,11 @@ class ExportedEncoder:
         """The query side's weights as {token: weight}."""
         weights = self.query_weights.copy()
         return IdfWeights(dict(zip(self._names, weights.tolist(), strict=True)), weights)
+
+    @property
+    def queries_digest(self) -> str:
+        """As `NeuralSparseEncoder.queries_digest`."""
+        return query_fingerprint(self.tokenizer.get_vocab(), self.query_weights)
 
     @cached_property
     def _names(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Whose vectors an index or an export holds: model, query table, tokenizer and pruning, so that others are refused."""
+"""Whose vectors an index or an export holds: model, query side, tokenizer and pruning, so that others are refused."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from typing import Any, Protocol
 
 from neural_sparse.errors import InputError
 from neural_sparse.model.pruning import Pruning
-from neural_sparse.query import query_fingerprint
 from neural_sparse.text.tokens import fingerprint
 
 _NAMES = {
     "documents": "the document side's weights",
     "max_length": "the tokens read of a document",
-    "queries": "the query table",
+    "queries": "the query side",
     "tokenizer": "the tokenizer",
     "pruning": "the pruning",
 }
@@ -28,10 +27,11 @@ class Described(Protocol):
     @property
     def documents_digest(self) -> str: ...
     @property
+    def queries_digest(self) -> str: ...
+    @property
     def tokenizer(self) -> Any: ...
     @property
     def max_length(self) -> int: ...
-    def idf_table(self) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Fingerprint:
     Attributes:
         name: what the model was called, for messages; not compared.
         documents: as `NeuralSparseEncoder.documents_digest`.
-        queries: as `query.QueryEncoder.fingerprint`: sha256 of tokens and query weights.
+        queries: as `NeuralSparseEncoder.queries_digest`.
         tokenizer: as `text.tokens.fingerprint`.
         max_length: tokens read of a document.
         pruning: see `model.pruning.Pruning`; what was done to the vectors afterwards.
@@ -60,7 +60,7 @@ class Fingerprint:
         return cls(
             model.name,
             model.documents_digest,
-            queries=query_fingerprint(tokenizer.get_vocab(), model.idf_table().vector),
+            queries=model.queries_digest,
             tokenizer=fingerprint(tokenizer),
             max_length=model.max_length,
             pruning=pruning or Pruning(),
@@ -99,7 +99,7 @@ class Fingerprint:
         self.require_documents(replace(other, max_length=self.max_length, pruning=self.pruning), holder)
 
     def require_queries(self, other: Fingerprint, holder: str) -> None:
-        """As `require`, of what makes queries: its table and tokenizer alone."""
+        """As `require`, of what makes queries: query side and tokenizer alone."""
         if (self.queries, self.tokenizer) != (other.queries, other.tokenizer):
             self.require(other, holder)
 

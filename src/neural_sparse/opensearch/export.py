@@ -214,7 +214,7 @@ def export_model(
             "activation": model.activation,
             "own_words": model.own_words is not None,
             "query_encoder": model.query_encoder,
-            "fingerprint": None if table is None else Fingerprint.of(model).as_json(),
+            "fingerprint": Fingerprint.of(model).as_json(),
             "libtorch": list(options.libtorch),
             "operators": operators,
             "packages": [

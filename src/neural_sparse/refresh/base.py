@@ -48,11 +48,12 @@ class Base:
     def of(cls, settings: RefreshSettings) -> Base:
         """
         Raises:
-            InputError: neither an index nor a model; a model without its documents.
+            InputError: neither an index nor a model; a model without its documents; a siamese one.
         """
         folder = Path(settings.base)
         if (folder / MANIFEST).is_file():
             index = EncodedCollection(folder)
+            _check_table(settings.base, index.query_encoder)
             about = index.about
             if "passages" in about:
                 raise InputError(
@@ -73,6 +74,7 @@ class Base:
                 "an index that `neural-sparse encode` made"
             )
         encoder = NeuralSparseEncoder(settings.base)
+        _check_table(settings.base, encoder.query_encoder)
         found = cls(
             settings.base,
             settings.model or settings.base,
@@ -129,6 +131,15 @@ class Base:
             return self.index.index.vectors()[wanted], there
         parts = [wanted[start : start + _TOGETHER] for start in range(0, len(wanted), _TOGETHER)]
         return sp.vstack([self.index.index.vectors(part.tolist()) for part in parts], format="csr"), there
+
+
+def _check_table(name: str, query_encoder: str) -> None:
+    if query_encoder != "inference-free":
+        raise InputError(
+            f"{name}: its queries go through a transformer (query_encoder: {query_encoder}), so that there are no "
+            "query weights and nothing to refresh; add documents with `neural-sparse encode --update`, and train on "
+            "them if queries are to know more of their words"
+        )
 
 
 def frequencies(texts: Iterable[str], tokenizer: Any, source: str | None) -> DocumentFrequencies:

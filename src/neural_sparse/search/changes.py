@@ -44,6 +44,7 @@ from neural_sparse.search.encoded import (
 from neural_sparse.search.fields import row_of, table_of, write_table
 from neural_sparse.search.index import SparseIndex
 from neural_sparse.search.passages import Passages
+from neural_sparse.search.query_side import TRANSFORMER
 from neural_sparse.search.snapshot import PackedTexts, Segment, Snapshot
 from neural_sparse.search.storage import MANIFEST as INDEX_MANIFEST
 from neural_sparse.search.storage import merge_on_disk
@@ -244,7 +245,11 @@ class ChangingCollection:
         kept = {segment.name: segment for segment in self.snapshot.segments}
         entries: list[dict[str, Any]] = []
         files: dict[str, Any] = {}
-        query_side = [name for name in known if "/" not in name and name not in ROOT_FILES]
+        query_side = [
+            name
+            for name in known
+            if name.startswith(f"{TRANSFORMER}/") or ("/" not in name and name not in ROOT_FILES)
+        ]
         files |= {name: known[name] for name in query_side}
         for number, segment in enumerate(segments):
             prefix = "" if segment.name == "." else f"{segment.name}/"

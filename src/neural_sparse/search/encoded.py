@@ -1,4 +1,4 @@
-"""An encoded collection in a folder: what `encode` writes and `search` reads, without the transformer."""
+"""An encoded collection in a folder: what `encode` writes and `search` reads, without the model."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
+from neural_sparse.config import QueryEncoder
 from neural_sparse.errors import InputError
-from neural_sparse.idf import idf_weights, save_idf_weights
 from neural_sparse.io.files import (
     check_output_folder,
     check_sums,
@@ -27,10 +27,11 @@ from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.search.hits import Hits, vocabulary_fingerprint
 from neural_sparse.search.index import SparseIndex
 from neural_sparse.search.passages import Passages
+from neural_sparse.search.query_side import TRANSFORMER, QueryTable, QueryTransformer, write_query_side
 from neural_sparse.search.snapshot import MappedTexts, PackedTexts, Segment, Snapshot
 from neural_sparse.search.storage import MANIFEST as INDEX_MANIFEST
 from neural_sparse.text.ragged import Indices, offsets_of
-from neural_sparse.text.tokens import TokenizerFile, encode_queries, vocabulary
+from neural_sparse.text.tokens import TokenizerFile, vocabulary
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -113,10 +114,10 @@ def _array(file: Path) -> np.ndarray:
 class EncodedCollection:
     """Index, texts and query side of a collection.
 
-    The folder holds index/ (a SparseIndex), tokenizer.json and idf.json (all that queries need), texts.bin and
-    text_offsets.npy, fields.arrow where it has metadata, and encoded.json; segments/ has what changed since
-    (`search.changes`). Where documents are encoded in passages, the rows of index and texts are passages, and
-    passages.npy and document_id_*.npy say of which documents.
+    The folder holds index/ (a SparseIndex), tokenizer.json and idf.json (all that queries need; of a siamese model
+    query_encoder/ in place of the table, a model that takes torch), texts.bin and text_offsets.npy, fields.arrow where
+    it has metadata, and encoded.json; segments/ has what changed since (`search.changes`). Where documents are encoded
+    in passages, the rows of index and texts are passages; passages.npy and document_id_*.npy say of which documents.
 
     Attributes:
         snapshot: the documents.
@@ -155,15 +156,19 @@ class EncodedCollection:
                 "%s: written by an earlier version, without checksums of its texts and tokenizer", folder
             )
         self.query_tokenizer = TokenizerFile(folder / "tokenizer.json")
-        self._weights = idf_weights(folder / "idf.json", self.query_tokenizer).vector
+        kind = self.about.get("query_encoder", "inference-free")
+        self._queries: QueryTable | QueryTransformer
+        if kind == "inference-free":
+            self._queries = QueryTable(folder, self.query_tokenizer)
+        else:
+            self._queries = QueryTransformer(folder, kind, self.about["fingerprint"]["queries"])
         self.count_repeats = False
         entries = self.about.get("segments", [{"folder": ".", "deleted": None}])
         segments = [load_segment(folder, entry, verify) for entry in entries]
-        columns = vocabulary_fingerprint(vocabulary(self.query_tokenizer))
+        tokens = vocabulary(self.query_tokenizer)
+        columns = vocabulary_fingerprint(tokens)
         for segment in segments:
-            if segment.index.vocabulary not in (None, columns) or segment.index.vocab_size < len(
-                self._weights
-            ):
+            if segment.index.vocabulary not in (None, columns) or segment.index.vocab_size < len(tokens):
                 raise InputError(
                     f"{folder / segment.name}: its vectors count in another vocabulary than the tokenizer of {folder}; "
                     "encode the corpus again"
@@ -217,17 +222,20 @@ class EncodedCollection:
                 write_passages(temporary, Passages.of(doc_ids, passages))
             index = SparseIndex.build(shards, rows, columns, folder=temporary / "index")
             model.tokenizer.save_pretrained(temporary)
-            save_idf_weights(model.idf_table(), temporary / "idf.json")
+            kind = write_query_side(temporary, model)
             write_texts(temporary, texts)
             if fields is not None:
                 from neural_sparse.search.fields import write_table
 
                 write_table(temporary / FIELDS, [fields])
             written = [path.name for path in sorted(temporary.iterdir()) if path.is_file()]
+            of_queries = sorted(path for path in (temporary / TRANSFORMER).rglob("*") if path.is_file())
+            written += [path.relative_to(temporary).as_posix() for path in of_queries]
             write_json(
                 temporary / MANIFEST,
                 {
                     "model": model.name,
+                    "query_encoder": kind,
                     "fingerprint": Fingerprint.of(model, pruning).as_json(),
                     "max_length": model.max_length,
                     "documents": len(doc_ids),
@@ -265,9 +273,18 @@ class EncodedCollection:
         return parts[0] if len(parts) == 1 else DocumentIds.join(parts)
 
     @property
+    def query_encoder(self) -> QueryEncoder:
+        """What encodes queries, see `NeuralSparseEncoder.set_query_encoder`."""
+        return self._queries.kind
+
+    @property
     def query_weights(self) -> np.ndarray:
-        """float32 [vocabulary], 0 for special tokens."""
-        return self._weights
+        """float32 [vocabulary], 0 for special tokens.
+
+        Raises:
+            InputError: a siamese model's.
+        """
+        return self._queries.weights
 
     @property
     def fingerprint(self) -> Fingerprint | None:
@@ -282,8 +299,12 @@ class EncodedCollection:
         return self.snapshot.text(int(self.snapshot.rows()[row]))
 
     def encode_queries(self, texts: Sequence[str]) -> sp.csr_matrix:
-        """Weights of the tokens present, csr float32 [queries, vocabulary]."""
-        return encode_queries(texts, self.query_tokenizer, self._weights, self.count_repeats)
+        """Weights of the tokens present, or what a siamese model's query encoder gives: csr float32 [queries, columns].
+
+        Raises:
+            InputError: a siamese model's with `count_repeats`, or of a folder that was encoded anew meanwhile.
+        """
+        return self._queries.encode(texts, self.count_repeats)
 
     def search_texts(self, texts: Sequence[str], k: int) -> Hits:
         return self.snapshot.search(self.encode_queries(texts), k)

@@ -345,6 +345,7 @@ def _system(name: str, collection: EncodedCollection) -> System:
             "model": collection.about.get("model"),
             "max_length": length,
             "passages": collection.about.get("passages"),
+            "query_encoder": collection.query_encoder,
         },
     )
 

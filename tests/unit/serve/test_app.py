@@ -515,3 +515,31 @@ def test_started_badly(
     assert [_is_loopback(host) for host in ("localhost", "127.9.9.9", "::1", "0.0.0.0", "example.org")] == [
         True, True, True, False, False
     ]  # fmt: skip
+
+
+def test_a_siamese_models_queries_are_encoded(
+    model: str, documents: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    siamese = NeuralSparseEncoder(model, 32, query_encoder="shared", device="cpu")
+    siamese.save_pretrained(str(tmp_path / "model"))
+    (tmp_path / "corpus.jsonl").write_text("\n".join(map(json.dumps, documents)))
+    encode_corpus(str(tmp_path / "model"), tmp_path / "corpus.jsonl", tmp_path / "index", show_progress=False)
+    scores = (
+        siamese.encode_documents([row["text"] for row in documents]) @ siamese.encode_queries([QUERY]).T
+    ).toarray()
+    changer = DocumentModel(str(tmp_path / "model"))
+    with changing(tmp_path / "index") as collection:
+        encode = changer.encode_for(collection.collection.about, tmp_path / "index")
+        system = changing_system("siamese", collection, encode)
+        assert system.describe()["query_encoder"] == "shared"
+        with running(make_app([system])) as ask:
+            status, found = ask.post("/search", query=QUERY, k=3)
+            assert status == 200
+            best = np.argsort(-scores[:, 0], kind="stable")[:3]
+            assert [hit["id"] for hit in found["hits"]] == [documents[row]["_id"] for row in best]
+            np.testing.assert_allclose([hit["score"] for hit in found["hits"]], scores[best, 0], rtol=1e-5)
+            assert len(found["query_tokens"]) == siamese.encode_queries([QUERY]).nnz
+            status, answered = ask.post("/documents", documents=[{"id": "new", "text": QUERY}])
+            assert (status, answered["added"]) == (200, 1)
+            _, again = ask.post("/search", query=QUERY, k=61, explain=True)
+            assert "new" in [hit["id"] for hit in again["hits"]]

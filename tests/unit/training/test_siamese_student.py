@@ -17,6 +17,7 @@ from neural_sparse.config import Recipe
 from neural_sparse.evaluation.systems import evaluate_encoder
 from neural_sparse.losses.flops import flops_loss
 from neural_sparse.losses.idf_aware import IDFAwareLoss
+from neural_sparse.model.fingerprint import Fingerprint
 from neural_sparse.opensearch.deploy.exported import Exported
 from neural_sparse.opensearch.export import export_model
 from neural_sparse.opensearch.parity import query_side
@@ -131,6 +132,7 @@ def test_exported_with_the_same_vectors(
     exported = Exported.open(tmp_path / "export")
     assert (exported.queries == exported.encoder) == (asked.query_encoder == "shared")
     assert exported.analyzer is None
+    assert exported.fingerprint == Fingerprint.of(model)
     with pytest.raises(InputError, match="no table of weights"):
         exported.weights  # noqa: B018
     requests = (tmp_path / "export" / "deploy.http").read_text()

@@ -26,7 +26,7 @@ class Exported:
     Attributes:
         encoder, queries: the packages of both sides; one and the same where a siamese model's queries share the
             documents' encoder.
-        fingerprint: whose vectors they make; None of a siamese model, and of an export of an earlier version.
+        fingerprint: whose vectors they make; None of an export of an earlier version.
     """
 
     folder: Path
