@@ -32,7 +32,7 @@ from neural_sparse.opensearch.export import Export
 from neural_sparse.opensearch.features import field_types
 from neural_sparse.opensearch.packages import Package
 from neural_sparse.opensearch.refusals import cured, reason
-from neural_sparse.opensearch.searches import About, sparse_search
+from neural_sparse.opensearch.searches import About, added_search, sparse_search
 
 exceptions = pytest.importorskip("opensearchpy.exceptions")
 
@@ -110,6 +110,28 @@ def test_what_can_be_asked_for(exported: Export) -> None:
     how = by_id.query("list", {"list": 2.0})["query"]["neural_sparse"]["embedding"]
     assert how["query_tokens"] == {str(token): 2.0}
     assert how["method_parameters"]["k"] == 10
+    for options in ({}, {"passages": 20}):
+        fields = [
+            plan(exported, text_analyzer=words, **options).index_body()["mappings"]["properties"]
+            for words in (None, "english")
+        ]
+        assert [one["text"].get("analyzer") for one in fields] == [None, "english"]
+
+
+def test_one_query_of_both(exported: Export, doc_only_model: NeuralSparseEncoder) -> None:
+    body = plan(exported).index_body()
+    about = About("docs", field_types(body["mappings"]), {}, None)
+    sparse = sparse_search(about, 10, model=doc_only_model)
+    alone, both = (
+        kind.bodies(["sort a list"])[0] for kind in (sparse, added_search(sparse, about, "text", 8.0))
+    )
+    clauses = both["query"]["bool"]["should"]
+    assert clauses == [alone["query"], {"match": {"text": {"query": "sort a list", "boost": 8.0}}}]
+    assert {**both, "query": None} == {**alone, "query": None}
+    with pytest.raises(InputError, match="above 0, not -1"):
+        added_search(sparse, about, "text", -1.0)
+    with pytest.raises(InputError, match="BM25 wants text"):
+        added_search(sparse, about, "embedding", 8.0)
 
 
 def test_a_deployed_index_refuses_another_model(
