@@ -928,6 +928,8 @@ class _Adaptation:
             each = ", ".join(f"{limit:.2f} on {who}" for who, limit in free["limits"].items())
             most = f"{free['most_flops']:.2f}"
             said = [f"Candidates may have FLOPS up to {most} on the judged queries, {each} ({asked})."]
+            if self.beside > 1:
+                said.append(f"Those beside BM25 may have {self.times_bm25 * self.beside:g} times BM25's.")
         if over_cost:
             said.append(f"More than that, and chosen only if nothing else were left: {', '.join(over_cost)}.")
         return said
