@@ -213,8 +213,8 @@ def legend(story: Story) -> str:
         f"{MEASURE} and R@100 on {story.verdict.queries:,} judging queries; points by which each system is ahead of "
         f"{story.verdict.baseline}, with 95% bootstrap interval; ▲ ▼ where p < .05 (paired randomisation test, "
         f"Holm over {family} comparisons). ms: median of one query, text in and ten documents out, in this process, "
-        f"all systems in turn; FLOPS: multiplications per query and document. Chosen by the lead over BM25 on the queries "
-        "that choose, less its standard error."
+        f"all systems in turn; FLOPS: multiplications per query and document. Chosen by the lead over BM25 on the "
+        "queries that choose, less its standard error."
     )
 
 
