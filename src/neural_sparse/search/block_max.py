@@ -2,9 +2,9 @@
 
 A block whose bound is not above the k-th best score so far holds no hit (Mallia, Suel, Tonellotto, SIGIR 2024). Maxima
 are of frequent terms alone, in 8 bits; the postings of other terms are so few that their impacts are added to the
-bounds as they are. Windows with the highest bounds come first, so that the threshold is high when the others come.
-What is left of a window is scored block by block or, where much is left, term at a time as `exact` does; either way a
-document's products are added in the order of the query's terms, so that scores are the same, bit by bit.
+bounds as they are. The blocks with the highest bounds come first, so that the threshold is high when the others come.
+What is then left is scored block by block or, where much of a window is left, term at a time as `exact` does; either way
+a document's products are added in the order of the query's terms, so that scores are the same, bit by bit.
 
 Blocks are small because documents lie in any order: of 8 with a term few have it with a high impact, and bounds are
 tight without sorting documents by similarity. The deeper the ranking in the collection, the less can be skipped:
@@ -23,11 +23,14 @@ from neural_sparse.search.exact import NO_HIT, ROW_MASK, SHIFT, select_top
 from neural_sparse.search.postings import Postings
 
 DOCUMENTS_PER_HIT = 10_000
-FREQUENT = 32  # terms of at least one document in so many have maxima
-BLOCK = 8  # documents that share a maximum
+FREQUENT = 64  # terms of at least one document in so many have maxima
+BLOCK_SHIFT = 3
+BLOCK = 1 << BLOCK_SHIFT  # documents that share a maximum
 WINDOW = 4096  # documents; their float64 scores take 32 KB
 BLOCKS = WINDOW // BLOCK
-FIRST = 16  # windows that are searched first
+SPAN = 128  # blocks that are passed over together
+SPANS = BLOCKS // SPAN
+FIRST = 32  # blocks that are searched first
 LOOKUP = 50  # what finding a posting costs, if reading one in passing costs 1
 ROUNDING = 2.0**-22  # of float32 operations on bounds, with room to spare
 TINY = np.float32(1e-30)  # below it float32 numbers are too coarse for ROUNDING
@@ -145,12 +148,15 @@ def search_with_bounds(
     """As `search_block_at_a_time`, with the arrays of `BlockMaxima`, whose rows for the queries' terms are made."""
     filtered = len(allowed) > 0
     n_windows = (n_docs + WINDOW - 1) // WINDOW
+    n_spans = n_windows * SPANS
     bounds = np.empty(n_windows * BLOCKS, np.float32)
     bound_bits = bounds.view(
         np.int32
     )  # positive floats are ordered as their bits are, and integers compare faster
-    promises = np.empty(n_windows, np.int32)
-    order = np.empty(n_windows, np.int64)
+    promises = np.empty(n_spans, np.int32)
+    order = np.empty(n_spans, np.int64)
+    n_first = min(FIRST, n_spans)
+    leading = np.empty(n_first * SPAN, np.int64)
     accumulator = np.zeros(WINDOW, np.float64)  # scores of the window at hand; all 0 between windows
     capacity = 2 * k + 1024
     keys = np.empty(capacity, np.int64)
@@ -167,7 +173,6 @@ def search_with_bounds(
         factors = np.empty(n_terms, np.float32)
         postings = 0
         widening = 1 + (n_terms + 8) * ROUNDING
-        dense = False  # a term has a row
         boundless = False  # float32 does not do
         for j in range(n_terms):
             term = query_terms[start + j]
@@ -177,50 +182,54 @@ def search_with_bounds(
             if rows[j] >= 0:
                 factor *= np.float64(greatest[rows[j]]) / 255
                 begins[j] = starts[rows[j]]
-                dense = True
-            else:
-                begins[j, 0] = offsets[term]
             boundless |= not TINY < factor < HUGE
             factors[j] = factor
         # 1. Bound the score of every block.
-        for window in range(n_windows):
-            base = window * WINDOW
-            touched = dense
-            for j in range(n_terms):
-                if rows[j] < 0:
-                    cursor = begins[j, window]
-                    begins[j, window + 1] = cursor
-                    touched |= cursor < offsets[query_terms[start + j] + 1] and docs[cursor] < base + WINDOW
-            promises[window] = 0
-            order[window] = window
-            if not touched:
+        bounds[:] = np.float32(0)
+        for j in range(n_terms):
+            if rows[j] >= 0:
                 continue
+            term, factor = query_terms[start + j], factors[j]
+            window = 0
+            for cursor in range(offsets[term], offsets[term + 1]):
+                doc = docs[cursor]
+                while doc >= window * WINDOW:
+                    begins[j, window] = cursor
+                    window += 1
+                bounds[doc >> BLOCK_SHIFT] += max(factor * np.float32(impacts[cursor]), TINY)
+            begins[j, window:] = offsets[term + 1]
+        if boundless:
+            bounds[:] = np.float32(np.inf)
+        for window in range(n_windows):
             part = bounds[window * BLOCKS : (window + 1) * BLOCKS]
-            part[:] = np.float32(np.inf) if boundless else np.float32(0)
             for j in range(n_terms):
-                factor = factors[j]
-                if rows[j] < 0:
-                    cursor = begins[j, window]
-                    end = offsets[query_terms[start + j] + 1]
-                    while cursor < end and docs[cursor] < base + WINDOW:
-                        part[(docs[cursor] - base) // BLOCK] += max(
-                            factor * np.float32(impacts[cursor]), TINY
-                        )
-                        cursor += 1
-                    begins[j, window + 1] = cursor
-                elif not boundless:
+                if rows[j] >= 0 and not boundless:
+                    factor = factors[j]
                     row = maxima[rows[j], window * BLOCKS : (window + 1) * BLOCKS]
                     for i in range(BLOCKS):
                         part[i] += factor * np.float32(row[i])
-            part_bits = bound_bits[window * BLOCKS : (window + 1) * BLOCKS]
-            promise = np.int32(0)
-            for i in range(BLOCKS):
-                promise = max(promise, part_bits[i])
-            promises[window] = promise
-            order[window] |= np.int64(promise) << 32
-        # 2. The most promising windows come first, then the others as they lie.
-        n_first = min(FIRST, n_windows)
-        select_top(order, n_windows, n_first)
+            for span in range(window * SPANS, (window + 1) * SPANS):
+                here = bound_bits[span * SPAN : (span + 1) * SPAN]
+                promise = np.int32(0)
+                for i in range(SPAN):
+                    promise = max(promise, here[i])
+                promises[span] = promise
+                order[span] = (np.int64(promise) << 32) | span
+        # 2. The most promising blocks come first, then the others as they lie. The best of each of so many spans are
+        # at least so many blocks, hence none of those that lead has a lower bound.
+        select_top(order, n_spans, n_first)
+        least = max(order[:n_first].min() >> 32, 1)
+        n_leading = 0
+        for place in range(n_first):
+            span = order[place] & ROW_MASK
+            for i in range(span * SPAN, (span + 1) * SPAN):
+                if bound_bits[i] >= least:
+                    leading[n_leading] = (np.int64(bound_bits[i]) << 32) | i
+                    n_leading += 1
+        if n_leading > n_first:
+            select_top(leading, n_leading, n_first)
+            n_leading = n_first
+        leading[:n_leading].sort()
         n = 0
         floor = np.int64(0)  # only a greater key can enter,
         threshold = 0.0  # and only a greater score,
@@ -228,19 +237,28 @@ def search_with_bounds(
         lowest = 0  # bucket of the threshold
         reached = 0  # candidates in this bucket and above
         histogram[:] = 0
-        for turn in range(n_first + n_windows):
-            window = order[turn] & ROW_MASK if turn < n_first else turn - n_first
-            if promises[window] < lowest_bound:
-                continue
-            promises[window] = -1  # done
+        for turn in range(n_leading + n_windows):
+            passing = 0
+            if turn < n_leading:
+                block = leading[n_leading - 1 - turn] & ROW_MASK
+                window = block // BLOCKS
+                blocks[0] = block - window * BLOCKS
+                passing = 1
+            else:
+                window = turn - n_leading
+                for span in range(window * SPANS, (window + 1) * SPANS):
+                    if promises[span] < lowest_bound:
+                        continue
+                    # Without a branch, which would be mispredicted.
+                    for i in range(span * SPAN, (span + 1) * SPAN):
+                        blocks[passing] = i - window * BLOCKS
+                        passing += bound_bits[i] >= lowest_bound
+                if passing == 0:
+                    continue
             base = window * WINDOW
             first_block = window * BLOCKS
-            passing = 0
-            for i in range(BLOCKS):  # without a branch, which would be mispredicted
-                blocks[passing] = i
-                passing += bound_bits[first_block + i] >= lowest_bound
             # 3. Where few blocks pass, look their postings up; else add those of the whole window.
-            apart = passing * n_terms * LOOKUP < postings // n_windows + BLOCKS
+            apart = turn < n_leading or passing * n_terms * LOOKUP < postings // n_windows + BLOCKS
             if not apart:
                 for j in range(n_terms):
                     weight = query_weights[start + j]
@@ -250,6 +268,7 @@ def search_with_bounds(
                 block = blocks[place]
                 if bound_bits[first_block + block] < lowest_bound:  # which has been raised meanwhile
                     continue
+                bound_bits[first_block + block] = 0  # done
                 head = block * BLOCK
                 if apart:
                     for j in range(n_terms):
