@@ -122,8 +122,10 @@ class Beside:
     fusion: str
     weight: float
 
-    def best(self, snapshot: Snapshot, vector: sp.csr_matrix, query: str, k: int) -> list[tuple[int, float]]:
-        """Rows of the snapshot with their scores."""
+    def best(
+        self, snapshot: Snapshot, vector: sp.csr_matrix, query: str, k: int
+    ) -> tuple[list[tuple[int, float]], int]:
+        """Rows of the snapshot with their scores, and how many hits were asked for to find them."""
         from neural_sparse.search.fusion import DEPTH, fused
 
         depth = max(k, DEPTH)
@@ -143,7 +145,7 @@ class Beside:
         ]
         rankings = [{str(row): score for row, score in one} for one in pairs]
         both = fused(rankings, self.fusion, [self.weight, 1 - self.weight])
-        return [(int(row), score) for row, score in list(both.items())[:k]]
+        return [(int(row), score) for row, score in list(both.items())[:k]], depth
 
 
 def _run_file(
@@ -196,7 +198,9 @@ def _run_file(
             run[query_id] = dict(list(both.items())[:k])
     write_run(output, run)
     found = sum(map(len, run.values()))
-    make_console().print(f"{len(run):,} queries, {found:,} hits: {output}")
+    make_console().print(
+        f"{len(run):,} queries, {found:,} hits: {output} (exact search: {snapshot.mode(depth)})"
+    )
 
 
 def _ask() -> str:
@@ -227,11 +231,11 @@ def _show(
     vector = collection.encode_queries([query])
     snapshot = collection.snapshot
     if beside is None:
-        hits = snapshot.search(vector, k, filters=filters)
+        depth, hits = k, snapshot.search(vector, k, filters=filters)
         pairs = zip(hits.docs[0].tolist(), hits.scores[0].tolist(), strict=True)
         found = [(row, score) for row, score in pairs if row >= 0]
     else:
-        found = beside.best(snapshot, vector, query, k)
+        found, depth = beside.best(snapshot, vector, query, k)
     milliseconds = 1000 * (time.perf_counter() - started)
     if not found and vector.nnz == 0:
         looked_up = collection.query_encoder == "inference-free"
@@ -266,7 +270,7 @@ def _show(
         text = " ".join(snapshot.best_part(row, vector).text.split())
         console.print(Text.assemble((f"{place}. {snapshot.doc_id(row)}", "bold"), f"  {score:.2f}"))
         console.print(f"   {text[:200]}{'…' if len(text) > 200 else ''}")
-    console.print(f"{milliseconds:.1f} ms", style="dim")
+    console.print(f"{milliseconds:.1f} ms, exact: {snapshot.mode(depth)}", style="dim")
 
 
 def explain(

@@ -14,6 +14,7 @@ from scipy.sparse import csr_matrix
 from tqdm import tqdm
 
 from neural_sparse.errors import InputError, refuse_one_string
+from neural_sparse.search.hits import TellsMode
 
 if TYPE_CHECKING:
     from neural_sparse.search import Retriever
@@ -34,6 +35,7 @@ class Latency:
         queries: different ones.
         samples: times taken, each query as often as the others.
         intervals: of "p50" and "p99": 95% bootstrap, over queries.
+        mode: how the retriever searched (`SparseIndex.mode`); "" where it does not say.
     """
 
     mean: float
@@ -45,6 +47,7 @@ class Latency:
     queries: int
     samples: int = 0
     intervals: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    mode: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -164,6 +167,7 @@ def _latency(arm: _Arm) -> Latency:
         queries=len(arm.texts),
         samples=times.size,
         intervals={"p50": [low[0], high[0]]} | ({"p99": [low[1], high[1]]} if enough else {}),
+        mode=arm.retriever.mode(arm.k) if isinstance(arm.retriever, TellsMode) else "",
     )
 
 

@@ -74,13 +74,19 @@ def timing_note(report: Report) -> str:
     """What the times are of; nothing where there are none."""
     if not any("latency_p50_ms" in report.macro(system) for system in report.systems):
         return ""
-    from neural_sparse.search.block_max import DOCUMENTS_PER_HIT  # compiled code, of reports with times alone
-
+    modes: dict[str, list[str]] = {}
+    for system in report.systems:
+        for name in report.collections:
+            latency = system.evaluations[name].latency
+            if latency is not None and latency.mode and name not in modes.setdefault(latency.mode, []):
+                modes[latency.mode].append(name)
+    alone = len(modes) == 1
+    here = "; ".join(mode if alone else f"{mode} on {', '.join(names)}" for mode, names in modes.items())
     return (
         "Times are of one query at a time in this process, without network or server (95% interval over queries). BM25 "
-        "and sparse models are searched by one exact index: where fewer than a hit in "
-        f"{DOCUMENTS_PER_HIT:,} documents is asked for it skips documents that cannot be one, elsewhere it reads every "
-        "posting of the query's words, which engines that skip do not."
+        f"and sparse models are searched by one exact index{f' (here: {here})' if here else ''}: block maxima skip "
+        "documents that cannot be hits; elsewhere every posting of the query's words is read, which engines that skip "
+        "do not."
     )
 
 

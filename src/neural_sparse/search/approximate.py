@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from neural_sparse.errors import InputError, refuse_one_string
-from neural_sparse.search.hits import Hits
+from neural_sparse.search.hits import APPROXIMATE, Hits
 from neural_sparse.search.index import SparseIndex, available_cores
 
 MOST_TERMS_OF_THE_SMALL_INDEX = 65_535  # it stores terms in 16 bits
@@ -61,6 +61,7 @@ class SeismicRetriever:
         self.query_cut = query_cut
         self.heap_factor = heap_factor
         self.threads = threads or available_cores()
+        self._measured = "recall not measured"
         vectors = exact.vectors()
         if not vectors.nnz:
             raise InputError("no document has a term: there is nothing to index")
@@ -118,7 +119,13 @@ class SeismicRetriever:
 
     def recall(self, queries: sp.csr_matrix, k: int) -> float:
         """Share of the exact index's k best documents that this index finds among its k best."""
-        return recall(self.search(queries, k), self.exact.search(queries, k))
+        found = recall(self.search(queries, k), self.exact.search(queries, k))
+        self._measured = f"recall {found:.3f} of the {k} best of {queries.shape[0]:,} queries"
+        return found
+
+    def mode(self, k: int) -> str:
+        """What search this is, with the recall that was measured last."""
+        return f"{APPROXIMATE}, {self._measured}"
 
 
 def recall(found: Hits, exact: Hits) -> float:

@@ -106,6 +106,10 @@ class BM25Index:
     def search_texts(self, texts: Sequence[str], k: int) -> Hits:
         return self.index.search(self.encode_queries(texts), k)
 
+    def mode(self, k: int) -> str:
+        """As `SparseIndex.mode`."""
+        return self.index.mode(k)
+
     def save(self, folder: str | Path) -> None:
         """Write the index and its settings to a folder."""
         words = self.words

@@ -309,6 +309,10 @@ class EncodedCollection:
     def search_texts(self, texts: Sequence[str], k: int) -> Hits:
         return self.snapshot.search(self.encode_queries(texts), k)
 
+    def mode(self, k: int) -> str:
+        """As `Snapshot.mode`."""
+        return self.snapshot.mode(k)
+
 
 def write_passages(folder: Path, passages: Passages) -> None:
     """The files of `PASSAGES`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,10 @@ class Hits(NamedTuple):
         ]
 
 
+# How a search found its hits; those of the first two are the same.
+EVERY_POSTING, BLOCK_MAXIMA, APPROXIMATE = "every posting", "block maxima", "approximate"
+
+
 class Retriever(Protocol):
     """Finds documents for texts."""
 
@@ -46,6 +50,14 @@ class Retriever(Protocol):
 
     def search_texts(self, texts: Sequence[str], k: int) -> Hits:
         """The k best documents of each text."""
+
+
+@runtime_checkable
+class TellsMode(Protocol):
+    """A retriever that says how it searches."""
+
+    def mode(self, k: int) -> str:
+        """`EVERY_POSTING`, `BLOCK_MAXIMA`, or `APPROXIMATE` with its measured recall."""
 
 
 def vocabulary_fingerprint(tokens: Iterable[str]) -> str:

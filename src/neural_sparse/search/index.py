@@ -20,7 +20,7 @@ from neural_sparse.search import storage
 from neural_sparse.search.block_max import DOCUMENTS_PER_HIT, BlockMaxima, search_with_bounds
 from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.search.exact import search_block_at_a_time, write_hits
-from neural_sparse.search.hits import Hits, check_vocabulary
+from neural_sparse.search.hits import BLOCK_MAXIMA, EVERY_POSTING, Hits, check_vocabulary
 from neural_sparse.search.postings import Postings, checked_vectors, invert, join, keep_documents, quantized
 from neural_sparse.search.storage import build_on_disk
 
@@ -254,6 +254,10 @@ class SparseIndex:
                 job.result()
         return hits
 
+    def mode(self, k: int) -> str:
+        """How `search` finds the k best: by reading every posting of the query's terms, or by block maxima."""
+        return BLOCK_MAXIMA if self._snapshot.with_bounds(k) else EVERY_POSTING
+
     def best_keys(
         self, queries: sp.csr_matrix, k: int, allowed: NDArray[np.bool_] = NO_FILTER
     ) -> NDArray[np.int64]:
@@ -315,12 +319,16 @@ class _Snapshot:
     def maxima(self) -> BlockMaxima:
         return BlockMaxima(self.postings)
 
+    def with_bounds(self, k: int) -> bool:
+        """Whether so few of the documents are asked for that most can be skipped."""
+        return self.postings.n_docs > DOCUMENTS_PER_HIT * k
+
     def searcher(
         self, queries: sp.csr_matrix, k: int, allowed: NDArray[np.bool_]
     ) -> Callable[[int, int], NDArray[np.int64]]:
         """(first, last) -> the keys of these queries' k best, int64 [last - first, at most k], unsorted.
 
-        Posting by posting, or with bounds where so few of the documents are asked for that most can be skipped.
+        Posting by posting, or with bounds.
         """
         index = self.postings
         depth = max(1, min(k, index.n_docs))
@@ -329,7 +337,7 @@ class _Snapshot:
             queries.indices.astype(np.int32, copy=False),
             queries.data.astype(np.float64) * index.scale,
         )
-        with_bounds = index.n_docs > DOCUMENTS_PER_HIT * k
+        with_bounds = self.with_bounds(k)
         if with_bounds:
             self.maxima.make(arguments[1])
 

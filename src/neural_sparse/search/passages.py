@@ -57,6 +57,11 @@ class Passages:
         """bool [passages], those of the marked documents; empty (no filter) where that is."""
         return np.repeat(documents, self.counts) if len(documents) else documents
 
+    def depth(self, k: int) -> int:
+        """Passages that are looked for first to find k documents."""
+        total, wanted = int(self.first[-1]), max(1, min(k, len(self)))
+        return min(total, -(-wanted * total // max(1, len(self))) + SPARE)
+
     def best_keys(
         self, index: SparseIndex, queries: sp.csr_matrix, k: int, allowed: NDArray[np.bool_] = NO_FILTER
     ) -> NDArray[np.int64]:
@@ -72,7 +77,7 @@ class Passages:
         total, wanted = int(self.first[-1]), max(1, min(k, len(self)))
         best = np.full((queries.shape[0], wanted), NO_HIT, np.int64)
         left = np.arange(queries.shape[0])
-        depth = min(total, -(-wanted * total // max(1, len(self))) + SPARE)
+        depth = self.depth(k)
         while len(left):
             keys = index.best_keys(queries[left] if len(left) < len(best) else queries, depth, allowed)
             keys.sort(axis=1)
@@ -169,3 +174,7 @@ class PassageRetriever:
         with ThreadPoolExecutor(min(available_cores(), len(starts))) as pool:
             list(pool.map(work, starts))
         return hits
+
+    def mode(self, k: int) -> str:
+        """As `SparseIndex.mode`, of the first search for passages."""
+        return self.index.mode(self.passages.depth(k))

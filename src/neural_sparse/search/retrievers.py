@@ -52,6 +52,10 @@ class SparseRetriever:
         refuse_one_string(texts)
         return self.index.search(self.encode_queries(texts), k, threads=self.threads)
 
+    def mode(self, k: int) -> str:
+        """As `SparseIndex.mode`."""
+        return self.index.mode(k)
+
 
 MARGIN = 64
 BLOCK = 65_536  # documents per matrix product

@@ -179,6 +179,10 @@ class Segment:
         rows = self.live_rows if allowed is None else self.passages.mask(allowed)
         return self.passages.best_keys(self.index, queries, k, rows)
 
+    def mode(self, k: int) -> str:
+        """As `SparseIndex.mode`."""
+        return self.index.mode(k if self.passages is None else self.passages.depth(k))
+
 
 class Snapshot:
     """The documents of one moment, in the order in which they were written last.
@@ -377,6 +381,10 @@ class Snapshot:
                 keys = np.partition(keys, keys.shape[1] - k, axis=1)[:, -k:]
             write_hits(keys, hits.docs, hits.scores)
         return hits
+
+    def mode(self, k: int) -> str:
+        """How `search` finds the k best (`SparseIndex.mode`), by the greatest segment: the others are asked alike."""
+        return max(self.segments, key=len).mode(k)
 
     def joined(self) -> SparseIndex:
         """One index of the documents that are there, in memory.

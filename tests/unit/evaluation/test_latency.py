@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 from neural_sparse.evaluation.cost import Latency, Stopwatch, measure_latency
-from neural_sparse.search import Hits
+from neural_sparse.search import Hits, SparseIndex, SparseRetriever, index
 
 
 class Recorder:
@@ -69,6 +70,22 @@ def test_a_slow_system_is_timed_once() -> None:
     stopwatch.measure()
     assert found[0].samples == len(QUERIES)
     assert found[0].p99 is None
+
+
+def test_how_the_index_searched_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    built = SparseIndex.build(sp.csr_matrix(np.ones((2, 1), np.float32)), ["a", "b"])
+    retriever = SparseRetriever(built, lambda texts: sp.csr_matrix(np.ones((len(texts), 1), np.float32)))
+    timed = measure_latency(retriever, ["query"], k=1)
+    assert timed is not None
+    assert timed.mode == "every posting"
+    monkeypatch.setattr(index, "DOCUMENTS_PER_HIT", 1)
+    timed = measure_latency(retriever, ["query"], k=1)
+    assert timed is not None
+    assert timed.mode == "block maxima"
+    assert Latency(**timed.to_dict()) == timed
+    timed = measure_latency(Recorder("one", []), QUERIES)
+    assert timed is not None
+    assert timed.mode == ""
 
 
 @pytest.mark.parametrize("texts", [[], QUERIES])

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from neural_sparse.errors import InputError
 from neural_sparse.evaluation.compare import Report, System, compare_systems
-from neural_sparse.evaluation.cost import Cost
+from neural_sparse.evaluation.cost import Cost, Latency
 from neural_sparse.evaluation.evaluation import Evaluation
 from neural_sparse.evaluation.significance import holm
 from neural_sparse.report.comparison import (
@@ -21,6 +21,7 @@ from neural_sparse.report.comparison import (
     markdown,
     print_report,
     relevance,
+    timing_note,
 )
 from neural_sparse.report.html_page import html_page, write_report
 
@@ -140,6 +141,24 @@ def test_costs_are_set_against_the_first(systems: list[System]) -> None:
     assert rows[0][heading.index("FLOPS")] == "0.33x"
     assert rows[1][heading.index("FLOPS")] == "–"
     assert cost_ratios(compare_systems(systems[:1]))[1] == []
+
+
+def test_how_the_index_searched_is_said(systems: list[System]) -> None:
+    assert timing_note(compare_systems(systems)) == ""
+    report = compare_systems(systems)
+    first, *others = report.collections
+
+    def timed(modes: dict[str, str]) -> str:
+        for system in report.systems:
+            for name, one in system.evaluations.items():
+                one.latency = Latency(1.0, 1.0, 2.0, None, 10.0, 10, 5, mode=modes.get(name, ""))
+        return timing_note(report)
+
+    assert "by one exact index: block maxima skip" in timed({})
+    assert "(here: every posting)" in timed(dict.fromkeys(report.collections, "every posting"))
+    mixed = timed(dict.fromkeys(others, "every posting") | {first: "block maxima"})
+    assert f"block maxima on {first}" in mixed
+    assert f"every posting on {', '.join(others)}" in mixed
 
 
 def test_the_report_in_all_its_forms(systems: list[System], tmp_path: Path) -> None:

@@ -44,7 +44,10 @@ def test_seismic_finds_nearly_what_the_exact_index_finds(
     hits = retriever.search_texts(["text"] * 20, 10)
     exact = index.search(queries, 10)
     assert recall(hits, exact) > 0.9
+    assert retriever.mode(10) == "approximate, recall not measured"  # type: ignore[attr-defined]
     assert retriever.recall(queries, 10) == pytest.approx(recall(hits, exact))  # type: ignore[attr-defined]
+    told = f"approximate, recall {recall(hits, exact):.3f} of the 10 best of 20 queries"
+    assert retriever.mode(10) == told  # type: ignore[attr-defined]
     same = hits.docs[:, 0] == exact.docs[:, 0]
     assert same.mean() > 0.9
     np.testing.assert_allclose(hits.scores[same, 0], exact.scores[same, 0], rtol=1e-2)

@@ -11,8 +11,8 @@ import scipy.sparse as sp
 from search_reference import assert_same, ids_of, plain_search, random_vectors
 
 from neural_sparse.search import SparseIndex, index
-from neural_sparse.search.block_max import BLOCK, FIRST, FREQUENT, WINDOW, BlockMaxima
-from neural_sparse.search.hits import Hits
+from neural_sparse.search.block_max import BLOCK, FIRST, FREQUENT, SPANS, WINDOW, BlockMaxima
+from neural_sparse.search.hits import BLOCK_MAXIMA, EVERY_POSTING, Hits
 
 
 def both(
@@ -44,8 +44,8 @@ def test_random_indexes(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     rng = np.random.default_rng(seed)
     rows = int(rng.choice([1, BLOCK, WINDOW - 1, WINDOW, WINDOW + 1, 3 * WINDOW + 17]))
     width = int(rng.integers(1, 40))
-    if seed % 4 == 0:  # more windows than are searched first
-        rows, width = (FIRST + 2) * WINDOW + 5, 12
+    if seed % 4 == 0:  # more spans than blocks that are searched first
+        rows, width = (FIRST // SPANS + 1) * WINDOW + 5, 12
     levels = int(rng.choice([0, 0, 1, 3]))
     docs = zipf_vectors(rng, rows, width, int(rng.integers(1, 9)), levels)
     if rng.random() < 0.3:  # sorted by similarity: lists do not lie evenly
@@ -120,5 +120,7 @@ def test_shallow_rankings_of_large_indexes_are_searched_with_bounds(monkeypatch:
     query = docs[np.flatnonzero(docs.getnnz(axis=1))[0]]
     built.search(query, 2)
     assert built._snapshot.maxima.nbytes == 0
+    assert built.mode(2) == EVERY_POSTING
     built.search(query, 1)
     assert built._snapshot.maxima.nbytes > 0
+    assert built.mode(1) == BLOCK_MAXIMA
