@@ -3,8 +3,8 @@
 A block whose bound is not above the k-th best score so far holds no hit (Mallia, Suel, Tonellotto, SIGIR 2024). Maxima
 are of frequent terms alone, in 8 bits; the postings of other terms are so few that their impacts are added to the
 bounds as they are. The blocks with the highest bounds come first, so that the threshold is high when the others come.
-What is then left is scored block by block or, where much of a window is left, term at a time as `exact` does; either way
-a document's products are added in the order of the query's terms, so that scores are the same, bit by bit.
+What is then left is scored block by block or, where much of a window is left, term at a time as `exact` does; either
+way a document's products are added in the order of the query's terms, so that scores are the same, bit by bit.
 
 Blocks are small because documents lie in any order: of 8 with a term few have it with a high impact, and bounds are
 tight without sorting documents by similarity. The deeper the ranking in the collection, the less can be skipped:
