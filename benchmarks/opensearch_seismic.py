@@ -1,7 +1,7 @@
 """SEISMIC against exact sparse search and BM25, on a real OpenSearch node with real documents.
 
-    python benchmarks/seismic.py pairs.jsonl --idf idf.json
-    python benchmarks/seismic.py pairs.jsonl --idf idf.json --vectors vectors.npz --output seismic.json
+    python benchmarks/opensearch_seismic.py pairs.jsonl --idf idf.json
+    python benchmarks/opensearch_seismic.py pairs.jsonl --idf idf.json --vectors vectors.npz --output seismic.json
 
 Reads lines {"query", "pos"}: "pos" are the documents, "query" asks. Starts a single node of OpenSearch 3.6.0 (see
 docs/opensearch.md), fills three indexes (rank_features, sparse_vector with clusters, text) and merges each into one
