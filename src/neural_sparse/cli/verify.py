@@ -24,8 +24,8 @@ def verify(
         "--engine",
         "-e",
         help="Engines, with commas between them: lucene, lucene-exact, elasticsearch, elasticsearch-pruned (its own "
-        "default mapping), opensearch, qdrant, milvus, pgvector. Each is started here, or reached at an address: "
-        "qdrant=http://localhost:6333.",
+        "default mapping), opensearch, qdrant, milvus, pgvector, pgvector-hnsw (approximate). Each is started here, or "
+        "reached at an address: qdrant=http://localhost:6333.",
     ),
     split: str = typer.Option("test", help="Which qrels/SPLIT.tsv of it to judge by."),
     queries: int | None = typer.Option(None, min=1, help="At most this many of its queries."),
@@ -85,12 +85,13 @@ def _table(found: list[Verdict]) -> object:
     def times(p50: float, p99: float) -> str:
         return ABSENT if math.isnan(p50) else f"{p50:.2f} / {p99:.2f}"
 
-    headings = ["engine", "same top 10", "score error", "nDCG@10", "difference", "ms p50 / p99"]
+    headings = ["engine", "same top 10", "recall@10", "score error", "nDCG@10", "difference", "ms p50 / p99"]
     headings += ["BM25 ms", "BM25 nDCG@10", "MB", "s to index"]
     rows = [
         [
             f"{one.engine} {one.version}",
             f"{one.same:.3f}",
+            f"{one.recall:.3f}",
             f"{one.error:.0e}",
             f"{one.quality:.4f}",
             f"{one.quality - one.exact:+.4f}",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -99,9 +100,14 @@ def one_by_one(ask: Callable[[int], Sequence[tuple[int, float]] | None], queries
     return found
 
 
+def rows_of(vectors: sp.csr_matrix) -> Iterator[tuple[list[int], list[float]]]:
+    """Ids and weights of each row, one row after another: as lists, documents take ten times their memory."""
+    csr = sp.csr_matrix(vectors)
+    csr.sort_indices()
+    for start, end in itertools.pairwise(csr.indptr.tolist()):
+        yield csr.indices[start:end].tolist(), csr.data[start:end].tolist()
+
+
 def query_rows(queries: sp.csr_matrix) -> list[tuple[list[int], list[float]]]:
     """Ids and weights of each query."""
-    csr = sp.csr_matrix(queries)
-    csr.sort_indices()
-    bounds = zip(csr.indptr[:-1].tolist(), csr.indptr[1:].tolist(), strict=True)
-    return [(csr.indices[start:end].tolist(), csr.data[start:end].tolist()) for start, end in bounds]
+    return list(rows_of(queries))

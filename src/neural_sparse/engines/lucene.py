@@ -12,13 +12,14 @@ import struct
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
+from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
 
-from neural_sparse.engines.engine import Engine, Found, query_rows
+from neural_sparse.engines.engine import Engine, Found, query_rows, rows_of
 from neural_sparse.engines.limits import Limits
 from neural_sparse.engines.maven import default_cache, fetched, java_of
 from neural_sparse.engines.programs import folder_size
@@ -130,7 +131,7 @@ class Lucene(Engine):
         return (str(token), f"{token}{_REST}") if self.exact else (str(token),)
 
     def _features(self, documents: sp.csr_matrix) -> Iterator[list[tuple[str, float]]]:
-        for ids, weights in query_rows(sp.csr_matrix(documents, dtype=np.float32)):
+        for ids, weights in rows_of(sp.csr_matrix(documents, dtype=np.float32)):
             row = [
                 (str(token), weight)
                 for token, weight in zip(ids, weights, strict=True)
@@ -150,8 +151,7 @@ class Lucene(Engine):
             out.write(struct.pack(">i", len(texts)))
             for text, row in zip(texts, features, strict=True):
                 out.write(_counted(text) + struct.pack(">i", len(row)))
-                for token, weight in row:
-                    out.write(_counted(token) + struct.pack(">f", weight))
+                out.write(b"".join(_name(token) + struct.pack(">f", weight) for token, weight in row))
 
     def _run(self, *what: str) -> str:
         command = [str(self._java / "bin" / "java"), "--add-modules", "jdk.incubator.vector"]
@@ -176,6 +176,11 @@ class Lucene(Engine):
                 found.docs[row, place], found.scores[row, place] = struct.unpack_from(">if", content, at)
                 at += 8
         return found
+
+
+@cache  # of each posting's: at most twice the vocabulary
+def _name(token: str) -> bytes:
+    return _counted(token)
 
 
 def _counted(text: str) -> bytes:

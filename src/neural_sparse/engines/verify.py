@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -28,6 +29,7 @@ class Verdict:
     Attributes:
         same: share of queries whose first ten documents are the exact index's over the weights that the engine keeps,
             but for the order of equal scores.
+        recall: share of those documents that the engine found.
         error: greatest difference of a score from the exact one, as a share of it.
         quality: nDCG@10 of the engine; exact: of the exact index over the weights as they were encoded.
         p50, p99: milliseconds of a search; bm25_p50, bm25_p99: of BM25 in the same engine; NaN where it has none.
@@ -40,6 +42,7 @@ class Verdict:
     engine: str
     version: str
     same: float
+    recall: float
     error: float
     quality: float
     exact: float
@@ -74,15 +77,16 @@ def verify(
     own = engine.fill(source)
     seconds = time.perf_counter() - started if own is None else own
     found = engine.search(queries, K)
-    same, error = agreement(found, engine.kept(source.documents), queries)
+    agreed = agreement(found, engine.kept(source.documents), queries)
     index = SparseIndex.build(source.documents, source.doc_ids)
     exact = index.search(source.queries, K)
     words = engine.bm25(source.query_texts, K) if bm25 else None
     return Verdict(
         name,
         engine.version,
-        same=same,
-        error=error,
+        same=agreed.same,
+        recall=agreed.recall,
+        error=agreed.error,
         quality=_quality(found.docs, source, qrels),
         exact=_quality(exact.docs, source, qrels),
         **dict(zip(("p50", "p99"), _milliseconds(found.seconds), strict=True)),
@@ -94,8 +98,22 @@ def verify(
     )
 
 
-def agreement(found: Found, documents: sp.csr_matrix, queries: sp.csr_matrix) -> tuple[float, float]:
-    """Share of queries whose documents found are the exact best, and the greatest relative error of their scores.
+class Agreement(NamedTuple):
+    """Of what was found with exact search.
+
+    Attributes:
+        same: share of queries whose documents found are the exact best.
+        recall: share of the exact best that were found; NaN where no query has any.
+        error: greatest difference of a score from the exact one, as a share of it.
+    """
+
+    same: float
+    recall: float
+    error: float
+
+
+def agreement(found: Found, documents: sp.csr_matrix, queries: sp.csr_matrix) -> Agreement:
+    """How far documents found are the exact best.
 
     A document counts as right where its exact score, a sum in float64, is that of its place in the exact ranking, so
     that documents of equal scores may stand in any order and take one another's place.
@@ -105,18 +123,21 @@ def agreement(found: Found, documents: sp.csr_matrix, queries: sp.csr_matrix) ->
     """
     k = found.docs.shape[1]
     wide = sp.csr_matrix(documents, dtype=np.float64).T.tocsr()
-    right, error = 0, 0.0
+    right, wanted, had, error = 0, 0, 0, 0.0
     for row in range(queries.shape[0]):
         scores = np.asarray((sp.csr_matrix(queries[row], dtype=np.float64) @ wide).todense()).ravel()
         best = np.sort(scores[scores > 0])[::-1][:k]
         docs = found.docs[row][found.docs[row] >= 0]
         mine = scores[docs]
+        wanted += len(best)
+        if len(best):
+            had += min(len(best), int((mine >= best[-1] * (1 - _TIE)).sum()))
         right += len(mine) == len(best) and bool(np.allclose(mine, best, rtol=_TIE, atol=0))
         hit = mine > 0
         if hit.any():
             off = np.abs(found.scores[row, : len(docs)][hit] - mine[hit]) / mine[hit]
             error = max(error, float(off.max()))
-    return right / max(1, queries.shape[0]), error
+    return Agreement(right / max(1, queries.shape[0]), had / wanted if wanted else math.nan, error)
 
 
 def _quality(docs: NDArray[np.int32], source: VectorSource, qrels: Mapping[str, Mapping[str, int]]) -> float:

@@ -62,6 +62,7 @@ public class Lucene {
         for (int at = 0; at < features; at++) document.add(new FeatureField(VECTOR, text(in), in.readFloat()));
         writer.addDocument(document);
       }
+      writer.forceMerge(1); // as a finished collection is served
     }
     System.out.println(System.nanoTime() - started);
   }
