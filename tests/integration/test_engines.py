@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -121,9 +123,11 @@ def test_agreement_notices_a_wrong_document(source: VectorSource) -> None:
     with engine_of("qdrant") as engine:
         engine.fill(source)
         found = engine.search(source.queries, 10)
-    assert agreement(found, source.documents, source.queries)[0] == 1
+    assert agreement(found, source.documents, source.queries)[:2] == (1, 1)
     found.docs[0, 3] = next(row for row in range(300) if row not in found.docs[0])
-    assert agreement(found, source.documents, source.queries)[0] == pytest.approx(39 / 40)
+    wrong = agreement(found, source.documents, source.queries)
+    assert wrong.same == pytest.approx(39 / 40)
+    assert wrong.recall == pytest.approx(1 - 1 / (found.docs >= 0).sum())
 
 
 def client_of(folder: Path) -> ModuleType:
@@ -212,6 +216,19 @@ def test_limits_are_those_of_the_engine(source: VectorSource, postgres: str) -> 
             connection.execute("INSERT INTO limits VALUES (%s)", (vector(HNSW_NONZERO + 1),))
 
 
+def test_an_approximate_index_is_asked_and_its_recall_told(source: VectorSource, postgres: str) -> None:
+    qrels = {query_id: {source.doc_ids[row]: 1} for row, query_id in enumerate(source.query_ids)}
+    with started("pgvector-hnsw", postgres) as engine:
+        found = verify("pgvector-hnsw", engine, source, qrels)
+        assert found.recall > 0.9
+        asked = f"SELECT row FROM {engine._table} ORDER BY vector <#> '{{1:1}}/201' LIMIT 10"  # type: ignore[attr-defined]
+        plan = engine._connection.execute(f"EXPLAIN {asked}").fetchall()  # type: ignore[attr-defined]
+        assert "Index Scan" in plan[1][0]
+        wide = sp.csr_matrix(np.ones((1, 1_001), np.float32))
+        with pytest.raises(InputError, match="at most 1,000 weights"):
+            engine.limits.check(replace(source, documents=wide, doc_ids=["d"], texts=["t"]))
+
+
 def test_an_export_is_verified(source: VectorSource, tmp_path: Path) -> None:
     write_vectors("qdrant", tmp_path / "out", source)
     back = read_export(tmp_path / "out")
@@ -247,3 +264,58 @@ def test_a_server_that_is_not_there() -> None:
             continue
         with pytest.raises(InputError, match="does not answer"):
             started(name, url)
+
+
+PARSER = """
+import java.nio.file.*;
+import org.elasticsearch.xcontent.*;
+import org.elasticsearch.xcontent.json.JsonXContent;
+import org.elasticsearch.xpack.core.ml.action.PutTrainedModelAction;
+import org.elasticsearch.xpack.core.ml.inference.MlInferenceNamedXContentProvider;
+
+public class Parser {
+  public static void main(String[] files) throws Exception {
+    var registry = new NamedXContentRegistry(new MlInferenceNamedXContentProvider().getNamedXContentParsers());
+    var settings = XContentParserConfiguration.EMPTY.withRegistry(registry);
+    for (String file : files) {
+      XContentParser parser = JsonXContent.jsonXContent.createParser(settings, Files.readString(Path.of(file)));
+      var request = PutTrainedModelAction.Request.parseRequest("model", true, false, parser);
+      System.out.println(request.getTrainedModelConfig().getInferenceConfig());
+    }
+  }
+}
+"""
+
+
+@pytest.mark.slow
+def test_elasticsearch_reads_the_settings_of_a_model(tmp_path: Path) -> None:
+    """Its own strict parser takes both sides, and not a name that it does not know."""
+    from neural_sparse import NeuralSparseEncoder
+    from neural_sparse.engines.elastic_model import write_elasticsearch_model
+    from neural_sparse.engines.elastic_node import assembled
+    from neural_sparse.engines.maven import java_of
+
+    try:
+        java, home = java_of(25, "Elasticsearch"), assembled()
+    except InputError as error:
+        pytest.skip(str(error))
+    write_elasticsearch_model(NeuralSparseEncoder("cognition/model", 128, device="cpu"), tmp_path / "out")
+    (tmp_path / "Parser.java").write_text(PARSER)
+
+    def parsed(*files: Path) -> subprocess.CompletedProcess[str]:
+        libraries = f"{home}/lib/*:{home}/modules/x-pack-core/*"
+        command = [
+            str(java / "bin" / "java"),
+            "-cp",
+            libraries,
+            str(tmp_path / "Parser.java"),
+            *map(str, files),
+        ]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    files = [tmp_path / "out" / side / "config.json" for side in ("documents", "queries")]
+    lines = parsed(*files).stdout.splitlines()
+    assert [json.loads(line)["tokenization"]["bert"]["max_sequence_length"] for line in lines] == [128, 512]
+    wrong = tmp_path / "wrong.json"
+    wrong.write_text(files[0].read_text().replace('"span"', '"spann"'))
+    assert "unknown field [spann]" in parsed(wrong).stderr

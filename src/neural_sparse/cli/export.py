@@ -26,7 +26,8 @@ def export(
         "-f",
         help="opensearch: packages for ML Commons. rank_features: documents for _bulk of any OpenSearch or "
         "Elasticsearch. sparse_vector: for SEISMIC (3.3). elasticsearch, qdrant, milvus, pgvector, vespa, pinecone: "
-        "documents, and a client that fills and asks the engine. "
+        "documents, and a client that fills and asks the engine. elasticsearch-model: both sides of the model for "
+        "Elasticsearch's machine learning. "
         "anserini, ciff: whole-number impacts. query: the query side alone, for services without torch. "
         "onnx: both sides, for servers without torch (`encode` takes the folder). fastembed: for that package. "
         "remote: an export's document side for SageMaker or another HTTP server, with the bodies of its connector. "
@@ -148,6 +149,19 @@ def export(
             f"{model} written to {output}; weights of {parity['cases']} texts differ by {parity['difference']:.1e} "
             f"at most\nencode without torch: neural-sparse encode {output} --corpus CORPUS --output INDEX"
         )
+    elif kind == "elasticsearch-model":
+        from neural_sparse.engines.elastic_model import write_elasticsearch_model
+        from neural_sparse.model.encoder import NeuralSparseEncoder
+
+        check_output_folder(output)
+        about = write_elasticsearch_model(
+            NeuralSparseEncoder(model, max_length, idf=idf, device="cpu"), output
+        )
+        worst = max(check["difference"] for check in about["parity"])
+        make_console().print(
+            f"{model} written to {output}; weights differ by {worst:.1e} at most; README.md says how eland brings it "
+            "into Elasticsearch"
+        )
     elif kind == "fastembed":
         from neural_sparse.engines.fastembed import write_fastembed
         from neural_sparse.model.encoder import NeuralSparseEncoder
@@ -178,7 +192,16 @@ def export(
         )
     else:
         known = ", ".join(
-            ("opensearch", *VECTOR_FORMATS, "query", "onnx", "fastembed", "remote", "sentence-transformers")
+            (
+                "opensearch",
+                *VECTOR_FORMATS,
+                "elasticsearch-model",
+                "query",
+                "onnx",
+                "fastembed",
+                "remote",
+                "sentence-transformers",
+            )
         )
         raise InputError(f"unknown --format {kind!r}: choose from {known}")
 

@@ -193,11 +193,11 @@ def example_features(model: NeuralSparseEncoder, length: int = TRACED_LENGTH) ->
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
-def trace(module: ServedEncoder, example: dict[str, Tensor]) -> torch.jit.ScriptModule:
+def trace(module: nn.Module, *example: Any) -> torch.jit.ScriptModule:
     """TorchScript of `module`, for any batch and length; the same names inside whatever was traced before."""
     with warnings.catch_warnings(), _fresh_names(), torch.no_grad():
         warnings.simplefilter("ignore")  # branches on shapes: the parity run is the check
-        traced: Any = torch.jit.trace(module, (example,), strict=False, check_trace=False)
+        traced: Any = torch.jit.trace(module, example, strict=False, check_trace=False)
     return traced
 
 
