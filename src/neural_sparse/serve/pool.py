@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,8 @@ from neural_sparse.serve.requests import Refused
 
 A = TypeVar("A")
 T = TypeVar("T")
-TOGETHER = 8  # requests that one call answers: of searches, a few milliseconds over a million documents
+TOGETHER = 64  # requests that one call answers at most,
+SECONDS = 0.005  # and as many as take so long, going by the call before: whoever is first waits for the last
 
 
 class _Job(NamedTuple):
@@ -40,9 +42,10 @@ class Pool:
         self._executor = ThreadPoolExecutor(workers, thread_name_prefix="serve")
         self._workers = workers
         self._most = workers + queue
-        self._lock = threading.Lock()  # of the next two
+        self._lock = threading.Lock()  # of the next three
         self._jobs: deque[_Job] = deque()
         self._active = 0  # threads that look for jobs
+        self._each: dict[object, float] = {}  # by kind of work, seconds that a request of the last call took
         self._waking = False
         self._inside = 0
         metrics.running.labels(name).set_function(lambda: min(self._inside, workers))
@@ -93,10 +96,15 @@ class Pool:
         """One thread, until nothing waits."""
         while jobs := self._take():
             results: Sequence[Any]
+            started = (
+                time.thread_time()
+            )  # of this thread: that the machine has other work makes no call smaller
             try:
                 results = jobs[0].work([job.item for job in jobs])
             except Exception as error:
                 results = [error] * len(jobs)
+            if jobs[0].work is not _alone:
+                self._each[jobs[0].work] = (time.thread_time() - started) / len(jobs)
             loop.call_soon_threadsafe(_deliver, jobs, results)
 
     def _take(self) -> list[_Job]:
@@ -106,11 +114,15 @@ class Pool:
                 self._active -= 1
                 return []
             # The others' share is left to them.
-            most = 1 if waiting[0].work is _alone else min(TOGETHER, -(-len(waiting) // self._workers))
+            most = min(self._most_together(waiting[0].work), -(-len(waiting) // self._workers))
             jobs = [waiting.popleft()]
             while len(jobs) < most and waiting and waiting[0].work == jobs[0].work:
                 jobs.append(waiting.popleft())
             return jobs
+
+    def _most_together(self, work: object) -> int:
+        each = self._each.get(work)  # not known of `_alone`, nor before the first call
+        return 1 if each is None else max(1, min(TOGETHER, int(SECONDS / max(each, 1e-9))))
 
     def close(self) -> None:
         """When what runs has ended."""

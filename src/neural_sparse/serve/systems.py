@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
 from neural_sparse.report.explained import explain_hit
 from neural_sparse.report.highlighted import (
@@ -88,21 +89,19 @@ class System:
         Raises:
             Refused: a token that is none of the vocabulary.
         """
-        return self.encode([text]) if text is not None else self._vectors([self._weights(tokens or {})])
+        return self.encode([text]) if text is not None else self._vectors([tokens or {}])
 
-    def _weights(self, tokens: Mapping[str, float]) -> list[tuple[int, float]]:
+    def _vectors(self, queries: Sequence[Mapping[str, float]]) -> sp.csr_matrix:
+        """Of tokens with their weights: csr float32 [queries, vocabulary]."""
         ids = self.token_ids
         try:
-            return sorted((ids[token], weight) for token, weight in tokens.items())
+            columns = np.array([ids[token] for query in queries for token in query], np.int32)
         except KeyError as error:
             raise Refused(422, f"query_tokens: {error.args[0][:100]!r} is no token of {self.name}") from None
-
-    def _vectors(self, queries: Sequence[Sequence[tuple[int, float]]]) -> sp.csr_matrix:
-        """Of token ids, ascending, with their weights: csr float32 [queries, vocabulary]."""
+        values = np.array([weight for query in queries for weight in query.values()], np.float32)
         ends = np.array([0, *accumulate(map(len, queries))], np.int32)
-        columns = np.array([token for query in queries for token, _ in query], np.int32)
-        values = np.array([weight for query in queries for _, weight in query], np.float32)
         vectors = sp.csr_matrix((values, columns, ends), shape=(len(queries), len(self.names)))
+        vectors.sort_indices()
         vectors.has_canonical_format = True
         return vectors
 
@@ -121,39 +120,40 @@ class System:
         started = time.perf_counter()
         snapshot = self.current()
         if asked[0].query is None:
-            vectors = self._vectors([self._weights(one.query_tokens or {}) for one in asked])
+            vectors = self._vectors([one.query_tokens or {} for one in asked])
         else:
             vectors = self.encode([one.query or "" for one in asked])
         hits = snapshot.search(vectors, asked[0].k)
         there = hits.docs >= 0
-        ids = snapshot.ids(hits.docs[there])
-        scores = hits.scores[there].tolist()
-        postings = snapshot.posting_lengths[vectors.indices].tolist()
-        tokens = list(zip(vectors.indices.tolist(), vectors.data.tolist(), strict=True))
+        found = [
+            {"id": doc_id, "score": score}
+            for doc_id, score in zip(snapshot.ids(hits.docs[there]), hits.scores[there].tolist(), strict=True)
+        ]
+        terms, weights = vectors.indices, vectors.data
+        postings = snapshot.posting_lengths[terms].tolist()
+        rows = np.repeat(np.arange(len(asked)), np.diff(vectors.indptr))
+        order = np.lexsort((terms, -weights, rows))  # of each query the heaviest first
+        tokens = [
+            {"token": self.names[term], "weight": weight}
+            for term, weight in zip(terms[order].tolist(), _shortened(weights[order]), strict=True)
+        ]
         about = {
             "index": self.name,
             "milliseconds": round(1000 * (time.perf_counter() - started) / len(asked), 3),
             "documents": len(snapshot),
         }
-        answers = []
-        first = 0
-        for here, found in zip(pairwise(vectors.indptr.tolist()), there.sum(axis=1).tolist(), strict=True):
-            part, last = slice(*here), first + found
-            heaviest_first = sorted(tokens[part], key=lambda pair: (-pair[1], pair[0]))
-            pairs = zip(ids[first:last], scores[first:last], strict=True)
-            answers.append(
-                about
-                | {
-                    "postings": sum(postings[part]),
-                    "query_tokens": [
-                        {"token": self.names[token], "weight": _short(weight)}
-                        for token, weight in heaviest_first
-                    ],
-                    "hits": [{"id": doc_id, "score": score} for doc_id, score in pairs],
-                }
+        ends = [0, *accumulate(np.count_nonzero(there, axis=1).tolist())]
+        return [
+            about
+            | {
+                "postings": sum(postings[start:end]),
+                "query_tokens": tokens[start:end],
+                "hits": found[first:last],
+            }
+            for (start, end), (first, last) in zip(
+                pairwise(vectors.indptr.tolist()), pairwise(ends), strict=True
             )
-            first = last
-        return answers
+        ]
 
     def search(self, asked: Search, other: System | None = None) -> dict[str, Any]:
         """What `POST /search` answers.
@@ -425,3 +425,11 @@ def _snippet(text: str, spans: Sequence[Span], adds: Mapping[int, float], part: 
 
 def _short(weight: float) -> float:
     return float(f"{weight:.5g}")
+
+
+def _shortened(weights: NDArray[np.float32]) -> list[float]:
+    """As `_short`, of many at once; weights >= 0, of which those above 10,000 keep all digits before the point."""
+    exact = weights.astype(np.float64)
+    digits = 4 - np.floor(np.log10(np.maximum(exact, 1e-17)))
+    powers = 10.0 ** np.clip(digits, 0, 21)  # exact, so that quotients are the nearest to their decimal form
+    return (np.rint(exact * powers) / powers).tolist()

@@ -307,7 +307,10 @@ def test_more_than_can_wait_are_refused_and_those_that_wait_are_answered(encoded
         assert answers == [200, 200]
 
 
-def test_searches_that_wait_are_answered_together_and_each_as_if_alone(encoded: Path) -> None:
+def test_searches_that_wait_are_answered_together_and_each_as_if_alone(
+    encoded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("neural_sparse.serve.pool.SECONDS", 60.0)  # the first loads what is compiled
     system = encoded_system("student", encoded)
     begun, go = threading.Semaphore(0), threading.Event()
     whole, together = system.encode, []
