@@ -33,8 +33,8 @@ SYSTEMS = {
 }
 KINDS = {  # of candidates, in the legend of a picture
     "bm25": "BM25",
-    "start": "untrained",
-    "free": "own words",
+    "start": "start",
+    "free": "untrained",
     "trained": "trained",
     "teacher": "teachers",
 }
