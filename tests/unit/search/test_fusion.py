@@ -106,7 +106,7 @@ def test_one_query_beside_bm25(tiny_model: Callable[..., Path], texts: list[str]
     words = ["search", str(tmp_path / "out"), "-k", "3", "--fuse"]
     how = ["bm25", "--fusion", "sum", "--weight", "0.1", "sort a list"]
     done = CliRunner().invoke(app, [*words, *how], catch_exceptions=False)
-    shown = [line for line in done.stdout.splitlines() if line[:2] in ("1.", "2.", "3.")]
+    shown = [line for line in done.stdout.splitlines() if line[:3] in ("1. ", "2. ", "3. ")]
     assert shown == [f"{n}. {key}  {both[key]:.2f}" for n, key in enumerate(list(both)[:3], start=1)]
     with pytest.raises(InputError, match="a run has no ranking for another query"):
         CliRunner().invoke(app, [*words, "theirs.trec", "sort a list"], catch_exceptions=False)
