@@ -132,7 +132,7 @@ def test_filters(ask: Client, documents: list[dict[str, Any]], index: str) -> No
     assert all(hit["metadata"] == metadata[hit["id"]] for hit in found)
 
 
-@pytest.mark.parametrize("method", ["rrf", "minmax"])
+@pytest.mark.parametrize("method", ["rrf", "minmax", "sum"])
 def test_fused_hits(ask: Client, method: str) -> None:
     rankings = []
     for index in ("student", "bm25"):
@@ -177,7 +177,7 @@ REFUSED: Sequence[tuple[str, Any, int, str]] = [
     ("/search", {"query": "a", "filters": {"year": "2000"}}, 422, "year is a number"),
     ("/search", {"query": "a", "filters": {"year": {"from": 1}}}, 422, "a range is an object with gte"),
     ("/search", {"query": "a", "fuse": {"index": "nobody"}}, 404, "there are student, bm25"),
-    ("/search", {"query": "a", "fuse": {"index": "bm25", "method": "sum"}}, 422, "fuse.method: "),
+    ("/search", {"query": "a", "fuse": {"index": "bm25", "method": "product"}}, 422, "fuse.method: "),
     ("/search", {"query_tokens": {"sort": 1}, "fuse": {"index": "bm25"}}, 422, "cannot be fused"),
     ("/search", {"query": "a", "index": "nobody"}, 404, "there are student, bm25"),
     ("/encode/documents", {"texts": ["a"]}, 422, "start it with --model"),
