@@ -941,11 +941,13 @@ class _Adaptation:
         prune = f" --max-ratio {settings['max_ratio']}" if "max_ratio" in settings else ""
         if settings.get("passages"):
             prune += f" --passages {self.start.max_length}"
-        beside, analyzer, clauses = "", "", []
+        beside, deployed, clauses = "", "", []
+        if "max_ratio" in settings:
+            deployed = f" --prune {settings['max_ratio']}"
         if weight := settings.get("bm25_weight"):
             beside = f" --fuse bm25 --fusion sum --weight {1 / (1 + weight):.3f}"
             words = {"bigrams": "cjk", "plain": None, "korean": None}.get(self.language, self.language)
-            analyzer = f" --text-analyzer {words}" if words else ""
+            deployed += f" --text-analyzer {words}" if words else ""
             clauses = [
                 '{"query": {"bool": {"should": [{"neural_sparse": {"embedding": {"query_text": "a query"}}}, '
                 f'{{"match": {{"text": {{"query": "a query", "boost": {weight:g}}}}}}}]}}}}}}'
@@ -953,7 +955,7 @@ class _Adaptation:
         return [
             f"neural-sparse encode {output}/model --corpus {output}/corpus{prune} --output {output}/index",
             f'neural-sparse search {output}/index --count-repeats{beside} "a query"',
-            f"neural-sparse deploy {output}/export{analyzer} --url https://search.example.org:9200",
+            f"neural-sparse deploy {output}/export{deployed} --url https://search.example.org:9200",
             *clauses,
         ]
 

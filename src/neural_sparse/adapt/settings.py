@@ -25,7 +25,7 @@ TEACHERS = (
 # FLOPS that a model may have, times BM25's, where nothing else is asked for: on people's queries, and on made ones
 # where no others are known. People's are shorter, and were up to 1.4 times as dear beside BM25's (docs/adapt.md).
 TIMES_BM25, TIMES_BM25_MADE = 1.5, 1.2
-TIMES_BM25_MADE_BESIDE = 1.3  # of a model beside BM25, whose own part costs people and made queries the same
+TIMES_BM25_MADE_BESIDE = 1.3  # of a model beside BM25: only the model's part is dearer for people's queries
 FROM_DOCUMENTS, FROM_TITLES = "documents", "titles"  # that queries are made of
 TEACHER_KINDS = ("dense", "sparse", "bm25", "endpoint")  # those that score every query against every document
 LEARNING_RATE = 4e-4

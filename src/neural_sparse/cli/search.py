@@ -126,26 +126,16 @@ class Beside:
         self, snapshot: Snapshot, vector: sp.csr_matrix, query: str, k: int
     ) -> tuple[list[tuple[int, float]], int]:
         """Rows of the snapshot with their scores, and how many hits were asked for to find them."""
+        from neural_sparse.evaluation.runs import run_from_hits
         from neural_sparse.search.fusion import DEPTH, fused
 
         depth = max(k, DEPTH)
-        own, theirs = snapshot.search(vector, depth), self.bm25.search_texts([query], depth)
-        rows = snapshot.rows()
-        pairs = [
-            [
-                (int(row), float(score))
-                for row, score in zip(own.docs[0], own.scores[0], strict=True)
-                if row >= 0
-            ],
-            [
-                (int(rows[place]), float(score))
-                for place, score in zip(theirs.docs[0], theirs.scores[0], strict=True)
-                if place >= 0
-            ],
-        ]
-        rankings = [{str(row): score for row, score in one} for one in pairs]
+        found = snapshot.search(vector, depth), self.bm25.search_texts([query], depth)
+        rankings = [run_from_hits(hits, [query], hits.doc_ids or ())[query] for hits in found]
         both = fused(rankings, self.fusion, [self.weight, 1 - self.weight])
-        return [(int(row), score) for row, score in list(both.items())[:k]], depth
+        best = list(both.items())[:k]
+        rows = snapshot.find([doc_id for doc_id, _ in best]).tolist()
+        return [(row, score) for row, (_, score) in zip(rows, best, strict=True)], depth
 
 
 def _run_file(

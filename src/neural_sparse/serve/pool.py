@@ -96,9 +96,7 @@ class Pool:
         """One thread, until nothing waits."""
         while jobs := self._take():
             results: Sequence[Any]
-            started = (
-                time.thread_time()
-            )  # of this thread: that the machine has other work makes no call smaller
+            started = time.thread_time()  # not the clock's: other work on the machine makes no call smaller
             try:
                 results = jobs[0].work([job.item for job in jobs])
             except Exception as error:

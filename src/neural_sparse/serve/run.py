@@ -91,9 +91,8 @@ def serve(
             if "bm25" in named:
                 raise InputError("an index is called bm25; name it otherwise: NAME=FOLDER")
             systems.append(bm25_system(systems[0]))
-        for (
-            system
-        ) in systems:  # what is compiled, or a transformer, is loaded before the first request, not by it
+        # What is compiled, or a transformer, is loaded before the first request, not by it.
+        for system in systems:
             system.encode([""])
             system.current().search(sp.csr_matrix(np.zeros((1, len(system.names)), np.float32)), 1)
         kept = None
