@@ -17,7 +17,7 @@ from neural_sparse.corpora.collection import Collection
 from neural_sparse.evaluation.cost import Stopwatch, measure_cost
 from neural_sparse.evaluation.evaluate import evaluate_retriever
 from neural_sparse.evaluation.evaluation import Evaluation
-from neural_sparse.evaluation.systems import evaluate_bm25, evaluate_encoder
+from neural_sparse.evaluation.systems import evaluate_bm25
 from neural_sparse.io.files import replacing_folder
 from neural_sparse.model.encoder import NeuralSparseEncoder
 from neural_sparse.model.pruning import Pruning
@@ -98,20 +98,16 @@ class QuerySide:
     """
 
     tokenizer: Any
-    vocab_size: int
     weights: np.ndarray
     count_repeats: bool = True
 
     @classmethod
     def of(cls, model: NeuralSparseEncoder) -> QuerySide:
         weights = model.query_weights.detach().float().cpu().numpy().copy()
-        return cls(model.tokenizer, model.vocab_size, weights)
+        return cls(model.tokenizer, weights)
 
     def encode_queries(self, texts: Sequence[str]) -> sp.csr_matrix:
         return encode_queries(texts, self.tokenizer, self.weights, self.count_repeats)
-
-    def encode_documents(self, texts: Sequence[str], *, show_progress: bool = False) -> sp.csr_matrix:
-        raise NotImplementedError("only queries are encoded here")
 
 
 def own_word_vectors(model: NeuralSparseEncoder, texts: Sequence[str]) -> sp.csr_matrix:
@@ -181,47 +177,16 @@ class Judge:
         **settings: Any,
     ) -> Candidate:
         """A model whose documents' vectors are known."""
-        self.sides[name] = self.indexed[name] = queries, documents
-        index = SparseIndex.build(documents, self.collection.doc_ids)
-
-        def judged() -> Evaluation:
-            return evaluate_encoder(
-                queries,
-                self.collection,
-                DEPTH,
-                MEASURES,
-                name=name,
-                doc_vectors=documents,
-                latency_queries=0,
-            )
-
-        return self._add(
-            name, kind, judged, SparseRetriever(index, queries.encode_queries), settings=settings
-        )
+        self.sides[name] = queries, documents
+        return self._indexed(name, kind, queries, documents, settings=settings)
 
     def with_bm25(
-        self,
-        name: str,
-        kind: str,
-        queries: QuerySide,
-        documents: sp.csr_matrix,
-        **settings: Any,
+        self, name: str, kind: str, queries: QuerySide, documents: sp.csr_matrix, **settings: Any
     ) -> Candidate:
         """A model's score and BM25's added up, of documents whose vectors are known."""
         both = self.beside_bm25(queries)
-        vectors = both.documents(documents)
-        self.indexed[name] = both, vectors
-        index = SparseIndex.build(vectors, self.collection.doc_ids)
-        retriever = SparseRetriever(index, both.encode_queries)
-
-        def judged() -> Evaluation:
-            asked = both.encode_queries(list(self.collection.queries.values()))
-            cost = measure_cost(asked, vectors, None, index.nbytes)
-            return evaluate_retriever(
-                retriever, self.collection, DEPTH, MEASURES, name=name, cost=cost, latency_queries=0
-            )
-
-        return self._add(name, kind, judged, retriever, settings={"bm25_weight": BM25_WEIGHT, **settings})
+        settings = {"bm25_weight": BM25_WEIGHT, **settings}
+        return self._indexed(name, kind, both, both.documents(documents), settings=settings)
 
     def beside_bm25(self, queries: QuerySide) -> WithBM25:
         return WithBM25(queries.encode_queries, self.usual_bm25, BM25_WEIGHT)
@@ -239,19 +204,39 @@ class Judge:
         **settings: Any,
     ) -> Candidate:
         """A model whose documents are found by their passages; FLOPS are those of all passages of a document."""
-        vectors, counts = passages
+        settings = {"passages": True, **settings}
+        return self._indexed(name, kind, queries, passages[0], settings=settings, counts=passages[1])
+
+    def _indexed(
+        self,
+        name: str,
+        kind: str,
+        queries: EncodesQueries,
+        vectors: sp.csr_matrix,
+        *,
+        settings: dict[str, Any],
+        counts: Indices | None = None,
+    ) -> Candidate:
+        """
+        Args:
+            counts: passages of each document, where `vectors` are of those.
+        """
         self.indexed[name] = queries, vectors
-        doc_ids = self.collection.doc_ids
-        retriever = PassageRetriever.of(vectors, doc_ids, counts, queries.encode_queries)
+        ids = self.collection.doc_ids
+        retriever: SparseRetriever | PassageRetriever
+        if counts is None:
+            retriever = SparseRetriever(SparseIndex.build(vectors, ids), queries.encode_queries)
+        else:
+            retriever = PassageRetriever.of(vectors, ids, counts, queries.encode_queries)
 
         def judged() -> Evaluation:
             asked = queries.encode_queries(list(self.collection.queries.values()))
-            cost = measure_cost(asked, vectors, None, retriever.index.nbytes, documents=len(doc_ids))
+            cost = measure_cost(asked, vectors, None, retriever.index.nbytes, documents=len(ids))
             return evaluate_retriever(
                 retriever, self.collection, DEPTH, MEASURES, name=name, cost=cost, latency_queries=0
             )
 
-        return self._add(name, kind, judged, retriever, settings={"passages": True, **settings})
+        return self._add(name, kind, judged, retriever, settings=settings)
 
     def teacher(self, config: TeacherConfig, prepared: PreparedVectors) -> None:
         """An encoding teacher as a retriever; not timed, for its queries go through a model."""

@@ -141,7 +141,7 @@ def judge(
         index = SparseIndex.build(searched.vectors, searched.doc_ids)
         values = []
         for weights in (before, after):
-            side = QuerySide(tokenizer, len(weights), weights, count_repeats)
+            side = QuerySide(tokenizer, weights, count_repeats)
             retriever = SparseRetriever(index, side.encode_queries)
             evaluation = evaluate_retriever(retriever, collection, 10, (MEASURE,), latency_queries=0)
             values.append(evaluation.per_query[MEASURE])
