@@ -65,6 +65,10 @@ def test_hits_are_those_of_the_index(ask: Client, encoded: Path) -> None:
     again = ask.post("/search", query_tokens=tokens, k=7)[1]
     assert [hit["id"] for hit in again["hits"]] == hits.ids()[0]
     assert ask.post("/encode/query", query=QUERY)[1]["tokens"] == found["query_tokens"]
+    unlike = {token: 1.5 + place % 3 for place, token in enumerate(tokens)}
+    shown = [one["weight"] for one in ask.post("/search", query_tokens=unlike)[1]["query_tokens"]]
+    assert shown == sorted(unlike.values(), reverse=True)
+    assert len({*shown}) > 1
     first = hits.ids()[0][0]
     assert first not in [
         hit["id"] for hit in ask.post("/search", query=QUERY, without=[first, "?"])[1]["hits"]

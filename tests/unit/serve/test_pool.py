@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from neural_sparse.serve.metrics import Metrics
-from neural_sparse.serve.pool import Pool
+from neural_sparse.serve.pool import Pool, _Job
 
 
 class Work:
@@ -61,3 +61,18 @@ def test_what_became_slow_is_asked_in_smaller_calls(monkeypatch: pytest.MonkeyPa
 
     asyncio.run(ask())
     assert work.calls == [1, 9, 10, *[2] * 5]
+
+
+def test_what_waits_is_shared_by_the_threads() -> None:
+    work = Work(0.0)
+
+    async def taken() -> list[int]:
+        pool = Pool(workers=2, queue=100, metrics=Metrics(), name="test")
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        pool._each[work] = 0.0
+        pool._jobs.extend(_Job(work, item, future) for item in range(10))
+        sizes = [len(pool._take()) for _ in range(5)]
+        pool.close()
+        return sizes
+
+    assert asyncio.run(taken()) == [5, 3, 1, 1, 0]
