@@ -15,14 +15,16 @@ and of a request in the server's, whose ratio is what the throughput would be be
 from __future__ import annotations
 
 import argparse
-import asyncio
+import gc
 import json
 import multiprocessing
 import os
+import select
 import selectors
 import socket
 import tempfile
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -103,12 +105,6 @@ class Clients:
         self.latencies: list[float] = []
         self.errors = 0
 
-    async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
-        writer.write(self.requests[number % len(self.requests)])
-        head = await reader.readuntil(b"\r\n\r\n")
-        await reader.readexactly(_length(head))
-        self.errors += not head.startswith(b"HTTP/1.1 200")
-
     def closed(self, clients: int, seconds: float) -> float:
         """Requests per second where each client asks again once it is answered: one loop over plain sockets, which
         takes a tenth of asyncio's processor time from the server.
@@ -123,10 +119,7 @@ class Clients:
         while time.perf_counter() < started + seconds:
             for key, _ in ready.select(1):
                 connection = key.fileobj
-                received = connection.recv(1 << 16)
-                while not _whole(received):
-                    received += connection.recv(1 << 16)
-                self.errors += not received.startswith(b"HTTP/1.1 200")
+                self._receive(connection)
                 done += 1
                 connection.sendall(self.requests[sent % len(self.requests)])
                 sent += 1
@@ -135,28 +128,39 @@ class Clients:
             connection.close()
         return done / passed
 
-    async def open(self, clients: int, rate: float, seconds: float, seed: int) -> None:
-        """Arrivals of a Poisson process; latencies from each one's moment."""
-        waiting: asyncio.Queue[tuple[float, int] | None] = asyncio.Queue()
+    def _receive(self, connection: socket.socket) -> None:
+        received = b""
+        while not _whole(received):
+            part = connection.recv(1 << 16)
+            if not part:
+                raise ConnectionError("the server closed a connection")
+            received += part
+        self.errors += not received.startswith(b"HTTP/1.1 200")
 
-        async def client() -> None:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-            while (arrival := await waiting.get()) is not None:
-                await self._ask(reader, writer, arrival[1])
-                self.latencies.append(time.perf_counter() - arrival[0])
-            writer.close()
-
-        tasks = [asyncio.create_task(client()) for _ in range(clients)]
-        moments = time.perf_counter() + np.cumsum(
-            np.random.default_rng(seed).exponential(1 / rate, int(rate * seconds))
-        )
-        for number, moment in enumerate(moments):
-            if (wait := moment - time.perf_counter()) > 0:
-                await asyncio.sleep(wait)
-            waiting.put_nowait((float(moment), number))
-        for _ in tasks:
-            waiting.put_nowait(None)
-        await asyncio.gather(*tasks)
+    def open(self, clients: int, rate: float, seconds: float, seed: int) -> None:
+        """Arrivals of a Poisson process; latencies from each one's moment, so that one that waits for a connection is
+        not told shorter.
+        """
+        # In turn, for the server closes a connection that is idle for five seconds.
+        free = deque(socket.create_connection(("127.0.0.1", self.port)) for _ in range(clients))
+        gaps = np.random.default_rng(seed).exponential(1 / rate, int(rate * seconds))
+        arrivals: list[float] = (time.perf_counter() + np.cumsum(gaps)).tolist()
+        began: dict[socket.socket, float] = {}
+        sent = 0
+        while sent < len(arrivals) or began:
+            while sent < len(arrivals) and arrivals[sent] <= time.perf_counter() and free:
+                connection = free.popleft()
+                began[connection] = arrivals[sent]
+                connection.sendall(self.requests[sent % len(self.requests)])
+                sent += 1
+            wait = arrivals[sent] - time.perf_counter() if sent < len(arrivals) and free else 1.0
+            # select counts microseconds, epoll milliseconds.
+            for connection in select.select(list(began), (), (), max(0.0, wait))[0]:
+                self._receive(connection)
+                self.latencies.append(time.perf_counter() - began.pop(connection))
+                free.append(connection)
+        for connection in free:
+            connection.close()
 
 
 def resident(process: int) -> int:
@@ -181,14 +185,13 @@ def processor_seconds(process: int) -> float:
 
 def in_process(snapshot: Snapshot, queries: sp.csr_matrix) -> dict[str, float]:
     rows = [queries[row] for row in range(queries.shape[0])]
-    snapshot.search(rows[0], K)
+    index = snapshot.segments[0].index
+    index.search(queries, K)  # makes block maxima, as the clients that warm the server do
     times = []
     for row in rows:
         started = time.perf_counter()
         snapshot.search(row, K)
         times.append(time.perf_counter() - started)
-    index = snapshot.segments[0].index
-    index.search(queries, K)
     started, used = time.perf_counter(), time.process_time()
     for _ in range(ROUNDS):
         index.search(queries, K)
@@ -200,6 +203,27 @@ def in_process(snapshot: Snapshot, queries: sp.csr_matrix) -> dict[str, float]:
         "per_second": searches / seconds,
         "processor ms": 1000 * used / searches,
     }
+
+
+def search_alone(folder: Path, queries: sp.csr_matrix, searched: Any, done: Any) -> None:
+    """A process that searches and does nothing else, for its memory."""
+    snapshot = snapshot_of(folder)
+    for _ in range(2):
+        snapshot.search(queries, K)
+    searched.set()
+    done.wait()
+
+
+def memory_in_process(context: Any, folder: Path, queries: sp.csr_matrix) -> int:
+    """Greatest memory of a process that answers the same queries without a server, bytes."""
+    searched, done = context.Event(), context.Event()
+    process = context.Process(target=search_alone, args=(folder, queries, searched, done))
+    process.start()
+    searched.wait()
+    memory = resident(process.pid or 0)
+    done.set()
+    process.join()
+    return memory
 
 
 def main() -> None:
@@ -224,12 +248,15 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     snapshot = snapshot_of(folder)
     alone = in_process(snapshot, queries)
     context = multiprocessing.get_context("spawn")
+    searching = memory_in_process(context, folder, queries)
     listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.bind(("127.0.0.1", 0))
     ready = context.Event()
     server = context.Process(target=serve, args=(folder, listening, ready))
     server.start()
     ready.wait()
+    gc.collect()
+    gc.freeze()  # what this process has loaded is not looked through between two requests
     port = listening.getsockname()[1]
     clients = Clients(port, requests_of(queries))
     try:
@@ -239,7 +266,7 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         saturation = clients.closed(options.clients, options.seconds)
         requests = saturation * (time.perf_counter() - started)
         used = processor_seconds(server.pid or 0) - used
-        asyncio.run(clients.open(options.clients, saturation / 2, options.seconds, seed=0))
+        clients.open(options.clients, saturation / 2, options.seconds, seed=0)
         memory, own = resident(server.pid or 0), private(server.pid or 0)
     finally:
         server.terminate()
@@ -256,6 +283,7 @@ def measure(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         "http p50_ms": 1000 * float(np.percentile(clients.latencies, 50)),
         "http p99_ms": 1000 * float(np.percentile(clients.latencies, 99)),
         "errors": clients.errors,
+        "in-process MB": searching / 1e6,
         "server MB": memory / 1e6,
         "server MB, no file's": own / 1e6,
         "index MB": snapshot.nbytes / 1e6,

@@ -42,7 +42,8 @@ class BlockMaxima:
 
     Attributes:
         row_of: int32 [vocabulary], the row of a frequent term, -1 of others.
-        greatest: float32 [rows], of the whole posting list; 0 where the row has not been made.
+        made: bool [rows], whether the other arrays have the row.
+        greatest: float32 [rows], of the whole posting list.
         maxima: uint8 [rows, blocks], in 255ths of the greatest, rounded up.
         starts: int64 [rows, windows + 1], the posting at which each window begins.
     """
@@ -53,7 +54,8 @@ class BlockMaxima:
         windows = -(-postings.n_docs // WINDOW)
         self.row_of = np.full(postings.vocab_size, -1, np.int32)
         self.row_of[frequent] = np.arange(len(frequent), dtype=np.int32)
-        self.greatest = np.zeros(len(frequent), np.float32)
+        self.made = np.zeros(len(frequent), np.bool_)
+        self.greatest = np.empty(len(frequent), np.float32)
         # The system gives memory to a page when it is first written: rows that are not made take none.
         self.maxima = np.empty((len(frequent), windows * BLOCKS), np.uint8)
         self.starts = np.empty((len(frequent), windows + 1), np.int64)
@@ -61,8 +63,9 @@ class BlockMaxima:
     def make(self, terms: NDArray[np.int32]) -> None:
         """Make the rows of these terms that are missing."""
         terms = terms[self.row_of[terms] >= 0]
-        missing = np.unique(terms[self.greatest[self.row_of[terms]] == 0])
+        missing = np.unique(terms[~self.made[self.row_of[terms]]])
         if len(missing):
+            # Two threads that make a row at a time write the same.
             _make_rows(
                 self._postings.offsets,
                 self._postings.docs,
@@ -73,6 +76,8 @@ class BlockMaxima:
                 maxima=self.maxima,
                 starts=self.starts,
             )
+            # By the interpreter's lock, after the row: no thread sees this before that on any processor.
+            self.made[self.row_of[missing]] = True
 
     def __reduce__(self) -> tuple[Any, ...]:
         """In another process: without rows, most of which are not there."""
@@ -86,7 +91,7 @@ class BlockMaxima:
     @property
     def nbytes(self) -> int:
         """Bytes of the rows that have been made."""
-        made = int(np.count_nonzero(self.greatest))
+        made = int(np.count_nonzero(self.made))
         return made * (self.maxima.shape[1] + 8 * self.starts.shape[1])
 
 
@@ -109,7 +114,7 @@ def _make_rows(
         step = np.float64(top) / 255
         row = maxima[row_of[term]]
         places = starts[row_of[term]]
-        # Each cell is written once, and `greatest` last: two threads that make a row at a time do no harm.
+        # Each cell is written once, for a thread that makes the row may do so beside one that searches with it.
         window, block, highest = 0, 0, np.uint8(0)
         for i in range(begin, end):
             while docs[i] >= window * WINDOW:

@@ -55,12 +55,23 @@ def write_hits(keys: NDArray[np.int64], docs: NDArray[np.int32], scores: NDArray
     docs, scores: [queries, >= n]. NO_HIT becomes document -1 with score 0.
     """
     keys.sort(axis=1)  # numpy's sort is vectorised, numba's is not
-    best_first = keys[:, ::-1]
-    none = best_first == NO_HIT
-    bits = (best_first >> 32).astype(np.int32)
-    width = keys.shape[1]
-    docs[:, :width] = np.where(none, -1, ROW_MASK - (best_first & ROW_MASK))
-    scores[:, :width] = np.where(none, np.float32(0), bits.view(np.float32))
+    _write_sorted(keys, docs, scores)
+
+
+@compiled
+def _write_sorted(keys: NDArray[np.int64], docs: NDArray[np.int32], scores: NDArray[np.float32]) -> None:
+    score = np.empty(1, np.float32)
+    bits = score.view(np.int32)
+    last = keys.shape[1] - 1
+    for query in range(len(keys)):
+        for place in range(last + 1):
+            key = keys[query, last - place]
+            if key == NO_HIT:
+                docs[query, place], scores[query, place] = -1, 0
+            else:
+                bits[0] = np.int32(key >> 32)
+                docs[query, place] = ROW_MASK - (key & ROW_MASK)
+                scores[query, place] = score[0]
 
 
 @compiled

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
 from neural_sparse.serve.metrics import Metrics
@@ -39,8 +39,14 @@ class Pool:
     """
 
     def __init__(self, workers: int, queue: int, metrics: Metrics, name: str) -> None:
-        self._executor = ThreadPoolExecutor(workers, thread_name_prefix="serve")
         self._workers = workers
+        # A plain queue: an executor's futures take as long as the rest of a hand-over.
+        self._calls: SimpleQueue[asyncio.AbstractEventLoop | None] = SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._serve, name=f"serve-{name}", daemon=True) for _ in range(workers)
+        ]
+        for thread in self._threads:
+            thread.start()
         self._most = workers + queue
         self._lock = threading.Lock()  # of the next three
         self._jobs: deque[_Job] = deque()
@@ -90,7 +96,11 @@ class Pool:
             wanted = min(len(self._jobs), self._workers - self._active)
             self._active += wanted
         for _ in range(wanted):
-            self._executor.submit(self._work, loop)
+            self._calls.put(loop)
+
+    def _serve(self) -> None:
+        while (loop := self._calls.get()) is not None:
+            self._work(loop)
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         """One thread, until nothing waits."""
@@ -124,7 +134,10 @@ class Pool:
 
     def close(self) -> None:
         """When what runs has ended."""
-        self._executor.shutdown()
+        for _ in self._threads:
+            self._calls.put(None)
+        for thread in self._threads:
+            thread.join()
 
 
 def _alone(works: Sequence[Callable[[], Any]]) -> list[Any]:

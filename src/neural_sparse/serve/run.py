@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 KEY = "NEURAL_SPARSE_API_KEY"
 BACKLOG = 2048  # connections that wait to be accepted
-SWITCH = 0.0005  # seconds a thread may keep the interpreter while another waits: the loop must not wait for searches
 
 
 def serve(
@@ -129,9 +127,8 @@ def http_server(app: ASGIApp) -> uvicorn.Server:
 
 
 def settle_process() -> None:
-    """What a process does once that serves: threads hand over sooner, and collections of garbage pass over what was
-    there before the first request (all of numba: a third of a search's processor time)."""
-    sys.setswitchinterval(SWITCH)
+    """What a process does once that serves: collections of garbage pass over what was there before the first request
+    (all of numba: a third of a search's processor time)."""
     gc.collect()
     gc.freeze()
 

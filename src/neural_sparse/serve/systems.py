@@ -7,13 +7,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
-from numpy.typing import NDArray
 
 from neural_sparse.report.explained import explain_hit
 from neural_sparse.report.highlighted import (
@@ -125,35 +124,32 @@ class System:
             vectors = self.encode([one.query or "" for one in asked])
         hits = snapshot.search(vectors, asked[0].k)
         there = hits.docs >= 0
-        found = [
-            {"id": doc_id, "score": score}
-            for doc_id, score in zip(snapshot.ids(hits.docs[there]), hits.scores[there].tolist(), strict=True)
-        ]
-        terms, weights = vectors.indices, vectors.data
-        postings = snapshot.posting_lengths[terms].tolist()
-        rows = np.repeat(np.arange(len(asked)), np.diff(vectors.indptr))
-        order = np.lexsort((terms, -weights, rows))  # of each query the heaviest first
-        tokens = [
-            {"token": self.names[term], "weight": weight}
-            for term, weight in zip(terms[order].tolist(), _shortened(weights[order]), strict=True)
-        ]
-        about = {
-            "index": self.name,
-            "milliseconds": round(1000 * (time.perf_counter() - started) / len(asked), 3),
-            "documents": len(snapshot),
-        }
-        ends = [0, *accumulate(np.count_nonzero(there, axis=1).tolist())]
-        return [
-            about
-            | {
-                "postings": sum(postings[start:end]),
-                "query_tokens": tokens[start:end],
-                "hits": found[first:last],
-            }
-            for (start, end), (first, last) in zip(
-                pairwise(vectors.indptr.tolist()), pairwise(ends), strict=True
+        ids = iter(snapshot.ids(hits.docs[there]))
+        # A search has emptied the processor's caches: of few numbers lists are cheaper than one array after another.
+        counts, scores = there.sum(axis=1).tolist(), hits.scores.tolist()
+        terms, weights = vectors.indices.tolist(), vectors.data.tolist()
+        lengths = snapshot.posting_lengths[vectors.indices].tolist()
+        ends = vectors.indptr.tolist()
+        found = []
+        for row, count in enumerate(counts):
+            part = slice(ends[row], ends[row + 1])
+            heaviest = sorted(zip(weights[part], terms[part], strict=True), key=_heaviest_first)
+            found.append(
+                {
+                    "index": self.name,
+                    "milliseconds": 0.0,
+                    "documents": len(snapshot),
+                    "postings": sum(lengths[part]),
+                    "query_tokens": [
+                        {"token": self.names[term], "weight": _short(weight)} for weight, term in heaviest
+                    ],
+                    "hits": [{"id": next(ids), "score": score} for score in scores[row][:count]],
+                }
             )
-        ]
+        each = round(1000 * (time.perf_counter() - started) / len(asked), 3)
+        for one in found:
+            one["milliseconds"] = each
+        return found
 
     def search(self, asked: Search, other: System | None = None) -> dict[str, Any]:
         """What `POST /search` answers.
@@ -423,13 +419,10 @@ def _snippet(text: str, spans: Sequence[Span], adds: Mapping[int, float], part: 
     }
 
 
+def _heaviest_first(token: tuple[float, int]) -> tuple[float, int]:
+    weight, term = token
+    return -weight, term
+
+
 def _short(weight: float) -> float:
     return float(f"{weight:.5g}")
-
-
-def _shortened(weights: NDArray[np.float32]) -> list[float]:
-    """As `_short`, of many at once; weights >= 0, of which those above 10,000 keep all digits before the point."""
-    exact = weights.astype(np.float64)
-    digits = 4 - np.floor(np.log10(np.maximum(exact, 1e-17)))
-    powers = 10.0 ** np.clip(digits, 0, 21)  # exact, so that quotients are the nearest to their decimal form
-    return (np.rint(exact * powers) / powers).tolist()

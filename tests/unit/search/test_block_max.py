@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse as sp
 from search_reference import assert_same, ids_of, plain_search, random_vectors
 
-from neural_sparse.search import SparseIndex, index
+from neural_sparse.search import SparseIndex, block_max, index
 from neural_sparse.search.block_max import BLOCK, FIRST, FREQUENT, SPANS, WINDOW, BlockMaxima
 from neural_sparse.search.hits import BLOCK_MAXIMA, EVERY_POSTING, Hits
 
@@ -112,6 +112,22 @@ def test_only_rows_that_are_asked_for_are_made() -> None:
     steps = np.ceil(blocks.astype(np.float64) / (np.float64(blocks.max()) / 255)).clip(max=255)
     np.testing.assert_array_equal(maxima.maxima[maxima.row_of[0]], steps)
     assert copy.copy(maxima).nbytes == 0  # as another process gets it
+
+
+def test_a_row_counts_as_made_when_it_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread may ask for the term while its row is being made."""
+    rng = np.random.default_rng(0)
+    maxima = BlockMaxima(SparseIndex.build(zipf_vectors(rng, 2 * WINDOW, 5, 3), ids_of(2 * WINDOW)).postings)
+    make = block_max._make_rows
+
+    def seen(*arguments: Any, **named: Any) -> None:
+        assert not maxima.made.any()
+        make(*arguments, **named)
+        assert not maxima.made.any()
+
+    monkeypatch.setattr(block_max, "_make_rows", seen)
+    maxima.make(np.array([0, 1], np.int32))
+    assert maxima.made[maxima.row_of[[0, 1]]].all()
 
 
 def test_shallow_rankings_of_large_indexes_are_searched_with_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
