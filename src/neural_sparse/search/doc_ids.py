@@ -7,7 +7,7 @@ million differ takes it 4.2 s instead of 0.9 s (Intel Xeon with AMX, one of 2 sh
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import overload
 
 import numpy as np
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from neural_sparse.errors import InputError, refuse_one_string
 from neural_sparse.search.compiled import compiled
 from neural_sparse.text.ragged import offsets_of
+
+_AT_ONCE = 1 << 16
 
 
 class DocumentIds(Sequence[str]):
@@ -136,6 +138,10 @@ class DocumentIds(Sequence[str]):
 
     def check_distinct(self) -> None:
         """Raises InputError on an id that occurs twice."""
+        hashes = _hash(self.text, self.offsets)
+        hashes.sort()  # in place and without their rows, which only equal hashes need
+        if not (hashes[1:] == hashes[:-1]).any():
+            return
         first, second = _equal_pair(self.text, self.offsets, *self._sorted_hashes())
         if second >= 0:
             raise InputError(f"document id {self[first]!r} occurs twice, in rows {first} and {second}")
@@ -149,13 +155,21 @@ class DocumentIds(Sequence[str]):
 
 
 def _encoded(ids: Iterable[str]) -> DocumentIds:
-    encoded: list[bytes] = []
-    for row, doc_id in enumerate(ids):
-        if not isinstance(doc_id, str) or not doc_id:
-            raise InputError(f"document ids are non-empty str; row {row} has {doc_id!r}")
-        encoded.append(doc_id.encode())
-    text = np.frombuffer(b"".join(encoded), np.uint8)
-    return DocumentIds(text, offsets_of(np.array([len(one) for one in encoded], np.int64)))
+    texts, lengths = [b""], [np.empty(0, np.int64)]
+    rest, first = iter(ids), 0
+    while part := list(islice(rest, _AT_ONCE)):  # an object for each id only so many at a time
+        try:
+            text = "".join(part)
+        except TypeError:  # one is no str
+            text = ""
+        if not text or not all(part):
+            row, bad = next((row, one) for row, one in enumerate(part) if not isinstance(one, str) or not one)
+            raise InputError(f"document ids are non-empty str; row {first + row} has {bad!r}")
+        sizes = map(len, part if text.isascii() else map(str.encode, part))
+        texts.append(text.encode())
+        lengths.append(np.fromiter(sizes, np.int64, len(part)))
+        first += len(part)
+    return DocumentIds(np.frombuffer(b"".join(texts), np.uint8), offsets_of(np.concatenate(lengths)))
 
 
 @compiled

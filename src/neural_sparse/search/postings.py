@@ -99,13 +99,14 @@ def checked_vectors(vectors: Any, what: str) -> sp.csr_matrix:
     csr = given
     if not (isinstance(given, sp.csr_matrix) and given.dtype == np.float32):  # to make one anew takes 30 us
         csr = sp.csr_matrix(given, dtype=np.float32)
-    if csr.nnz and not (csr.data.min() >= 0 and csr.data.max() < np.inf):
+    least = csr.data.min(initial=np.inf)
+    if not (least >= 0 and csr.data.max(initial=0) < np.inf):
         bad = csr.data[~((csr.data >= 0) & (csr.data < np.inf))][0]
         raise InputError(f"{what}: weights must be >= 0 and finite, found {bad}")
     if not csr.has_canonical_format:
         csr = csr.copy()  # the arrays may be the caller's
         csr.sum_duplicates()
-    if csr.nnz and csr.data.min() == 0:
+    if least == 0:
         csr = csr.copy()
         csr.eliminate_zeros()
     return csr

@@ -9,7 +9,8 @@ import scipy.sparse as sp
 from search_reference import assert_same, ids_of, plain_search, random_vectors
 
 from neural_sparse.errors import InputError
-from neural_sparse.search import SparseIndex, vocabulary_fingerprint
+from neural_sparse.search import SparseIndex, doc_ids, vocabulary_fingerprint
+from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.search.exact import BLOCK
 
 
@@ -34,6 +35,22 @@ def test_search_equals_the_dense_product(rows: int, width: int, density: float, 
     expected = plain_search(docs, queries, k)
     assert_same(index.search(queries, k, threads=1), expected)
     assert_same(index.search(queries, k, threads=3), expected)
+
+
+@pytest.mark.parametrize("at_once", [2, 100])
+def test_ids_are_kept_however_many_are_taken_at_once(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setattr(doc_ids, "_AT_ONCE", at_once)
+    given = ["plain", "größer", "문서", "x", "😀", "last"]
+    ids = DocumentIds.of(iter(given))
+    assert list(ids) == given
+    assert ids.take(np.array([4, 1])) == ["😀", "größer"]
+    assert ids.rows(["last", "문서"]).tolist() == [5, 2]
+    assert len(DocumentIds.of([])) == 0
+    for bad in ("", None, 7):
+        with pytest.raises(InputError, match=f"non-empty str; row 3 has {bad!r}"):
+            DocumentIds.of([*given[:3], bad, "y"])  # type: ignore[list-item]
+    with pytest.raises(InputError, match="'größer' occurs twice, in rows 1 and 6"):
+        DocumentIds.of([*given, "größer"])
 
 
 def test_ties_go_to_the_first_documents() -> None:
