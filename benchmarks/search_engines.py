@@ -9,26 +9,31 @@ weights that vary by 15%; with --bm25 their words are mixed alike, and BM25 in t
 NAME@64 keeps the 64 heaviest weights of each document. Queries are the collection's own.
 
 Each arm is a process of its own. They are built one after another with all cores; then they take turns, pinned to one
-core, query by query, k=10. Times are those of the least disturbed round. Recall counts the exact ten over the weights
-as they were encoded, equal scores as equal. Memory is anonymous memory of the process and of what it started, above
-what it was before building; files that are mapped count as disk. Arms whose package is missing are left out and named.
+core, query by query, k=10. Engines are started, and this index's compiled code is loaded, before building is timed.
+Times of searches are those of the least disturbed round. Recall counts the exact ten over the weights as they were
+encoded, equal scores as equal. Seconds of processor and memory (anonymous, above what it was before building) are those
+of the process and of what it started; files that are mapped count as disk. Arms whose package is missing are left out
+and named.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import gc
+import importlib.util
 import json
 import multiprocessing
 import os
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import psutil
@@ -60,6 +65,10 @@ class Ours(Engine):
 
     def __init__(self, bits: int = 32) -> None:
         self._bits = bits
+        small = sp.csr_matrix(np.eye(2, dtype=np.float32))
+        for array in (small.data, small.indices, small.indptr):
+            array.flags.writeable = False  # as the mapped ones are: to numba, another type
+        SparseIndex.build(small, ["0", "1"], bits=bits)
 
     def fill(self, source: VectorSource) -> None:
         self._index = SparseIndex.build(source.documents, source.doc_ids, bits=self._bits)
@@ -120,9 +129,10 @@ class SpladeIndex(Engine):
 
 
 class Seismic(Engine):
-    """Seismic with the settings of SeismicRetriever, one query after another."""
+    """Seismic with the settings of SeismicRetriever, one query after another; and its answers at other settings."""
 
     limits = Limits("Seismic")
+    settings: ClassVar = {"": (10, 0.7), "cut 5, heap 0.9": (5, 0.9), "cut 10, heap 0.5": (10, 0.5)}
 
     def __init__(self) -> None:
         import seismic  # noqa: F401  (missing: left out before anything is built)
@@ -136,14 +146,13 @@ class Seismic(Engine):
         self._seconds = time.perf_counter() - started
         del self._retriever.exact
 
-    def search(self, queries: sp.csr_matrix, k: int) -> Found:
-        string, index, settings = self._retriever._string, self._retriever._index, self._retriever
+    def search(self, queries: sp.csr_matrix, k: int, setting: str = "") -> Found:
+        string, index = self._retriever._string, self._retriever._index
+        cut, heap = self.settings[setting]
         asked = [(queries[row].indices.astype(string), queries[row].data) for row in range(queries.shape[0])]
 
         def ask(row: int) -> list[tuple[int, float]]:
-            found = index.search(
-                str(row), *asked[row], k=k, query_cut=settings.query_cut, heap_factor=settings.heap_factor
-            )
+            found = index.search(str(row), *asked[row], k=k, query_cut=cut, heap_factor=heap)
             return [(int(doc), score) for _, score, doc in found]
 
         return one_by_one(ask, len(asked), k)
@@ -194,12 +203,98 @@ class BlockMaxPruning(Engine):
         self._folder.cleanup()
 
 
+class Pisa(Engine):
+    """PISA over weights in 8 bits, by the extension within pyterrier-pisa: PyTerrier and its Java are not imported.
+
+    A query's weight is how often its term is named, in steps of a tenth.
+    """
+
+    limits = Limits("PISA")
+    settings: ClassVar = {"": "block_max_wand", "MaxScore": "maxscore"}
+    _STEPS = 10
+
+    def __init__(self) -> None:
+        found = importlib.util.find_spec("pyterrier_pisa")
+        if found is None or not found.submodule_search_locations:
+            raise ImportError("pip install --no-deps pyterrier-pisa 'tbb<=2020.3.254'")
+        ctypes.CDLL(str(Path(sys.prefix) / "lib" / "libtbb.so.2"), mode=ctypes.RTLD_GLOBAL)
+        (path,) = Path(found.submodule_search_locations[0]).glob("_pisathon*.so")
+        spec = importlib.util.spec_from_file_location("_pisathon", path)
+        assert spec is not None
+        assert spec.loader is not None
+        self._pisa = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(self._pisa)
+        self.version = installed_version("pyterrier-pisa")
+        self._folder = tempfile.TemporaryDirectory(prefix="pisa-")
+
+    def fill(self, source: VectorSource) -> None:
+        folder, by_term = Path(self._folder.name), source.documents.tocsc()
+        self._scale = 255 / float(by_term.data.max())
+        steps = np.maximum(1, np.rint(by_term.data * self._scale)).astype(np.uint32)
+        lengths = np.bincount(by_term.indices, steps, by_term.shape[0]).astype(np.uint32)
+        terms = sorted(map(str, np.flatnonzero(np.diff(by_term.indptr))))
+        with (folder / "inv.docs").open("wb") as docs, (folder / "inv.freqs").open("wb") as weights:
+            np.array([1, len(lengths)], np.uint32).tofile(docs)
+            for term in map(int, terms):
+                place = slice(by_term.indptr[term], by_term.indptr[term + 1])
+                for out, values in ((docs, by_term.indices[place]), (weights, steps[place])):
+                    np.concatenate([[len(values)], values]).astype(np.uint32).tofile(out)
+        np.concatenate([[len(lengths)], lengths]).astype(np.uint32).tofile(folder / "inv.sizes")
+        for name, lines in (("term", terms), ("doc", source.doc_ids)):
+            (folder / f"{name}s").write_text("".join(line + "\n" for line in lines))
+            self._pisa.build_binlex(str(folder / f"{name}s"), str(folder / f"fwd.{name}lex"))
+        self._context = self._pisa.RetrievalContext()
+        self._pisa.prepare_index(self._context, str(folder), "block_simdbp", "quantized", "")
+
+    def search(self, queries: sp.csr_matrix, k: int, setting: str = "") -> Found:
+        asked = [
+            [
+                (
+                    row,
+                    {
+                        str(token): float(round(weight * self._STEPS))
+                        for token, weight in zip(*one, strict=True)
+                    },
+                )
+            ]
+            for row, one in enumerate(query_rows(queries))
+        ]
+        rows, places, scores = np.empty(k, np.int32), np.empty(k, np.int32), np.empty(k, np.float32)
+
+        def ask(row: int) -> list[tuple[int, float]]:
+            docs = np.empty(k, object)
+            found = self._pisa.retrieve(
+                self._context,
+                self.settings[setting],
+                asked[row],
+                k=k,
+                query_weighted=1,
+                pretokenised=True,
+                result_qidxs=rows,
+                result_docnos=docs,
+                result_ranks=places,
+                result_scores=scores,
+            )
+            pairs = zip(docs[:found], scores[:found].tolist(), strict=True)
+            return [(int(doc), score / self._scale / self._STEPS) for doc, score in pairs]
+
+        return one_by_one(ask, len(asked), k)
+
+    def size(self) -> int:
+        return sum(path.stat().st_size for path in Path(self._folder.name).glob("quantized*"))
+
+    def close(self) -> None:
+        del self._context
+        self._folder.cleanup()
+
+
 OWN: dict[str, Callable[[], Engine]] = {
     "ours": Ours,
     "ours-8-bits": lambda: Ours(8),
     "splade-index": SpladeIndex,
     "seismic": Seismic,
     "bmp": BlockMaxPruning,
+    "pisa": Pisa,
 }
 
 
@@ -281,6 +376,16 @@ def processes() -> list[psutil.Process]:
     return [this, *this.children(recursive=True)]
 
 
+def processor_seconds() -> float:
+    """Of this process, those that it started and those of them that have ended."""
+    total = 0.0
+    for process in processes():
+        with contextlib.suppress(psutil.Error):
+            times = process.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
 def anonymous() -> int:
     """Bytes of anonymous memory of this process and of those that it started."""
     total = 0
@@ -351,21 +456,26 @@ def arm(name: str, folder: Path, parent: Connection) -> None:
         gc.collect()
         before = anonymous()
         with watched() as peak:
-            started_at = time.perf_counter()
+            started_at, used = time.perf_counter(), processor_seconds()
             own = engine.fill(source)
             seconds = time.perf_counter() - started_at if own is None else own
+            used = processor_seconds() - used
         seconds = getattr(engine, "_seconds", seconds)
         gc.collect()
         say({
             "version": engine.version,
             "build, s": seconds,
+            "build, processor s": used,
             "build, bytes": peak[0] - before,
             "disk, bytes": engine.size(),
+            "settings": list(getattr(engine, "settings", [""])),
         })  # fmt: skip
-        for what in iter(parent.recv, "end"):
+        for message in iter(parent.recv, "end"):
+            what, *setting = message.split(maxsplit=1)
+            asked = (queries, K, *setting) if what == "search" else (source.query_texts, K)
             pin()
             with watched() as peak:
-                found = engine.search(queries, K) if what == "search" else engine.bm25(source.query_texts, K)
+                found = getattr(engine, what)(*asked)
             if found is None:
                 say({})
                 continue
@@ -402,16 +512,21 @@ class Running:
 
 def compare(arms: dict[str, Running], rounds: int, bm25: bool) -> dict[str, dict[str, Any]]:
     report: dict[str, dict[str, Any]] = {}
+    turns: dict[str, tuple[Running, str]] = {}
     for name, running in list(arms.items()):
-        report[name] = running.ask("build")
-        print(name, report[name], flush=True)
-        if "left out" in report[name]:
+        built = running.ask("build")
+        print(name, built, flush=True)
+        if "left out" in built:
             arms.pop(name).close()
+            continue
+        for setting in built.pop("settings"):
+            report[f"{name} {setting}".strip()] = {**built}
+            turns[f"{name} {setting}".strip()] = running, setting
     for what in ("search", "bm25") if bm25 else ("search",):
-        found: dict[str, list[dict[str, Any]]] = {name: [] for name in arms}
+        found: dict[str, list[dict[str, Any]]] = {name: [] for name in turns}
         for _ in range(rounds):
-            for name, running in arms.items():
-                found[name].append(running.ask(what))
+            for name, (running, setting) in turns.items():
+                found[name].append(running.ask(f"{what} {setting}"))
         for name, each in found.items():
             if each[0]:
                 figures = {key: min(one[key] for one in each) for key in ("p50", "p99", "mean")}
@@ -424,8 +539,13 @@ def compare(arms: dict[str, Running], rounds: int, bm25: bool) -> dict[str, dict
 def show(report: dict[str, dict[str, Any]]) -> None:
     first = next(one["search"]["p50"] for one in report.values() if "search" in one)
     bm25 = any("bm25" in one for one in report.values())
-    headings = ["", "recall@10", "ms p50", "p99", "mean", "times the first", "built, s", "building, MB"]
-    headings += ["searching, MB", "disk, MB", *(["BM25 ms p50 / p99 / mean", "p50 / BM25's"] if bm25 else [])]
+    headings = ["", "recall@10", "ms p50", "p99", "mean", "times the first", "built, s", "of processor"]
+    headings += [
+        "building, MB",
+        "searching, MB",
+        "disk, MB",
+        *(["BM25 ms p50 / p99 / mean", "p50 / BM25's"] if bm25 else []),
+    ]
     print("| " + " | ".join(headings) + " |\n" + "|---" * len(headings) + "|")
     for name, one in report.items():
         if "search" not in one:
@@ -433,7 +553,7 @@ def show(report: dict[str, dict[str, Any]]) -> None:
         search, words = one["search"], one.get("bm25")
         cells = [f"{name} {one['version']}".strip(), f"{search['recall']:.3f}", f"{search['p50']:.3f}"]
         cells += [f"{search['p99']:.2f}", f"{search['mean']:.3f}", f"{search['p50'] / first:.1f}"]
-        cells += [f"{one['build, s']:.1f}"]
+        cells += [f"{one['build, s']:.1f}", f"{one['build, processor s']:.1f}"]
         cells += [f"{size / 1e6:,.0f}" for size in (one["build, bytes"], search["bytes"])]
         cells += ["–" if one["disk, bytes"] is None else f"{one['disk, bytes'] / 1e6:,.0f}"]
         if words:
