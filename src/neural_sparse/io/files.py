@@ -202,20 +202,21 @@ def _held(folder: str | Path) -> Iterator[Callable[[], bool]]:
         os.close(handle)
 
 
-def follow_umask(folder: str | Path) -> None:
-    """Give what is in a folder the permissions of new files and folders: libraries leave some to their owner alone.
+def follow_umask(path: str | Path) -> None:
+    """Give a file, or all that is in a folder, the permissions of new files: libraries leave some to their owner alone.
 
     Args:
-        folder: made plainly, so that its own permissions follow the umask.
+        path: a folder that was made plainly, so that its own permissions follow the umask, or a file in one.
     """
-    folder = Path(folder)
+    path = Path(path)
+    folder = path if path.is_dir() else path.parent
     permissions = folder.stat().st_mode & 0o777
-    for path in folder.rglob("*"):
-        if not path.is_symlink():
-            mode = path.stat().st_mode & 0o777
-            wanted = permissions if path.is_dir() or mode & 0o100 else permissions & 0o666
+    for one in path.rglob("*") if path.is_dir() else [path]:
+        if not one.is_symlink():
+            mode = one.stat().st_mode & 0o777
+            wanted = permissions if one.is_dir() or mode & 0o100 else permissions & 0o666
             if mode != wanted:
-                path.chmod(wanted)
+                one.chmod(wanted)
 
 
 @contextmanager

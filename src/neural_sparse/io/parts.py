@@ -14,7 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from neural_sparse.errors import InputError
-from neural_sparse.io.files import read_json, sha256_file, write_json, writing
+from neural_sparse.io.files import follow_umask, read_json, sha256_file, write_json, writing
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +110,7 @@ class Parts:
         try:
             with writing(self.folder, self.folder):
                 yield temporary
+                follow_umask(temporary)
                 target = self.folder / f"part-{number:06d}-{sha256_file(temporary)[:16]}.{self.suffix}"
                 temporary.replace(target)
         finally:

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from neural_sparse.errors import DivergedError
-from neural_sparse.io.files import write_text, writing
+from neural_sparse.io.files import follow_umask, write_text, writing
 from neural_sparse.losses.idf_aware import IDFAwareLoss
 from neural_sparse.losses.vocabulary_sample import VocabularySampler
 from neural_sparse.model.layout import map_tensors
@@ -342,20 +342,19 @@ class NeuralSparseTrainer(SparseEncoderTrainer):
         with writing(folder, output, WRITTEN_SO_FAR):
             try:
                 super()._save_checkpoint(*args, **kwargs)
+                if self.is_world_process_zero():
+                    self._save_own(folder)
             except (SafetensorError, RuntimeError) as error:
                 if not any(words in str(error) for words in _FAILED_WRITES):
                     raise
                 raise OSError(str(error).splitlines()[0]) from error
-        if self.is_world_process_zero():
-            if self.cost is not None:
-                self.cost.save(folder)
-            if self.vocabulary is not None:
-                self.vocabulary.save(folder)
-            if self.average is not None:
-                self.average.save(folder)
-            if self.adapter is not None:
-                self.adapter.save(folder)
-            write_text(folder / COMPLETE, "")
+
+    def _save_own(self, folder: Path) -> None:
+        for part in (self.cost, self.vocabulary, self.average, self.adapter):
+            if part is not None:
+                part.save(folder)
+        follow_umask(folder)
+        write_text(folder / COMPLETE, "")
 
 
 def _pinned(batches: Iterator[dict[str, Any]], device: torch.device) -> Iterator[dict[str, Any]]:

@@ -25,6 +25,14 @@ def test_goes_on_with_what_is_missing(tmp_path):
     assert again.missing() == [0, 2]
 
 
+def test_who_can_read_a_folder_can_read_its_parts(tmp_path):
+    parts = Parts(tmp_path / "work", {}, 1, "txt")
+    with parts.write(0) as temporary:
+        temporary.touch(mode=0o600)  # as safetensors does
+    (file,) = parts.files()
+    assert file.stat().st_mode & 0o666 == file.parent.stat().st_mode & 0o666
+
+
 def test_an_interrupted_part_leaves_nothing(tmp_path):
     parts = Parts(tmp_path, {}, 1, "txt")
     with pytest.raises(UnicodeEncodeError), parts.write(0) as temporary:

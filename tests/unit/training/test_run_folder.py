@@ -29,6 +29,7 @@ from neural_sparse.training.monitor import CollapseGuard
 from neural_sparse.training.run_folder import changes, claim, dev_history, finished_model
 from neural_sparse.training.train import train
 from neural_sparse.training.trainer import NeuralSparseTrainer, checkpoints
+from neural_sparse.training.weight_average import WeightAverage
 
 Tiny = Callable[..., Path]
 
@@ -214,6 +215,30 @@ def test_a_disk_that_is_full(
         train(recipe, data=data)
     assert "cannot write" in read_json(Path(recipe.output) / "metrics.json")["stopped"]
     assert checkpoints(recipe.output) == []
+
+
+def test_a_disk_that_is_full_beside_the_weights(
+    recipe: Recipe, data: TrainingSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a run keeps of its own is written after the model."""
+
+    def full(self: WeightAverage, folder: Path) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(WeightAverage, "save", full)
+    with pytest.raises(InputError, match=r"cannot write .*checkpoint-2: .*complete checkpoints are kept"):
+        train(replace(recipe, ema_decay=0.9), data=data)
+    assert checkpoints(recipe.output) == []
+
+
+def test_who_can_read_a_run(recipe: Recipe, data: TrainingSet) -> None:
+    """Everyone who can read other files of the user's: safetensors leaves what it writes to its owner alone."""
+    train(replace(recipe, ema_decay=0.9, vocabulary_sample=8), data=data)
+    folder = Path(recipe.output)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert {"vocabulary_sample.safetensors", "weight_average.safetensors"} <= {path.name for path in files}
+    private = [path.name for path in files if path.stat().st_mode & 0o666 != folder.stat().st_mode & 0o666]
+    assert private == []
 
 
 def test_documents_that_stay_dense(
