@@ -214,10 +214,10 @@ class Pisa(Engine):
     _STEPS = 10
 
     def __init__(self) -> None:
-        found = importlib.util.find_spec("pyterrier_pisa")
-        if found is None or not found.submodule_search_locations:
+        found, threads = importlib.util.find_spec("pyterrier_pisa"), Path(sys.prefix) / "lib" / "libtbb.so.2"
+        if found is None or not found.submodule_search_locations or not threads.is_file():
             raise ImportError("pip install --no-deps pyterrier-pisa 'tbb<=2020.3.254'")
-        ctypes.CDLL(str(Path(sys.prefix) / "lib" / "libtbb.so.2"), mode=ctypes.RTLD_GLOBAL)
+        ctypes.CDLL(str(threads), mode=ctypes.RTLD_GLOBAL)
         (path,) = Path(found.submodule_search_locations[0]).glob("_pisathon*.so")
         spec = importlib.util.spec_from_file_location("_pisathon", path)
         assert spec is not None
