@@ -181,7 +181,8 @@ def _maxima(scores, start, text, bounds, left, pooled, winners):  # type: ignore
         best = pooled[text][left : left + columns]
         low, high = max(start, bounds[text]), min(stop, bounds[text + 1])
         if low == bounds[text] and low < high:  # the text begins here: its first token is the best so far
-            best[:] = scores[low - start]
+            for j in range(columns):
+                best[j] = scores[low - start, j]
             low += 1
         # Selections instead of branches in the loops over j, so that they are vectorised. NaN wins and stays.
         if len(winners):

@@ -186,7 +186,8 @@ def search_with_bounds(
             factor = query_weights[start + j] * widening
             if rows[j] >= 0:
                 factor *= np.float64(greatest[rows[j]]) / 255
-                begins[j] = starts[rows[j]]
+                for window in range(n_windows + 1):
+                    begins[j, window] = starts[rows[j], window]
             boundless |= not TINY < factor < HUGE
             factors[j] = factor
         # 1. Bound the score of every block.
@@ -223,7 +224,10 @@ def search_with_bounds(
         # 2. The most promising blocks come first, then the others as they lie. The best of each of so many spans are
         # at least so many blocks, hence none of those that lead has a lower bound.
         select_top(order, n_spans, n_first)
-        least = max(order[:n_first].min() >> 32, 1)
+        least = order[0] >> 32
+        for place in range(1, n_first):
+            least = min(least, order[place] >> 32)
+        least = max(least, 1)
         n_leading = 0
         for place in range(n_first):
             span = order[place] & ROW_MASK
@@ -234,7 +238,12 @@ def search_with_bounds(
         if n_leading > n_first:
             select_top(leading, n_leading, n_first)
             n_leading = n_first
-        leading[:n_leading].sort()
+        for i in range(1, n_leading):  # by insertion: they are few
+            key, j = leading[i], i
+            while j > 0 and leading[j - 1] > key:
+                leading[j] = leading[j - 1]
+                j -= 1
+            leading[j] = key
         n = 0
         floor = np.int64(0)  # only a greater key can enter,
         threshold = 0.0  # and only a greater score,
@@ -339,5 +348,6 @@ def search_with_bounds(
         if n > k:
             select_top(keys, n, k)
             n = k
-        best[query - first, :n] = keys[:n]
+        for i in range(n):
+            best[query - first, i] = keys[i]
         best[query - first, n:] = NO_HIT

@@ -15,6 +15,9 @@ def compiled(function: F) -> F:
 
     numba writes it beside the source or, where that is read-only, to the user's cache folder. Where neither
     can be written it raises; then every process compiles anew, which costs seconds and is no failure.
+
+    Compiled code copies arrays in loops: numba takes seconds to compile `a[:n] = b[:n]`, for the message of its error,
+    and one for each of `sort` and `min`.
     """
     try:
         result: Any = numba.njit(cache=True, nogil=True)(function)

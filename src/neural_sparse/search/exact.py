@@ -108,7 +108,8 @@ def top_of_rows(block: NDArray[np.float32], base: int, k: int, best: NDArray[np.
         if n > k:
             select_top(keys, n, k)
             n = k
-        best[query, :n] = keys[:n]
+        for i in range(n):
+            best[query, i] = keys[i]
         best[query, n:] = NO_HIT
 
 
@@ -224,5 +225,6 @@ def search_block_at_a_time(
         if n > k:
             select_top(keys, n, k)
             n = k
-        best[query - first, :n] = keys[:n]
+        for i in range(n):
+            best[query - first, i] = keys[i]
         best[query - first, n:] = NO_HIT
