@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,10 @@ from tiny_models import TEXTS, make_masked_lm, make_tokenizer
 
 if TYPE_CHECKING:
     from neural_sparse import NeuralSparseEncoder
+
+# By default all is looked through every 70,000 objects, and compiling makes many that stay. What tiny models leave
+# behind can wait for longer.
+gc.set_threshold(5000, 10, 20)
 
 
 @pytest.fixture(scope="session")
