@@ -79,6 +79,12 @@ def evaluate(
         help="How: rrf (reciprocal ranks), minmax (sum of scores moved to 0 .. 1), sum (of scores as they are).",
     ),
     fusion_weight: float = typer.Option(0.5, min=0, max=1, help="Of the system; the other has the rest."),
+    recall: float | None = typer.Option(
+        None,
+        help="Search a model's documents approximately: score as few as find so much of the exact hits, such as 0.95, "
+        "measured on the collection's queries. Where that gains nothing the search is exact.",
+        show_default="exact",
+    ),
     training: Path | None = typer.Option(
         None, help="JSON lines the model was trained on; test texts found in them are reported."
     ),
@@ -141,6 +147,7 @@ def evaluate(
     from neural_sparse.io.terminal import console as make_console
     from neural_sparse.report.comparison import print_report
     from neural_sparse.report.html_page import write_report
+    from neural_sparse.search.budget import check_recall
     from neural_sparse.search.fusion import fused
 
     if (model is None) == (run is None):
@@ -155,6 +162,12 @@ def evaluate(
     parse_measures(measure)  # before hours of encoding
     if passages is not None and (model is None or model.lower() == "bm25" or model.startswith(PREFIX)):
         raise InputError("--passages: only a model's documents are encoded here; leave it out")
+    if recall is not None:
+        check_recall(recall)
+        if passages is not None or model is None or model.lower() == "bm25" or model.startswith(PREFIX):
+            raise InputError(
+                "--recall: only a model's whole documents are searched approximately; leave it out"
+            )
     other_run = _other_run(fuse, fusion, weight=fusion_weight, bm25=bm25, model=model, collections=len(names))
     language = check_language(language)
     if model is not None and model.startswith(PREFIX):
@@ -238,6 +251,7 @@ def evaluate(
                 k,
                 measure,
                 passages=passages,
+                recall=recall,
                 name=shown_name,
                 stopwatch=stopwatch,
                 ignore_identical_ids=ignore_identical_ids,
@@ -264,6 +278,8 @@ def evaluate(
         for read in (result, *baselines[-1:]):
             if read.details.get("words", ENGLISH_WORDS) != ENGLISH_WORDS:
                 console.print(f"  BM25 reads {read.details['words']}")
+        if recall is not None:
+            console.print(f"  searched for {k:,} hits: {result.details['search']}")
         stopwatch.measure()
         if fuse is not None:
             other = baselines[-1].run if other_run is None else other_run

@@ -49,6 +49,13 @@ def search(
         help="How: rrf (reciprocal ranks), minmax (sum of scores moved to 0 .. 1), sum (of scores as they are).",
     ),
     weight: float = typer.Option(0.5, min=0, max=1, help="Of the collection's own ranking when it is fused."),
+    recall: float | None = typer.Option(
+        None,
+        help="Approximate: score as few documents as find so much of the exact hits, such as 0.95, measured on "
+        "--queries or on queries made of documents. For deep rankings of large collections; where it gains nothing the "
+        "search is exact, as it is with --filter.",
+        show_default="exact",
+    ),
     verify: bool = typer.Option(
         True, help="Compare every file with its checksum first, which reads all of them; else their sizes."
     ),
@@ -62,11 +69,14 @@ def search(
     """
     from neural_sparse.errors import InputError
     from neural_sparse.io.terminal import console as make_console
+    from neural_sparse.search.budget import check_recall
     from neural_sparse.search.encoded import EncodedCollection
     from neural_sparse.search.fields import parse_filters
     from neural_sparse.search.fusion import check_fusion
 
     console = make_console()
+    if recall is not None:
+        check_recall(recall)
     if queries is not None or output is not None:
         asked = None if query else queries
         _run_file(
@@ -80,12 +90,15 @@ def search(
             fusion=fusion,
             weight=weight,
             filters=filters,
+            recall=recall,
         )
         return
     if not verify:
         console.print("sizes are compared and no checksums: a damaged file may go unnoticed", style="dim")
     collection = EncodedCollection(folder, verify)
     collection.count_repeats = count_repeats
+    if recall is not None:
+        collection.approximate(recall)
     passing = parse_filters(filters, collection.snapshot.kinds)
     beside = None
     if fuse is not None:
@@ -123,19 +136,30 @@ class Beside:
     weight: float
 
     def best(
-        self, snapshot: Snapshot, vector: sp.csr_matrix, query: str, k: int
-    ) -> tuple[list[tuple[int, float]], int]:
-        """Rows of the snapshot with their scores, and how many hits were asked for to find them."""
-        from neural_sparse.evaluation.runs import run_from_hits
-        from neural_sparse.search.fusion import DEPTH, fused
+        self,
+        snapshot: Snapshot,
+        vector: sp.csr_matrix,
+        query: str,
+        *,
+        k: int,
+        depth: int,
+        blocks: float | None,
+    ) -> list[tuple[int, float]]:
+        """Rows of the snapshot with their scores.
 
-        depth = max(k, DEPTH)
-        found = snapshot.search(vector, depth), self.bm25.search_texts([query], depth)
+        Args:
+            depth: of both rankings.
+            blocks: as `Snapshot.search`.
+        """
+        from neural_sparse.evaluation.runs import run_from_hits
+        from neural_sparse.search.fusion import fused
+
+        found = snapshot.search(vector, depth, blocks=blocks), self.bm25.search_texts([query], depth)
         rankings = [run_from_hits(hits, [query], hits.doc_ids or ())[query] for hits in found]
         both = fused(rankings, self.fusion, [self.weight, 1 - self.weight])
         best = list(both.items())[:k]
         rows = snapshot.find([doc_id for doc_id, _ in best]).tolist()
-        return [(row, score) for row, (_, score) in zip(rows, best, strict=True)], depth
+        return [(row, score) for row, (_, score) in zip(rows, best, strict=True)]
 
 
 def _run_file(
@@ -150,6 +174,7 @@ def _run_file(
     fusion: str,
     weight: float,
     filters: Sequence[str],
+    recall: float | None,
 ) -> None:
     from neural_sparse.corpora.corpus_file import read_queries
     from neural_sparse.errors import InputError
@@ -174,10 +199,13 @@ def _run_file(
     snapshot = collection.snapshot
     depth = k if fuse is None else max(k, DEPTH)
     texts = list(asked.values())
+    if recall is not None:
+        collection.approximate(recall, texts)
     if filters and fuse is not None:
         raise InputError(NO_FIELDS)
     passing = parse_filters(filters, snapshot.kinds)
-    hits = snapshot.search(collection.encode_queries(texts), depth, filters=passing)
+    blocks = collection.blocks(depth) if not passing else None
+    hits = snapshot.search(collection.encode_queries(texts), depth, filters=passing, blocks=blocks)
     run = run_from_hits(hits, list(asked), hits.doc_ids or ())
     if fuse is not None:
         if other is None:
@@ -189,8 +217,13 @@ def _run_file(
     write_run(output, run)
     found = sum(map(len, run.values()))
     make_console().print(
-        f"{len(run):,} queries, {found:,} hits: {output} (exact search: {snapshot.mode(depth)})"
+        f"{len(run):,} queries, {found:,} hits: {output} ({_mode(collection, depth, blocks)})"
     )
+
+
+def _mode(collection: EncodedCollection, k: int, blocks: float | None) -> str:
+    """How hits were found, for people."""
+    return collection.mode(k) if blocks is not None else f"exact: {collection.snapshot.mode(k)}"
 
 
 def _ask() -> str:
@@ -215,17 +248,20 @@ def _show(
     from rich.text import Text
 
     from neural_sparse.report.explained import explain_hit, explained_search
+    from neural_sparse.search.fusion import DEPTH
     from neural_sparse.text.tokens import tokenize, top_terms, vocabulary
 
+    snapshot = collection.snapshot
+    depth = k if beside is None else max(k, DEPTH)
+    blocks = collection.blocks(depth) if not filters else None  # measured before the time is taken
     started = time.perf_counter()
     vector = collection.encode_queries([query])
-    snapshot = collection.snapshot
     if beside is None:
-        depth, hits = k, snapshot.search(vector, k, filters=filters)
+        hits = snapshot.search(vector, k, filters=filters, blocks=blocks)
         pairs = zip(hits.docs[0].tolist(), hits.scores[0].tolist(), strict=True)
         found = [(row, score) for row, score in pairs if row >= 0]
     else:
-        found, depth = beside.best(snapshot, vector, query, k)
+        found = beside.best(snapshot, vector, query, k=k, depth=depth, blocks=blocks)
     milliseconds = 1000 * (time.perf_counter() - started)
     if not found and vector.nnz == 0:
         looked_up = collection.query_encoder == "inference-free"
@@ -260,7 +296,7 @@ def _show(
         text = " ".join(snapshot.best_part(row, vector).text.split())
         console.print(Text.assemble((f"{place}. {snapshot.doc_id(row)}", "bold"), f"  {score:.2f}"))
         console.print(f"   {text[:200]}{'…' if len(text) > 200 else ''}")
-    console.print(f"{milliseconds:.1f} ms, exact: {snapshot.mode(depth)}", style="dim")
+    console.print(f"{milliseconds:.1f} ms, {_mode(collection, depth, blocks)}", style="dim")
 
 
 def explain(

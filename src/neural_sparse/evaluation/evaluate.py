@@ -16,6 +16,7 @@ from neural_sparse.evaluation.cost import QUERIES, Cost, Stopwatch, measure_late
 from neural_sparse.evaluation.evaluation import Evaluation, explain_run
 from neural_sparse.evaluation.measures import DEFAULT_MEASURES, Run, deeper_than, evaluate_run
 from neural_sparse.evaluation.runs import run_from_hits, unknown_documents
+from neural_sparse.search.hits import TellsMode
 from neural_sparse.text.shingles import words
 
 if TYPE_CHECKING:
@@ -116,13 +117,11 @@ def evaluate_retriever(
         run |= run_from_hits(hits, query_ids[start : start + _BATCH], retriever.doc_ids)
     if ignore_identical_ids:
         run = without_identical_ids(run, collection, k)
+    details: dict[str, Any] = {"k": k, "ignore_identical_ids": ignore_identical_ids, "documents": len(held)}
+    if isinstance(retriever, TellsMode):
+        details["search"] = retriever.mode(depth)
     result = _evaluation(
-        name or type(retriever).__name__,
-        collection,
-        run,
-        measures,
-        cost=cost,
-        details={"k": k, "ignore_identical_ids": ignore_identical_ids, "documents": len(held)},
+        name or type(retriever).__name__, collection, run, measures, cost=cost, details=details
     )
     latency_k = min(latency_k, len(held))
     if stopwatch is None:

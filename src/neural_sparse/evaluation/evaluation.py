@@ -112,8 +112,8 @@ class Evaluation:
         cost: efficiency of the vectors; None for a system that has none (a run from elsewhere).
         latency: time of a query; None where not measured.
         hole_rate: share of unjudged documents in the first ten; None where nothing was retrieved.
-        details: what else is worth knowing: k, unanswered queries, encoding speed, what a model does for a query
-            ("query_inference"), the collection's source.
+        details: what else is worth knowing: k, how so many were searched for ("search"), unanswered queries, encoding
+            speed, what a model does for a query ("query_inference"), the collection's source.
         explanations: query id -> its text, and its first and relevant documents (`explain_run`).
     """
 

@@ -94,6 +94,7 @@ def evaluate_encoder(
     name: str = "model",
     doc_vectors: csr_matrix | None = None,
     passages: int | None = None,
+    recall: float | None = None,
     show_progress: bool = True,
     latency_queries: int = QUERIES,
     stopwatch: Stopwatch | None = None,
@@ -104,13 +105,16 @@ def evaluate_encoder(
     Args:
         doc_vectors: [documents, vocabulary], where the documents are encoded already.
         passages: tokens of the passages that documents are split into; each document then scores as its best one.
+        recall: searched approximately (`SparseRetriever`), measured on the collection's queries; None: exactly.
         latency_queries, stopwatch, ignore_identical_ids: as `evaluate_retriever`.
 
     Raises:
-        InputError: as `evaluate_retriever`.
+        InputError: as `evaluate_retriever`; passages and a recall.
     """
     encoder: Encoder = model if hasattr(model, "encode_documents") else PlainEncoder(model)  # type: ignore
     if passages is not None:
+        if recall is not None:
+            raise InputError("documents in passages are searched exactly: leave passages or recall out")
         if doc_vectors is not None:
             raise InputError(
                 "documents that are encoded already cannot be split: leave passages or doc_vectors out"
@@ -127,7 +131,10 @@ def evaluate_encoder(
     retriever: SparseRetriever | PassageRetriever
     if counts is None:
         retriever = SparseRetriever(
-            SparseIndex.build(doc_vectors, collection.doc_ids), encoder.encode_queries
+            SparseIndex.build(doc_vectors, collection.doc_ids),
+            encoder.encode_queries,
+            recall=recall,
+            sample=list(collection.queries.values()) if recall is not None else (),
         )
     else:
         retriever = PassageRetriever.of(doc_vectors, collection.doc_ids, counts, encoder.encode_queries)

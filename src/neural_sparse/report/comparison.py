@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from neural_sparse.evaluation.compare import LEVEL, Difference, Pair, Report
 from neural_sparse.report.tables import ABSENT, markdown_table, terminal_table
+from neural_sparse.search.hits import APPROXIMATE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,22 +72,28 @@ def cost_ratios(report: Report) -> tuple[list[str], Rows]:
 
 
 def timing_note(report: Report) -> str:
-    """What the times are of; nothing where there are none."""
+    """What the times are of, and which rankings are approximate; nothing where there are no times."""
     if not any("latency_p50_ms" in report.macro(system) for system in report.systems):
         return ""
     modes: dict[str, list[str]] = {}
+    approximate: list[str] = []
     for system in report.systems:
         for name in report.collections:
-            latency = system.evaluations[name].latency
-            if latency is not None and latency.mode and name not in modes.setdefault(latency.mode, []):
-                modes[latency.mode].append(name)
+            evaluation = system.evaluations[name]
+            latency = evaluation.latency
+            told = [str(evaluation.details.get("search", "")), latency.mode if latency is not None else ""]
+            found = [mode for mode in dict.fromkeys(told) if mode.startswith(APPROXIMATE)]
+            approximate += [f" {system.name} on {name}: {mode}." for mode in found]
+            exact = told[1] if told[1] not in found else ""
+            if exact and name not in modes.setdefault(exact, []):
+                modes[exact].append(name)
     alone = len(modes) == 1
     here = "; ".join(mode if alone else f"{mode} on {', '.join(names)}" for mode, names in modes.items())
     return (
         "Times are of one query at a time in this process, without network or server (95% interval over queries). BM25 "
         f"and sparse models are searched by one exact index{f' (here: {here})' if here else ''}: block maxima skip "
         "documents that cannot be hits; elsewhere every posting of the query's words is read, which engines that skip "
-        "do not."
+        "do not." + "".join(approximate)
     )
 
 

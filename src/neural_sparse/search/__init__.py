@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 from neural_sparse.lazy import lazy
 
 if TYPE_CHECKING:
-    from neural_sparse.search.approximate import SeismicRetriever, recall
+    from neural_sparse.search.approximate import SeismicRetriever
     from neural_sparse.search.bm25 import BM25Index
-    from neural_sparse.search.hits import Hits, Retriever, vocabulary_fingerprint
+    from neural_sparse.search.hits import Hits, Retriever, recall, vocabulary_fingerprint
     from neural_sparse.search.index import SparseIndex
     from neural_sparse.search.retrievers import DenseRetriever, SparseRetriever
 

@@ -12,7 +12,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from neural_sparse.errors import InputError, refuse_one_string
-from neural_sparse.search.hits import APPROXIMATE, Hits
+from neural_sparse.search.hits import APPROXIMATE, Hits, recall
 from neural_sparse.search.index import SparseIndex, available_cores
 
 MOST_TERMS_OF_THE_SMALL_INDEX = 65_535  # it stores terms in 16 bits
@@ -126,22 +126,6 @@ class SeismicRetriever:
     def mode(self, k: int) -> str:
         """What search this is, with the recall that was measured last."""
         return f"{APPROXIMATE}, {self._measured}"
-
-
-def recall(found: Hits, exact: Hits) -> float:
-    """Mean over queries of |found and exact| / |exact|; queries without an exact hit are left out.
-
-    Raises:
-        InputError: no query has an exact hit.
-    """
-    shares = []
-    for mine, right in zip(found.docs, exact.docs, strict=True):
-        right = right[right >= 0]
-        if len(right):
-            shares.append(float(np.isin(right, mine).mean()))
-    if not shares:
-        raise InputError("recall is undefined: no query shares a term with any document")
-    return float(np.mean(shares))
 
 
 @contextmanager

@@ -9,6 +9,9 @@ way a document's products are added in the order of the query's terms, so that s
 Blocks are small because documents lie in any order: of 8 with a term few have it with a high impact, and bounds are
 tight without sorting documents by similarity. The deeper the ranking in the collection, the less can be skipped:
 `DOCUMENTS_PER_HIT` says from where on it is worth it.
+
+Approximate search does the same with the blocks of the highest bounds alone, so many for each hit that is asked for
+(`search.budget`): it finds the exact k best of the documents in them.
 """
 
 from __future__ import annotations
@@ -32,6 +35,10 @@ SPAN = 128  # blocks that are passed over together
 SPANS = BLOCKS // SPAN
 FIRST = 32  # blocks that are searched first
 LOOKUP = 50  # what finding a posting costs, if reading one in passing costs 1
+SCORED = 100  # approximate search pays where it scores at most one document in so many,
+LEAST_HITS = (
+    50  # and for rankings at least so deep: bounding all blocks takes longer than to score those for fewer
+)
 ROUNDING = 2.0**-22  # of float32 operations on bounds, with room to spare
 TINY = np.float32(1e-30)  # below it float32 numbers are too coarse for ROUNDING
 HUGE = 1e30  # above it sums may overflow
@@ -132,6 +139,35 @@ def _make_rows(
 
 
 @compiled
+def _bound_of(
+    blocks: int,
+    bound_bits: NDArray[np.int32],
+    promises: NDArray[np.int32],
+    order: NDArray[np.int64],
+    histogram: NDArray[np.int32],
+) -> np.int32:
+    """Bits of a bound that so many of the blocks reach, and few more do: it has the leading bits of a bucket."""
+    least = np.int32(1)
+    if blocks < len(order):  # the best of each of so many spans are at least so many blocks
+        select_top(order, len(order), blocks)
+        lowest = order[0] >> 32
+        for place in range(1, blocks):
+            lowest = min(lowest, order[place] >> 32)
+        least = max(least, np.int32(lowest))
+    histogram[:] = 0
+    for span in range(len(promises)):
+        if promises[span] >= least:
+            for i in range(span * SPAN, (span + 1) * SPAN):
+                histogram[bound_bits[i] >> SHIFT] += 1
+    bucket = len(histogram) - 1
+    reached = np.int64(histogram[bucket])
+    while reached < blocks and bucket > 0:
+        bucket -= 1
+        reached += histogram[bucket]
+    return max(np.int32(1), np.int32(bucket << SHIFT))
+
+
+@compiled
 def search_with_bounds(
     query_offsets: NDArray[np.int64],
     query_terms: NDArray[np.int32],
@@ -144,13 +180,17 @@ def search_with_bounds(
     n_docs: int,
     allowed: NDArray[np.bool_],
     k: int,
+    blocks_scored: int,
     best: NDArray[np.int64],
     row_of: NDArray[np.int32],
     greatest: NDArray[np.float32],
     maxima: NDArray[np.uint8],
     starts: NDArray[np.int64],
 ) -> None:
-    """As `search_block_at_a_time`, with the arrays of `BlockMaxima`, whose rows for the queries' terms are made."""
+    """As `search_block_at_a_time`, with the arrays of `BlockMaxima`, whose rows for the queries' terms are made.
+
+    blocks_scored: about so many, those with the highest bounds; as many as there are, or more: exact.
+    """
     filtered = len(allowed) > 0
     n_windows = (n_docs + WINDOW - 1) // WINDOW
     n_spans = n_windows * SPANS
@@ -221,6 +261,9 @@ def search_with_bounds(
                     promise = max(promise, here[i])
                 promises[span] = promise
                 order[span] = (np.int64(promise) << 32) | span
+        needed = np.int32(1)  # by a block's bound, to be looked at
+        if blocks_scored < len(bounds):
+            needed = _bound_of(blocks_scored, bound_bits, promises, order=order, histogram=histogram)
         # 2. The most promising blocks come first, then the others as they lie. The best of each of so many spans are
         # at least so many blocks, hence none of those that lead has a lower bound.
         select_top(order, n_spans, n_first)
@@ -247,7 +290,7 @@ def search_with_bounds(
         n = 0
         floor = np.int64(0)  # only a greater key can enter,
         threshold = 0.0  # and only a greater score,
-        lowest_bound = np.int32(1)  # and only from a block whose bound has at least these bits
+        lowest_bound = needed  # and only from a block whose bound has at least these bits
         lowest = 0  # bucket of the threshold
         reached = 0  # candidates in this bucket and above
         histogram[:] = 0
@@ -342,7 +385,7 @@ def search_with_bounds(
                         int(floor >> 32) - 1, 0
                     )  # sums above it may round to the score that is wanted
                     threshold = np.float64(score[0])
-                    lowest_bound = max(bits[0], np.int32(1))
+                    lowest_bound = max(bits[0], needed)
             if not apart:
                 accumulator[:] = 0.0
         if n > k:

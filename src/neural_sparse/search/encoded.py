@@ -23,6 +23,7 @@ from neural_sparse.io.files import (
     write_json,
 )
 from neural_sparse.io.urls import Location, Url, location
+from neural_sparse.search.budget import QUERIES, Budgets, check_recall, made_queries
 from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.search.hits import Hits, vocabulary_fingerprint
 from neural_sparse.search.index import SparseIndex
@@ -123,7 +124,10 @@ class EncodedCollection:
         snapshot: the documents.
         about: model, maximum length, number of documents.
         count_repeats: a query's token weighs as often as it is there; False, unless set.
+        budgets: of approximate search; None: the search is exact.
     """
+
+    budgets: Budgets | None = None
 
     def __init__(self, folder: str | Path, verify: bool = True) -> None:
         """
@@ -306,12 +310,35 @@ class EncodedCollection:
         """
         return self._queries.encode(texts, self.count_repeats)
 
+    def approximate(self, recall: float, queries: Sequence[str] = ()) -> None:
+        """Search approximately from now on: as few documents are scored as find so much of the exact hits.
+
+        Args:
+            recall: above 0 and below 1.
+            queries: of which it is measured, best such as people ask; else words in a row of documents drawn.
+
+        Raises:
+            InputError: another recall, documents in passages, or queries without a term.
+        """
+        check_recall(recall)
+        self.snapshot.check_approximate()
+        if not queries:
+            rng = np.random.default_rng(0)
+            rows = self.snapshot.rows()
+            rows = rng.choice(rows, min(QUERIES, len(rows)), replace=False)
+            queries = made_queries([self.snapshot.text(row) for row in rows.tolist()], rng)
+        self.budgets = Budgets(recall, self.encode_queries(queries))
+
+    def blocks(self, k: int) -> float | None:
+        """What `Snapshot.search` is asked with: None, or blocks per hit, measured when k is first asked for."""
+        return self.budgets.of(self.snapshot, k).blocks if self.budgets is not None else None
+
     def search_texts(self, texts: Sequence[str], k: int) -> Hits:
-        return self.snapshot.search(self.encode_queries(texts), k)
+        return self.snapshot.search(self.encode_queries(texts), k, blocks=self.blocks(k))
 
     def mode(self, k: int) -> str:
-        """As `Snapshot.mode`."""
-        return self.snapshot.mode(k)
+        """As `Snapshot.mode`; of an approximate search with the recall that was measured."""
+        return self.snapshot.mode(k) if self.budgets is None else self.budgets.mode(self.snapshot, k)
 
 
 def write_passages(folder: Path, passages: Passages) -> None:

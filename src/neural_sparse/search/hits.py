@@ -37,7 +37,7 @@ class Hits(NamedTuple):
         ]
 
 
-# How a search found its hits; those of the first two are the same.
+# How a search found its hits; those of the first two are the same. The third is followed by its measured recall.
 EVERY_POSTING, BLOCK_MAXIMA, APPROXIMATE = "every posting", "block maxima", "approximate"
 
 
@@ -58,6 +58,22 @@ class TellsMode(Protocol):
 
     def mode(self, k: int) -> str:
         """`EVERY_POSTING`, `BLOCK_MAXIMA`, or `APPROXIMATE` with its measured recall."""
+
+
+def recall(found: Hits, exact: Hits) -> float:
+    """Mean over queries of |found and exact| / |exact|; queries without an exact hit are left out.
+
+    Raises:
+        InputError: no query has an exact hit.
+    """
+    shares = []
+    for mine, right in zip(found.docs, exact.docs, strict=True):
+        right = right[right >= 0]
+        if len(right):
+            shares.append(float(np.isin(right, mine).mean()))
+    if not shares:
+        raise InputError("recall is undefined: no query shares a term with any document")
+    return float(np.mean(shares))
 
 
 def vocabulary_fingerprint(tokens: Iterable[str]) -> str:

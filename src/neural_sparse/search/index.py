@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,14 +18,22 @@ from numpy.typing import NDArray
 
 from neural_sparse.errors import InputError
 from neural_sparse.search import storage
-from neural_sparse.search.block_max import DOCUMENTS_PER_HIT, BlockMaxima, search_with_bounds
+from neural_sparse.search.block_max import (
+    BLOCK,
+    DOCUMENTS_PER_HIT,
+    LEAST_HITS,
+    SCORED,
+    BlockMaxima,
+    search_with_bounds,
+)
 from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.search.exact import search_block_at_a_time, write_hits
-from neural_sparse.search.hits import BLOCK_MAXIMA, EVERY_POSTING, Hits, check_vocabulary
+from neural_sparse.search.hits import APPROXIMATE, BLOCK_MAXIMA, EVERY_POSTING, Hits, check_vocabulary
 from neural_sparse.search.postings import Postings, checked_vectors, invert, join, keep_documents, quantized
 from neural_sparse.search.storage import build_on_disk
 
 NO_FILTER = np.zeros(0, np.bool_)
+EVERY_BLOCK = 1 << 62
 
 
 class SparseIndex:
@@ -218,6 +227,7 @@ class SparseIndex:
         without: Iterable[str] | None = None,
         threads: int | None = None,
         vocabulary: str | None = None,
+        blocks: float | None = None,
     ) -> Hits:
         """The k best documents of each query by dot product; documents that score 0 are not hits.
 
@@ -226,9 +236,12 @@ class SparseIndex:
             only: Ids that may be found; without: ids that may not.
             threads: Queries are shared among them; default all cores. The result does not depend on it.
             vocabulary: The queries' fingerprint; compared with the index's where both are known.
+            blocks: Of 8 documents, to score for each hit, in an approximate search; `search.budget` finds how many a
+                recall takes. Some of the k best may be missed, scores are exact. None is exact; so are searches with
+                `only` or `without`, and those that would gain nothing (`mode`).
 
         Raises:
-            InputError: k < 1, queries of another vocabulary, a bad weight, an unknown id in a filter.
+            InputError: k < 1, queries of another vocabulary, a bad weight, an unknown id in a filter, blocks <= 0.
         """
         if k < 1:
             raise InputError(f"k must be at least 1, got {k}")
@@ -238,7 +251,7 @@ class SparseIndex:
         n_queries = queries.shape[0]
         hits = Hits(np.full((n_queries, k), -1, np.int32), np.zeros((n_queries, k), np.float32), now.doc_ids)
         allowed = _allowed(now.doc_ids, only, without)
-        search = now.searcher(queries, k, allowed)
+        search = now.searcher(queries, k, allowed, blocks=None if len(allowed) else blocks)
 
         def work(first: int, last: int) -> None:
             write_hits(search(first, last), hits.docs[first:last], hits.scores[first:last])
@@ -254,12 +267,20 @@ class SparseIndex:
                 job.result()
         return hits
 
-    def mode(self, k: int) -> str:
-        """How `search` finds the k best: by reading every posting of the query's terms, or by block maxima."""
-        return BLOCK_MAXIMA if self._snapshot.with_bounds(k) else EVERY_POSTING
+    def mode(self, k: int, blocks: float | None = None) -> str:
+        """How `search` finds the k best: by reading every posting of the query's terms, by block maxima, or in so many
+        blocks per hit, approximately."""
+        if self._snapshot.budget(k, blocks) is not None:
+            return APPROXIMATE
+        return search_mode(len(self), k)
 
     def best_keys(
-        self, queries: sp.csr_matrix, k: int, allowed: NDArray[np.bool_] = NO_FILTER
+        self,
+        queries: sp.csr_matrix,
+        k: int,
+        allowed: NDArray[np.bool_] = NO_FILTER,
+        *,
+        blocks: float | None = None,
     ) -> NDArray[np.int64]:
         """The k best documents of each query as keys (`search.exact`), int64 [queries, at most k], unsorted, NO_HIT
         behind.
@@ -269,10 +290,11 @@ class SparseIndex:
         Args:
             queries: of `checked_queries`.
             allowed: bool [documents], which may be hits; empty for all of them.
+            blocks: as in `search`, whatever is allowed.
         """
         now = self._snapshot
         now.check(queries.indices)
-        return now.searcher(queries, k, allowed)(0, queries.shape[0])
+        return now.searcher(queries, k, allowed, blocks=blocks)(0, queries.shape[0])
 
     def ids(self, hits: Hits) -> list[list[str]]:
         """Document ids of each query's hits, best first: `hits.ids()`."""
@@ -319,16 +341,26 @@ class _Snapshot:
     def maxima(self) -> BlockMaxima:
         return BlockMaxima(self.postings)
 
-    def with_bounds(self, k: int) -> bool:
-        """Whether so few of the documents are asked for that most can be skipped."""
-        return self.postings.n_docs > DOCUMENTS_PER_HIT * k
+    def budget(self, k: int, blocks: float | None) -> int | None:
+        """Blocks that an approximate search scores; None where that is exact or as slow.
+
+        Raises:
+            InputError: blocks <= 0.
+        """
+        if blocks is None:
+            return None
+        if not blocks > 0:
+            raise InputError(f"an approximate search scores more than 0 blocks for each hit, not {blocks:g}")
+        scored = blocks * k
+        pays = k >= LEAST_HITS and scored * BLOCK * SCORED <= self.postings.n_docs
+        return math.ceil(scored) if pays else None
 
     def searcher(
-        self, queries: sp.csr_matrix, k: int, allowed: NDArray[np.bool_]
+        self, queries: sp.csr_matrix, k: int, allowed: NDArray[np.bool_], *, blocks: float | None = None
     ) -> Callable[[int, int], NDArray[np.int64]]:
         """(first, last) -> the keys of these queries' k best, int64 [last - first, at most k], unsorted.
 
-        Posting by posting, or with bounds.
+        Posting by posting, or with bounds, of all blocks or some.
         """
         index = self.postings
         depth = max(1, min(k, index.n_docs))
@@ -337,7 +369,9 @@ class _Snapshot:
             queries.indices.astype(np.int32, copy=False),
             queries.data.astype(np.float64) * index.scale,
         )
-        with_bounds = self.with_bounds(k)
+        budget = self.budget(k, blocks)
+        with_bounds = budget is not None or search_mode(index.n_docs, k) == BLOCK_MAXIMA
+        scored = EVERY_BLOCK if budget is None else budget
         if with_bounds:
             self.maxima.make(arguments[1])
 
@@ -345,7 +379,7 @@ class _Snapshot:
             best = np.empty((last - first, depth), np.int64)
             these = (*arguments, first, last, index.offsets, index.docs, index.impacts, index.n_docs)
             if with_bounds:
-                search_with_bounds(*these, allowed, depth, best, *self.maxima.arrays)
+                search_with_bounds(*these, allowed, depth, scored, best, *self.maxima.arrays)
             else:
                 search_block_at_a_time(*these, allowed, depth, best)
             return best
@@ -370,6 +404,11 @@ def _allowed(
     if without is not None:
         allowed[doc_ids.rows(without)] = False
     return allowed
+
+
+def search_mode(documents: int, k: int) -> str:
+    """How exact search finds k of so many documents: it skips where so few are asked for that most can be skipped."""
+    return BLOCK_MAXIMA if documents > DOCUMENTS_PER_HIT * k else EVERY_POSTING
 
 
 def available_cores() -> int:

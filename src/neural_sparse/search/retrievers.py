@@ -10,6 +10,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from neural_sparse.errors import InputError, refuse_one_string
+from neural_sparse.search.budget import Budgets, check_recall
 from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.search.exact import ROW_MASK, top_of_rows
 from neural_sparse.search.hits import Hits, check_vocabulary
@@ -27,9 +28,12 @@ class SparseRetriever:
         encode_queries: texts -> csr_matrix [texts, vocabulary].
         vocabulary: Fingerprint of the encoder's vocabulary; compared with the index's where both are known.
         threads: As in SparseIndex.search.
+        recall: Search approximately: as few documents are scored as find so much of the exact hits (`search.budget`).
+            None: exactly.
+        sample: Queries, such as people ask, of which the recall is measured.
 
     Raises:
-        InputError: the vocabularies differ.
+        InputError: the vocabularies differ; a recall that is not between 0 and 1, or no queries to measure it with.
     """
 
     def __init__(
@@ -38,11 +42,19 @@ class SparseRetriever:
         encode_queries: Callable[[Sequence[str]], sp.csr_matrix],
         vocabulary: str | None = None,
         threads: int | None = None,
+        *,
+        recall: float | None = None,
+        sample: Sequence[str] = (),
     ) -> None:
         check_vocabulary(index.vocabulary, vocabulary)
         self.index = index
         self.encode_queries = encode_queries
         self.threads = threads
+        self.budgets = None
+        if recall is not None:
+            check_recall(recall)
+            refuse_one_string(sample)
+            self.budgets = Budgets(recall, index.checked_queries(encode_queries(sample), vocabulary))
 
     @property
     def doc_ids(self) -> Sequence[str]:
@@ -50,11 +62,12 @@ class SparseRetriever:
 
     def search_texts(self, texts: Sequence[str], k: int) -> Hits:
         refuse_one_string(texts)
-        return self.index.search(self.encode_queries(texts), k, threads=self.threads)
+        blocks = self.budgets.of(self.index, k).blocks if self.budgets is not None else None
+        return self.index.search(self.encode_queries(texts), k, threads=self.threads, blocks=blocks)
 
     def mode(self, k: int) -> str:
-        """As `SparseIndex.mode`."""
-        return self.index.mode(k)
+        """As `SparseIndex.mode`; of an approximate search with the recall that was measured."""
+        return self.index.mode(k) if self.budgets is None else self.budgets.mode(self.index, k)
 
 
 MARGIN = 64

@@ -167,21 +167,31 @@ class Segment:
         ]
 
     def best_keys(
-        self, queries: sp.csr_matrix, k: int, allowed: NDArray[np.bool_] | None = None
+        self,
+        queries: sp.csr_matrix,
+        k: int,
+        allowed: NDArray[np.bool_] | None = None,
+        *,
+        blocks: float | None = None,
     ) -> NDArray[np.int64]:
         """As `SparseIndex.best_keys`, of documents.
 
         Args:
             allowed: bool [documents]; those that are there if None.
+            blocks: per hit, as in `Snapshot.search`; as many more as documents have been deleted.
         """
         if self.passages is None:
-            return self.index.best_keys(queries, k, self.live if allowed is None else allowed)
+            if allowed is not None:
+                return self.index.best_keys(queries, k, allowed)
+            if blocks is not None:
+                blocks *= len(self) / max(1, self.documents)
+            return self.index.best_keys(queries, k, self.live, blocks=blocks)
         rows = self.live_rows if allowed is None else self.passages.mask(allowed)
         return self.passages.best_keys(self.index, queries, k, rows)
 
-    def mode(self, k: int) -> str:
+    def mode(self, k: int, blocks: float | None = None) -> str:
         """As `SparseIndex.mode`."""
-        return self.index.mode(k if self.passages is None else self.passages.depth(k))
+        return self.index.mode(k if self.passages is None else self.passages.depth(k), blocks)
 
 
 class Snapshot:
@@ -333,6 +343,7 @@ class Snapshot:
         *,
         without: Iterable[str] = (),
         filters: Mapping[str, Any] | None = None,
+        blocks: float | None = None,
     ) -> Hits:
         """The k best documents of each query; a document that shares no token with it is no hit.
 
@@ -342,18 +353,24 @@ class Snapshot:
             queries: [queries, vocabulary], weights >= 0.
             without: ids that may not be found; those that are not there do not matter.
             filters: on metadata, see `fields.check_filters`.
+            blocks: for each hit, as in `SparseIndex.search`; with `without` or `filters` the search is exact.
 
         Raises:
-            InputError: k < 1, queries of another vocabulary, a bad weight, a filter that is none.
+            InputError: k < 1, queries of another vocabulary, a bad weight, a filter that is none; blocks of documents
+                in passages.
         """
         if k < 1:
             raise InputError(f"k must be at least 1, got {k}")
+        if blocks is not None:
+            self.check_approximate()
         queries = self.segments[0].index.checked_queries(queries)
         excluded = self.find(ids) if (ids := list(without)) else None
         if filters:
             from neural_sparse.search.fields import check_filters, matching
 
             check_filters(filters, self.kinds)
+        if filters or excluded is not None:
+            blocks = None
         parts = []
         for number, segment in enumerate(self.segments):
             mask = None
@@ -367,7 +384,7 @@ class Snapshot:
                 mask[here] = False
             if not len(segment):
                 continue
-            keys = segment.best_keys(queries, k, mask)
+            keys = segment.best_keys(queries, k, mask, blocks=blocks)
             # A key holds the complement of the row, so a later row is a smaller key.
             parts.append(np.where(keys == NO_HIT, NO_HIT, keys - base) if base else keys)
         hits = Hits(
@@ -382,9 +399,20 @@ class Snapshot:
             write_hits(keys, hits.docs, hits.scores)
         return hits
 
-    def mode(self, k: int) -> str:
+    def check_approximate(self) -> None:
+        """
+        Raises:
+            InputError: documents in passages, whose scores an approximate search would not know.
+        """
+        if self.segments[0].passages is not None:
+            raise InputError(
+                "documents in passages are searched exactly: a document scores as its best passage, and an approximate "
+                "search may miss that one and find another; leave the recall out"
+            )
+
+    def mode(self, k: int, blocks: float | None = None) -> str:
         """How `search` finds the k best (`SparseIndex.mode`), by the greatest segment: the others are asked alike."""
-        return max(self.segments, key=len).mode(k)
+        return max(self.segments, key=len).mode(k, blocks)
 
     def joined(self) -> SparseIndex:
         """One index of the documents that are there, in memory.
