@@ -903,10 +903,15 @@ class _Adaptation:
         slow = max(self.asked, key=lambda who: self._cost(judge, chosen, who))
         documents = len(self.collection.doc_ids)
         rows = vectors.shape[0] / documents
+        query_time = QueryTime.load(self.output / QUERY_TIME)
         took, indexed = measured_p99(
-            vectors, queries.encode_queries, self.asked[slow][:SAMPLES], round(self.searched * rows)
+            vectors,
+            queries.encode_queries,
+            self.asked[slow][:SAMPLES],
+            round(self.searched * rows),
+            mode=query_time.mode,
         )
-        there = SlowestTime(QueryTime.load(self.output / QUERY_TIME), round(indexed / rows))
+        there = SlowestTime(query_time, round(indexed / rows))
         return Slowest(
             self.settings.target_p99["milliseconds"],
             self.searched,

@@ -1,10 +1,14 @@
-"""How long a query takes by the postings it reads: a cost model of the exact index, calibrated on this machine."""
+"""How long a query takes by the postings it has: a cost model of the exact index, calibrated on this machine.
+
+In a collection so large that documents are skipped (`block_max`) less is read than that, but a query of longer posting
+lists still takes longer, and a larger collection too: the model is the same, fitted to an index that skips.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +19,22 @@ from scipy.optimize import nnls
 
 from neural_sparse.errors import InputError
 from neural_sparse.io.files import read_json, write_json
-from neural_sparse.search.index import SparseIndex
+from neural_sparse.search.block_max import DOCUMENTS_PER_HIT
+from neural_sparse.search.hits import BLOCK_MAXIMA, EVERY_POSTING
+from neural_sparse.search.index import SparseIndex, search_mode
+from neural_sparse.search.mixed import mixed
 from neural_sparse.search.retrievers import SparseRetriever
 
-MOST_INDEXED = 100_000  # documents of a calibration; times of larger collections follow from the model
-LEAST_INDEXED = 20_000
+# Documents of a calibration, least and most; times of larger collections follow from the model.
+INDEXED = {EVERY_POSTING: (20_000, 100_000), BLOCK_MAXIMA: (200_000, 400_000)}
 SECONDS = 30.0  # of timing, all of it
 QUERIES = 200
 DEPTH = 10  # hits that are asked for
 SAMPLES = 1000  # times of which a slowest hundredth is measured
-SMALL = 4  # the smaller index has a fraction of the documents, so that what each document costs can be told
+SMALL = 4  # one index in turn has a fraction of the documents, so that what each document costs can be told
 THIN = 0.5  # of the postings are in a third one, so that what each posting costs can be told
 PERCENTILE = 99.0
+SHARD = 50_000  # documents that are mixed at a time
 
 Encode = Callable[[Sequence[str]], sp.csr_matrix]
 
@@ -35,14 +43,14 @@ Encode = Callable[[Sequence[str]], sp.csr_matrix]
 class QueryTime:
     """seconds = tail * (fixed + per_document * documents + per_posting * postings), one query at a time, on one core.
 
-    Of a search that reads every posting. A collection in which many can be skipped (`block_max`) takes less.
-
     Attributes:
         fixed: seconds of a query whatever it is: tokenizing, the call, the best k.
-        per_document: seconds for each document of the index, whose scores are looked over.
-        per_posting: seconds for each posting read.
+        per_document: seconds for each document of the index, whose scores are looked over, or bounded.
+        per_posting: seconds for each posting of the query's terms, read or skipped.
         tail: 99th percentile of times over that of the model: what else there is.
         indexed: documents that were timed.
+        mode: how these were searched (`SparseIndex.mode`): only in collections that are searched alike do times follow
+            from the model.
     """
 
     fixed: float
@@ -50,9 +58,10 @@ class QueryTime:
     per_posting: float
     tail: float = 1.0
     indexed: int = 0
+    mode: str = EVERY_POSTING
 
     def p99(self, documents: int, postings: float) -> float:
-        """Milliseconds of a query that reads so many postings, as the slowest hundredth takes them.
+        """Milliseconds of a query whose terms have so many postings, as the slowest hundredth takes them.
 
         >>> round(QueryTime(1e-4, 1e-10, 1e-9, tail=1.5).p99(1_000_000, 500_000), 3)
         1.05
@@ -60,16 +69,16 @@ class QueryTime:
         return 1e3 * self.tail * (self.fixed + self.per_document * documents + self.per_posting * postings)
 
     def postings_within(self, milliseconds: float, documents: int) -> float:
-        """Postings that a query may read.
+        """Postings that the terms of a query may have.
 
         Raises:
-            InputError: not even a query that reads none is so fast.
+            InputError: not even a query without any is so fast.
         """
         least = self.p99(documents, 0)
         if milliseconds <= least:
             raise InputError(
-                f"a search of {documents:,} documents takes {least:.2g} ms here in its slowest hundredth even if it "
-                f"reads no posting; a p99 of {milliseconds:g} ms cannot be reached: more milliseconds, or fewer "
+                f"a search of {documents:,} documents takes {least:.2g} ms here in its slowest hundredth even if its "
+                f"terms have no posting; a p99 of {milliseconds:g} ms cannot be reached: more milliseconds, or fewer "
                 "documents (shards)"
             )
         return (milliseconds - least) / (1e3 * self.tail * self.per_posting)
@@ -90,6 +99,8 @@ class QueryTime:
             raise InputError(f"{path}: not what a calibration wrote ({error})") from error
         if not (found.per_posting > 0 and found.tail > 0 and min(found.fixed, found.per_document) >= 0):
             raise InputError(f"{path}: times must not be negative, and per_posting and tail above 0")
+        if found.mode not in INDEXED:
+            raise InputError(f"{path}: mode is one of {', '.join(INDEXED)}, not {found.mode!r}")
         return found
 
 
@@ -110,7 +121,8 @@ def calibrate(
     documents: int,
     seconds: float = SECONDS,
 ) -> QueryTime:
-    """Time the exact index here, on documents that are drawn from a sample again and again.
+    """Time the exact index here, on documents that are made of a sample: drawn again and again, or where the collection
+    is so large that documents are skipped, mixed of one another.
 
     Three indexes (one of fewer documents, one of fewer postings) are asked in turn; fixed time and time per document
     and posting are their least-squares fit over each query's median. Times are processor time, so that other work on
@@ -120,7 +132,7 @@ def calibrate(
         vectors: a sample of documents, csr [documents, vocabulary].
         encode_queries: texts -> csr [texts, vocabulary].
         texts: queries, of which a sample is asked.
-        documents: the collection that is wanted; at most 100,000 are indexed.
+        documents: the collection that is wanted; at most 100,000 are indexed, or 400,000 if it is larger than that.
         seconds: of asking; building the indexes comes on top.
 
     Raises:
@@ -129,12 +141,17 @@ def calibrate(
     if not len(texts) or not vectors.nnz:
         raise InputError("the time of a query is calibrated with queries and documents that have terms")
     rng = np.random.default_rng(0)
-    size = min(max(documents, LEAST_INDEXED), MOST_INDEXED)
+    mode = search_mode(documents, DEPTH)
+    least, most = INDEXED[mode]
+    size = min(max(documents, least), most)
     asked = [texts[row] for row in rng.permutation(len(texts))[:QUERIES].tolist()]
-    whole = _drawn(vectors, size, 1.0, rng)
-    arms = [_Arm(whole, encode_queries, asked), _Arm(whole[: size // SMALL], encode_queries, asked)]
+    whole = _made(vectors, size, mode, rng)
+    fewer = size // SMALL if mode == EVERY_POSTING else max(size // SMALL, DOCUMENTS_PER_HIT * DEPTH + 1)
+    arms = [_Arm(whole, encode_queries, asked), _Arm(whole[:fewer], encode_queries, asked)]
+    whole.data[rng.random(len(whole.data), np.float32) >= THIN] = 0
+    whole.eliminate_zeros()
+    arms.append(_Arm(whole, encode_queries, asked))
     del whole
-    arms.append(_Arm(_drawn(vectors, size, THIN, rng), encode_queries, asked))
     started = time.perf_counter()
     rounds = 0
     while rounds < 3 or time.perf_counter() - started < seconds:
@@ -142,17 +159,24 @@ def calibrate(
             for arm in arms:
                 arm.ask(query)
         rounds += 1
-    return _fitted(arms)
+    return replace(_fitted(arms), mode=mode)
 
 
 def measured_p99(
-    vectors: sp.csr_matrix, encode_queries: Encode, texts: Sequence[str], documents: int
+    vectors: sp.csr_matrix,
+    encode_queries: Encode,
+    texts: Sequence[str],
+    documents: int,
+    *,
+    mode: str = EVERY_POSTING,
 ) -> tuple[float, int]:
     """Processor time of the slowest hundredth of the queries in the exact index, one at a time on one core.
 
     Args:
-        vectors: of documents, csr [documents, vocabulary]; others than `documents` of them are drawn again and again.
-        documents: to search, at most 100,000.
+        vectors: of documents, csr [documents, vocabulary]; if they are not `documents`, these are made of them as
+            `calibrate` does.
+        documents: to search, at most as many as are indexed to calibrate.
+        mode: of the cost model that is judged.
 
     Returns:
         milliseconds, and the documents that were searched.
@@ -163,9 +187,9 @@ def measured_p99(
     if not len(texts):
         raise InputError("times of queries are measured with queries, and there are none")
     rng = np.random.default_rng(0)
-    size = min(documents, MOST_INDEXED)
+    size = min(documents, INDEXED[mode][1])
     arm = _Arm(
-        vectors if size == vectors.shape[0] else _drawn(vectors, size, 1.0, rng), encode_queries, list(texts)
+        vectors if size == vectors.shape[0] else _made(vectors, size, mode, rng), encode_queries, list(texts)
     )
     for _ in range(-(-SAMPLES // len(texts))):
         for query in rng.permutation(len(texts)).tolist():
@@ -195,13 +219,16 @@ class _Arm:
         return np.array([np.median(times) for times in self.times])
 
 
-def _drawn(vectors: sp.csr_matrix, size: int, share: float, rng: np.random.Generator) -> sp.csr_matrix:
-    """Documents drawn from a sample with replacement, each with a random share of its terms."""
-    found = sp.csr_matrix(vectors[rng.integers(0, vectors.shape[0], size)], dtype=np.float32)
-    if share < 1:
-        found.data[rng.random(len(found.data)) >= share] = 0
-        found.eliminate_zeros()
-    return found
+def _made(vectors: sp.csr_matrix, size: int, mode: str, rng: np.random.Generator) -> sp.csr_matrix:
+    """So many documents of a sample: drawn with replacement where all postings are read, else mixed, since none of
+    those that are alike can be skipped."""
+    if mode == EVERY_POSTING:
+        return sp.csr_matrix(vectors[rng.integers(0, vectors.shape[0], size)], dtype=np.float32)
+    parts = [
+        mixed(vectors, min(SHARD, size - first), int(rng.integers(1 << 31)))
+        for first in range(0, size, SHARD)
+    ]
+    return sp.csr_matrix(sp.vstack(parts, format="csr"))
 
 
 def _fitted(arms: Sequence[_Arm]) -> QueryTime:

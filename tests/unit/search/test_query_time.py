@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,17 @@ import pytest
 import scipy.sparse as sp
 
 from neural_sparse.errors import InputError
-from neural_sparse.search import query_time
-from neural_sparse.search.query_time import QueryTime, _fitted, calibrate, postings_read
+from neural_sparse.search import index, query_time
+from neural_sparse.search.hits import BLOCK_MAXIMA, EVERY_POSTING
+from neural_sparse.search.mixed import mixed
+from neural_sparse.search.query_time import (
+    QueryTime,
+    _Arm,
+    _fitted,
+    calibrate,
+    measured_p99,
+    postings_read,
+)
 
 MODEL = QueryTime(2e-4, 1e-10, 1e-9, tail=1.5, indexed=100_000)
 
@@ -56,18 +66,71 @@ def test_the_fit_finds_the_formula() -> None:
 
 
 def test_a_calibration_is_made_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(query_time, "LEAST_INDEXED", 400)
+    monkeypatch.setattr(query_time, "INDEXED", {EVERY_POSTING: (400, 500)})
     rng = np.random.default_rng(1)
     vectors = sp.csr_matrix((rng.random((60, 50)) * (rng.random((60, 50)) < 0.3)).astype(np.float32))
     queries = sp.csr_matrix((rng.random((30, 50)) < 0.2).astype(np.float32))
     row = {f"query {number}": number for number in range(30)}
     found = calibrate(vectors, lambda texts: queries[[row[text] for text in texts]], list(row), 10, seconds=0)
-    assert found.indexed == 400
+    assert (found.indexed, found.mode) == (400, EVERY_POSTING)
     assert found.p99(400, 100) > 0
     found.save(tmp_path / "query_time.json")
     assert QueryTime.load(tmp_path / "query_time.json") == found
     (tmp_path / "other.json").write_text('{"fixed": 1}')
     with pytest.raises(InputError, match="not what a calibration wrote"):
         QueryTime.load(tmp_path / "other.json")
+    replace(found, mode="guessing").save(tmp_path / "other.json")
+    with pytest.raises(InputError, match="mode is one of every posting"):
+        QueryTime.load(tmp_path / "other.json")
     with pytest.raises(InputError, match="documents that have terms"):
         calibrate(sp.csr_matrix((3, 50), dtype=np.float32), lambda texts: queries, ["q"], 10)
+
+
+def test_a_collection_that_is_searched_by_skipping_is_timed_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (index, query_time):
+        monkeypatch.setattr(module, "DOCUMENTS_PER_HIT", 50)
+    monkeypatch.setattr(query_time, "INDEXED", {EVERY_POSTING: (100, 400), BLOCK_MAXIMA: (900, 1600)})
+    arms: list[Any] = []
+    made = _Arm.__init__
+
+    def noted(self: Any, *given: Any) -> None:
+        made(self, *given)
+        arms.append(self)
+
+    monkeypatch.setattr(_Arm, "__init__", noted)
+    rng = np.random.default_rng(2)
+    vectors = sp.csr_matrix((rng.random((60, 50)) * (rng.random((60, 50)) < 0.3)).astype(np.float32))
+    queries = sp.csr_matrix((rng.random((30, 50)) < 0.2).astype(np.float32))
+    row = {f"query {number}": number for number in range(30)}
+
+    def encode(texts: Any) -> sp.csr_matrix:
+        return queries[[row[text] for text in texts]]
+
+    for wanted, mode, sizes in (
+        (300, EVERY_POSTING, [300, 75, 300]),
+        (501, BLOCK_MAXIMA, [900, 501, 900]),
+        (100_000, BLOCK_MAXIMA, [1600, 501, 1600]),
+    ):
+        arms.clear()
+        found = calibrate(vectors, encode, list(row), wanted, seconds=0)
+        assert (found.mode, found.indexed) == (mode, sizes[0])
+        assert [arm.documents for arm in arms] == sizes
+        assert {arm.retriever.mode(10) for arm in arms} == {mode}
+        assert arms[2].postings.sum() == pytest.approx(arms[0].postings.sum() / 2, rel=0.1)
+        arms.clear()
+        assert measured_p99(vectors, encode, list(row), wanted, mode=mode)[1] == min(wanted, 1600)
+        assert arms[0].retriever.mode(10) == mode
+
+
+def test_mixed_documents_are_of_two_and_all_different() -> None:
+    rng = np.random.default_rng(3)
+    vectors = sp.csr_matrix((rng.random((2, 400)) * (rng.random((2, 400)) < 0.3)).astype(np.float32))
+    found = mixed(vectors, 500, seed=1)
+    assert found.shape == (500, 400)
+    assert found.has_sorted_indices
+    assert len({row.tobytes() for row in found.toarray()}) == 500
+    union = np.asarray(vectors.sum(axis=0) > 0).ravel()
+    assert union[found.indices].all()
+    assert found.nnz / 500 == pytest.approx(vectors.nnz / 2, rel=0.15)  # less where both have a term
+    assert found.sum() / 500 == pytest.approx(vectors.sum() / 2, rel=0.2)
+    assert abs(mixed(vectors, 500, seed=1) - found).max() == 0
