@@ -36,9 +36,7 @@ SPANS = BLOCKS // SPAN
 FIRST = 32  # blocks that are searched first
 LOOKUP = 50  # what finding a posting costs, if reading one in passing costs 1
 SCORED = 100  # approximate search pays where it scores at most one document in so many,
-LEAST_HITS = (
-    50  # and for rankings at least so deep: bounding all blocks takes longer than to score those for fewer
-)
+LEAST_HITS = 50  # and for rankings at least so deep: else to bound all blocks takes longer than to score some
 ROUNDING = 2.0**-22  # of float32 operations on bounds, with room to spare
 TINY = np.float32(1e-30)  # below it float32 numbers are too coarse for ROUNDING
 HUGE = 1e30  # above it sums may overflow

@@ -20,22 +20,8 @@ import scipy.sparse as sp
 from neural_sparse.errors import InputError
 from neural_sparse.search.hits import APPROXIMATE, Hits, recall
 
-BLOCKS = (
-    1.0,
-    1.5,
-    2.0,
-    2.5,
-    3.0,
-    4.0,
-    5.0,
-    6.0,
-    8.0,
-    10.0,
-    12.0,
-    16.0,
-    20.0,
-    25.0,
-)  # per hit, that are tried
+# Per hit, that are tried.
+BLOCKS = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 16.0, 20.0, 25.0)
 QUERIES = 400  # of a sample, at most
 WORDS = (4, 8)  # of a made query
 
