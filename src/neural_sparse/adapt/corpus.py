@@ -16,8 +16,9 @@ from neural_sparse.corpora.python_docs import PYTHON_DOCS, documentation
 from neural_sparse.corpora.row_file import rows_of
 from neural_sparse.data.cleaning import language_of
 from neural_sparse.data.repair import repair
-from neural_sparse.data.source import DOCUMENT_SUFFIXES
+from neural_sparse.data.source import DOCUMENT_SUFFIXES, is_document
 from neural_sparse.errors import InputError
+from neural_sparse.evaluation.runs import check_ids
 from neural_sparse.io.files import replacing
 from neural_sparse.io.lines import decoded, text_lines, without_mark
 from neural_sparse.text.keys import text_key
@@ -26,6 +27,7 @@ from neural_sparse.work.progress import progress
 
 LEAST = 5  # documents; of fewer there is nothing to search
 _LANGUAGES_READ = 500  # documents whose language is looked at
+OTHER_IDS = "give the documents and queries other ids"
 
 
 class Text(NamedTuple):
@@ -50,6 +52,16 @@ def is_embedded(place: Path) -> bool:
     return place == Path(PYTHON_DOCS) and not place.exists()
 
 
+def texts_below(place: Path) -> bool:
+    """Whether the texts of a folder are the documents."""
+    return place.is_dir() and not (place / "corpus.jsonl").is_file()
+
+
+def document_files(folder: Path) -> list[Path]:
+    """Texts of a folder and the folders in it, in the order of their names."""
+    return sorted(path for path in folder.rglob("*") if is_document(folder, path))
+
+
 def documents_at(place: Path) -> Iterator[Text]:
     """Documents of a BEIR folder, a file of rows (JSON lines, TSV, CSV, Parquet), a .txt with one per line, or a
     folder of .txt and .md files, streamed; of "python-docs", the installed packages' documentation.
@@ -62,8 +74,8 @@ def documents_at(place: Path) -> Iterator[Text]:
             yield Text(doc_id, summary, body)
     elif place.is_dir() and (place / "corpus.jsonl").is_file():
         yield from map(Text._make, read_documents(place / "corpus.jsonl"))
-    elif place.is_dir():
-        paths = sorted(path for path in place.rglob("*") if path.suffix in DOCUMENT_SUFFIXES)
+    elif texts_below(place):
+        paths = document_files(place)
         if not paths:
             raise InputError(
                 f"{place}: holds neither corpus.jsonl nor any {' or '.join(DOCUMENT_SUFFIXES)} file; name a folder of "
@@ -87,7 +99,7 @@ def clean_corpus(place: Path, output: Path) -> dict[str, Any]:
         that is kept); languages (ISO code -> share of the first 500).
 
     Raises:
-        InputError: as `documents_at`; fewer than 5 different documents.
+        InputError: as `documents_at`; an id that no run file can hold; fewer than 5 different documents.
     """
     seen: dict[bytes, str] = {}
     counts: Counter[str] = Counter()
@@ -101,6 +113,7 @@ def clean_corpus(place: Path, output: Path) -> dict[str, Any]:
         for document in documents_at(place):
             advance(1)
             counts["read"] += 1
+            check_ids([document.doc_id], fix=OTHER_IDS)  # evaluations write them at the end
             clean = Text(document.doc_id, repair(document.title), repair(document.text))
             counts["repaired"] += clean[1:] != (document.title.strip(), document.text.strip())
             words = normalised(clean.whole)

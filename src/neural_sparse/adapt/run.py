@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -27,7 +28,7 @@ from neural_sparse.adapt.candidates import (
     own_word_vectors,
     pruning_within,
 )
-from neural_sparse.adapt.corpus import clean_corpus
+from neural_sparse.adapt.corpus import OTHER_IDS, clean_corpus, texts_below
 from neural_sparse.adapt.data import AdaptData, describe, make_data, with_general
 from neural_sparse.adapt.estimate import SAMPLE_SECONDS, Estimate, estimate
 from neural_sparse.adapt.examples import Example, example_searches
@@ -65,6 +66,7 @@ from neural_sparse.corpora.corpus_file import corpus_texts, read_queries
 from neural_sparse.corpora.qrels_file import read_qrels, whole_grades
 from neural_sparse.data.training_set import TrainingSet, load_training_set
 from neural_sparse.errors import DivergedError, InputError
+from neural_sparse.evaluation.runs import check_ids
 from neural_sparse.idf import IdfWeights, compute_idf_weights, idf_weights, save_idf_weights, without_common
 from neural_sparse.io.files import (
     check_output,
@@ -141,10 +143,15 @@ def adapt(settings: AdaptSettings, output: str | Path, console: Console | None =
         output: folder for everything.
 
     Raises:
-        InputError: bad input; an output folder with another command's work; a model that cannot be loaded.
+        InputError: bad input; an output folder with another command's work, or among the documents; a model that
+            cannot be loaded.
     """
     output = Path(output)
     check_output(output, folder=True)
+    if texts_below(settings.corpus) and output.resolve().is_relative_to(settings.corpus.resolve()):
+        raise InputError(
+            f"{output} is inside {settings.corpus}, all of whose texts are documents; choose an --output elsewhere"
+        )
     with alone(output.with_name(f".{output.name}"), output):
         return _Adaptation(settings, output, console or story_console()).run()
 
@@ -283,7 +290,7 @@ class _Adaptation:
         """What would be refused later, before an hour is spent."""
         settings = self.settings
         if settings.queries is not None:
-            read_queries(settings.queries)
+            check_ids(read_queries(settings.queries), fix=OTHER_IDS)
         for file in (settings.qrels, settings.train_qrels):
             if file is not None:
                 whole_grades(read_qrels(file), str(file))
@@ -342,9 +349,9 @@ class _Adaptation:
         )
         if not data.split.select.queries and not data.split.test.queries:
             raise InputError(
-                f"{settings.corpus}: no query could be made of any document (none has a title, a heading, or a first "
-                "sentence and more text behind it), and without queries nothing can be judged; give real ones with "
-                "--queries and --qrels"
+                f"{settings.corpus}: too few queries could be made of the documents, and without queries nothing can "
+                "be judged; at least three that are not nearly the same need a title, a heading, or a first sentence "
+                "of their own and more text behind it; or give real queries with --queries and --qrels"
             )
         data.save(self.output / "data")
         return describe(data, corpus["documents"]) | {"max_length": self._length(data.judged_texts)}
@@ -942,7 +949,7 @@ class _Adaptation:
     def _next(self, verdict: Verdict, judge: Judge) -> list[str]:
         by_name = {one.name: one for one in judge.found}
         name = verdict.recommended if by_name[verdict.recommended].kind != "bm25" else verdict.chosen
-        settings, output = by_name[name].settings, self.output
+        settings = by_name[name].settings
         prune = f" --max-ratio {settings['max_ratio']}" if "max_ratio" in settings else ""
         if settings.get("passages"):
             prune += f" --passages {self.start.max_length}"
@@ -957,10 +964,13 @@ class _Adaptation:
                 '{"query": {"bool": {"should": [{"neural_sparse": {"embedding": {"query_text": "a query"}}}, '
                 f'{{"match": {{"text": {{"query": "a query", "boost": {weight:g}}}}}}}]}}}}}}'
             ]
+        model, corpus, index, export = (
+            shlex.quote(str(self.output / part)) for part in ("model", "corpus", "index", "export")
+        )
         return [
-            f"neural-sparse encode {output}/model --corpus {output}/corpus{prune} --output {output}/index",
-            f'neural-sparse search {output}/index --count-repeats{beside} "a query"',
-            f"neural-sparse deploy {output}/export{deployed} --url https://search.example.org:9200",
+            f"neural-sparse encode {model} --corpus {corpus}{prune} --output {index}",
+            f'neural-sparse search {index} --count-repeats{beside} "a query"',
+            f"neural-sparse deploy {export}{deployed} --url https://search.example.org:9200",
             *clauses,
         ]
 

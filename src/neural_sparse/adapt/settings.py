@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from neural_sparse.adapt.corpus import is_embedded
+from neural_sparse.adapt.corpus import document_files, is_embedded
 from neural_sparse.config import AUTO, TARGET_P99, TeacherConfig, check_language
 from neural_sparse.corpora.python_docs import versions
 from neural_sparse.errors import InputError, check_seed
@@ -234,7 +234,7 @@ def config_values(config: TeacherConfig) -> dict[str, Any]:
 
 
 def corpus_sum(place: Path) -> str:
-    """Of a file its checksum; of a folder of texts, sizes and times of the files, for there may be a million; of the
+    """Of a file its checksum; of a folder of texts, sizes and times of these, for there may be a million; of the
     installed packages their versions."""
     if is_embedded(place):
         return " ".join(f"{name} {version}" for name, version in versions().items())
@@ -244,8 +244,7 @@ def corpus_sum(place: Path) -> str:
     import xxhash
 
     digest = xxhash.xxh3_128()
-    for path in sorted(place.rglob("*")):
-        if path.is_file():
-            stat = path.stat()
-            digest.update(f"{path.relative_to(place)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    for path in document_files(place):
+        stat = path.stat()
+        digest.update(f"{path.relative_to(place)} {stat.st_size} {stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()

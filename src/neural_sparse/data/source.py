@@ -224,7 +224,7 @@ def _of_folder(folder: Path, split: str, columns: Collection[str]) -> Source:
         return Source(
             folder.name, tuple(section for path in rows for section in _of_file(path, columns).sections)
         )
-    documents = tuple(sorted(path for path in folder.rglob("*") if _is_document(folder, path)))
+    documents = tuple(sorted(path for path in folder.rglob("*") if is_document(folder, path)))
     if documents:
         return Source(folder.name, (Section("generated", DocumentFiles(folder, documents)),))
     found = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
@@ -235,7 +235,8 @@ def _of_folder(folder: Path, split: str, columns: Collection[str]) -> Source:
     )
 
 
-def _is_document(folder: Path, path: Path) -> bool:
+def is_document(folder: Path, path: Path) -> bool:
+    """Whether a file below a folder is one of its texts; hidden ones, and those in hidden folders, are not."""
     hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
     return path.is_file() and not hidden and path.suffix.lower() in DOCUMENT_SUFFIXES
 

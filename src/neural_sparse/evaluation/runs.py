@@ -59,8 +59,13 @@ def write_run(path: str | Path, run: Run, tag: str = "neural-sparse") -> None:
                 out.write(part.join((query_id, "Q0", doc_id, str(rank), score, tag)) + "\n")
 
 
-def check_ids(*several: Iterable[str]) -> str | None:
+def check_ids(
+    *several: Iterable[str], fix: str = "give the collection other ids, or leave out --output"
+) -> str | None:
     """The first id with a space in it, None where there is none.
+
+    Args:
+        fix: what the error says is to be done.
 
     Raises:
         InputError: an id that is empty, begins or ends with white space, or holds a tab or the end of a line, which
@@ -71,7 +76,7 @@ def check_ids(*several: Iterable[str]) -> str | None:
         if one.isspace() or not one or one != one.strip() or len(one.splitlines()) > 1 or "\t" in one:
             raise InputError(
                 f"a run file cannot hold the id {one!r}: ids must not be empty, begin or end with white space, or hold "
-                "tabs or ends of lines; give the collection other ids, or leave out --output"
+                f"tabs or ends of lines; {fix}"
             )
         if spaced is None and len(one.split()) != 1:
             spaced = one
