@@ -41,7 +41,9 @@ def prepare(
         help="Public sets (see `list`), groups of them (pretraining), files or folders: JSONL, TSV or Parquet with "
         "pairs, BEIR or MS MARCO folders, a corpus.jsonl, a folder of .txt and .md."
     ),
-    output: Path = typer.Option(help="Folder to write; `train=` of a recipe takes it."),
+    output: Path = typer.Option(
+        ..., "--output", "-o", help="Folder to write; `train=` of a recipe takes it."
+    ),
     sample: str | None = typer.Option(
         None, help="Examples to keep per source: a number, or one for each (0: all)."
     ),

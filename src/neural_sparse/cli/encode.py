@@ -28,7 +28,9 @@ def encode(
         help="A trained model: folder, hub id, or folder inside a package; or what `export --format onnx` wrote."
     ),
     corpus: str = typer.Option(help=CORPUS_HELP),
-    output: str = typer.Option(help="Folder or URL for the index, the texts and the query side."),
+    output: str = typer.Option(
+        ..., "--output", "-o", help="Folder or URL for the index, the texts and the query side."
+    ),
     max_length: int | None = typer.Option(
         None, min=3, help="Tokens per document; the model's own limit if not given."
     ),

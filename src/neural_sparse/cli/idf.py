@@ -31,7 +31,7 @@ def idf() -> None:
 def compute(
     corpus: str = typer.Argument(help=CORPUS_HELP),
     model: str = typer.Option(help=MODEL_HELP),
-    output: str = typer.Option("idf.json", help=OUTPUT_HELP + " A path or a URL."),
+    output: str = typer.Option("idf.json", "--output", "-o", help=OUTPUT_HELP + " A path or a URL."),
     counts: str | None = typer.Option(
         None, help="Where to keep the document frequencies, for `idf merge` and --update."
     ),
@@ -81,7 +81,7 @@ def compute(
 def merge_counts(
     files: list[Path] = typer.Argument(help="Files of counts, as `idf --counts` writes them."),
     model: str = typer.Option(help=MODEL_HELP),
-    output: Path = typer.Option(Path("idf.json"), help=OUTPUT_HELP),
+    output: Path = typer.Option(Path("idf.json"), "--output", "-o", help=OUTPUT_HELP),
     counts: Path | None = typer.Option(None, help="Where to keep the merged counts."),
 ) -> None:
     """Add up counts of parts of a corpus, made on several machines, and compute the table."""
@@ -119,7 +119,7 @@ def adapt(
         None,
         help="The IDF that its training began at; if not given, the idf.json of the run that MODEL lies in.",
     ),
-    output: Path = typer.Option(Path("adapted-idf.json"), help=OUTPUT_HELP),
+    output: Path = typer.Option(Path("adapted-idf.json"), "--output", "-o", help=OUTPUT_HELP),
 ) -> None:
     """Carry trained query weights over to another corpus: its IDF times what training changed.
 

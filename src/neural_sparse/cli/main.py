@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import warnings
+from importlib import metadata
 
 import typer
 
@@ -89,10 +90,19 @@ TRAINING = (
 )  # commands whose steps take and free the same memory again and again
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"neural-sparse {metadata.version('neural-sparse')}")
+        raise typer.Exit
+
+
 @app.callback()
 def settings(
     context: typer.Context,
     verbose: bool = typer.Option(False, "--verbose", "-v", help="Say more about what is going on."),
+    version: bool = typer.Option(
+        False, "--version", help="Show the version and exit.", is_eager=True, callback=_version
+    ),
 ) -> None:
     if context.invoked_subcommand in TRAINING:
         keep_memory()

@@ -9,7 +9,10 @@ import typer
 
 def quickstart(
     output: Path = typer.Option(
-        Path("outputs/quickstart"), help="Folder for the page, the model, its export and the pictures."
+        Path("outputs/quickstart"),
+        "--output",
+        "-o",
+        help="Folder for the page, the model, its export and the pictures.",
     ),
     data: Path | None = typer.Option(
         None,

@@ -88,7 +88,9 @@ def _fill(prepared: tuple[Any, Any, Any, Any], block: int, plan: bool, engine: A
 def export(
     recipe: str = typer.Argument(help=RECIPE_HELP),
     overrides: list[str] | None = OVERRIDES,
-    output: Path = typer.Option(help="A .jsonl; with --collection also .parquet, .json or .json.gz."),
+    output: Path = typer.Option(
+        ..., "--output", "-o", help="A .jsonl; with --collection also .parquet, .json or .json.gz."
+    ),
     teacher: str | None = typer.Option(
         None, help="Name of one of the recipe's teachers; the cross-encoder if not given."
     ),

@@ -12,10 +12,19 @@ from neural_sparse.io.urls import Location, Url, location
 
 
 def corpus_file(corpus: Location) -> Location:
-    """The corpus.jsonl that a path or URL means."""
+    """The corpus.jsonl that a path or URL means. Raises InputError for a folder on this disk without one."""
     if isinstance(corpus, Url) and corpus.suffix in (".jsonl", ".txt"):
         return corpus  # without asking a server twice
-    return corpus / "corpus.jsonl" if corpus.is_dir() else corpus
+    if not corpus.is_dir():
+        return corpus
+    file = corpus / "corpus.jsonl"
+    if not isinstance(corpus, Url) and not file.is_file():
+        there = ", ".join(sorted(path.name for path in corpus.iterdir())[:8]) or "nothing"
+        raise InputError(
+            f"{file}: no such file (there is {there}); a corpus is a {{_id, title, text}} per line. `neural-sparse "
+            f"adapt` reads folders of .txt and .md, and its OUTPUT/corpus is such a folder"
+        )
+    return file
 
 
 def corpus_texts(file: Location, start: int = 0, end: int | None = None) -> Iterator[str]:

@@ -9,6 +9,7 @@ from neural_sparse.errors import InputError
 
 ID = ("_id", "id", "docid", "doc_id", "passage_id", "pid", "query_id", "qid")
 TEXT = ("text", "passage", "contents", "body")
+_SHAPE = "; rows are {_id, text} with perhaps a title: rename these fields"
 _KINDS = {dict: "a JSON object", list: "a list", bool: "true or false", int: "a number", float: "a number"}
 
 
@@ -60,7 +61,7 @@ def document_fields(row: Any, where: object) -> tuple[str, str]:
         return "", as_text(_pair(row, where)[1], where)
     name = next((name for name in TEXT if name in row), None)
     if name is None:
-        raise InputError(f"{where}: lacks 'text' (has {', '.join(map(repr, row)) or 'nothing'})")
+        raise InputError(f"{where}: lacks 'text' (has {', '.join(map(repr, row)) or 'nothing'}){_SHAPE}")
     return as_text(row.get("title"), where, "title"), as_text(row[name], where, name)
 
 
@@ -74,7 +75,7 @@ def id_field(row: Any, where: object) -> str:
         return as_id(_pair(row, where)[0], where)
     name = next((name for name in ID if name in row), None)
     if name is None:
-        raise InputError(f"{where}: lacks '_id' (has {', '.join(map(repr, row)) or 'nothing'})")
+        raise InputError(f"{where}: lacks '_id' (has {', '.join(map(repr, row)) or 'nothing'}){_SHAPE}")
     return as_id(row[name], where, name)
 
 

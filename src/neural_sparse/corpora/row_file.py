@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from neural_sparse.corpora.qrels_file import is_header
 from neural_sparse.errors import InputError
 from neural_sparse.io.files import sha256_file
-from neural_sparse.io.lines import decoded, json_lines, json_value, whole_characters, without_mark
+from neural_sparse.io.lines import decoded, json_lines, json_row, whole_characters, without_mark
 from neural_sparse.io.urls import Location, Url
 
 logger = logging.getLogger(__name__)
@@ -190,7 +190,7 @@ def parse(file: RowFile, chunk: Chunk, first: int) -> Iterator[tuple[int, Any]]:
                 raise InputError(f"{where}: {len(cells)} cells, but the header names {len(file.header)}")
             yield number, dict(zip(file.header, cells, strict=True))
             continue
-        yield number, json_value(line, where, file.path)
+        yield number, json_row(line, where, file.path)
 
 
 def rows_of(file: Location) -> Iterator[tuple[object, Any]]:

@@ -7,6 +7,7 @@ another encoding is refused with the command that converts it.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -15,6 +16,25 @@ from neural_sparse.io.urls import Location, location
 
 _BOM = b"\xef\xbb\xbf"
 _WIDE = (b"\xff\xfe", b"\xfe\xff")
+# What files that are no lines of text begin with, what they are, and what makes JSON lines of them.
+_PACKED = {
+    b"\x1f\x8b": ("packed with gzip", "unpack it with: gzip -dc {path} > converted"),
+    b"PK\x03\x04": ("a zip archive or an Excel workbook", "unpack it, or save the sheet as CSV in UTF-8"),
+    b"PAR1": (
+        "a Parquet file, but is read as lines here",
+        'convert it with: python -c "import json, sys, pyarrow.parquet as p; [print(json.dumps(r, default=str)) '
+        'for r in p.read_table(sys.argv[1]).to_pylist()]" {path} > converted.jsonl',
+    ),
+}
+_ARRAY = (
+    'one JSON array, but an object per line is expected; convert it with: python -c "import json, sys; '
+    "[print(json.dumps(r)) for r in json.load(open(sys.argv[1], encoding='utf-8-sig'))]\" {path} > converted.jsonl"
+)
+_CELLS = (
+    'not JSON but, it seems, cells parted by {name}; convert it with: python -c "import csv, json, sys; '
+    "[print(json.dumps(r)) for r in csv.DictReader(open(sys.argv[1], encoding='utf-8-sig', newline=''), "
+    "delimiter='{delimiter}')]\" {path} > converted.jsonl"
+)
 
 
 class Place(NamedTuple):
@@ -77,6 +97,9 @@ def decoded(line: bytes, where: object, path: object = "FILE") -> str:
     Raises:
         InputError: it is not UTF-8, or holds NUL bytes.
     """
+    if found := next((_PACKED[magic] for magic in _PACKED if line.startswith(magic)), None):
+        what, way_out = found
+        raise InputError(f"{where}: {what}; {way_out.format(path=shlex.quote(str(path)))}")
     try:
         text = line.decode()
     except UnicodeDecodeError as error:
@@ -87,6 +110,12 @@ def decoded(line: bytes, where: object, path: object = "FILE") -> str:
             f"with: iconv -f WINDOWS-1252 -t UTF-8 {path} > converted"
         ) from error
     if "\0" in text:
+        # Half of the bytes of such text in UTF-16 are NUL; a few are what a crash or a broken export left.
+        if text.count("\0") * 4 < len(text) or not text.strip("\0\r\n"):
+            raise InputError(
+                f"{where}: holds NUL bytes, which no text has; was its writing cut short? Take them out with: "
+                f"tr -d '\\000' < {path} > converted"
+            )
         raise InputError(f"{where}: {_wide(path)}")
     return text
 
@@ -121,7 +150,36 @@ def json_lines(path: str | Location, start: int = 0, end: int | None = None) -> 
     for offset, line in lines_between(path, start, end):
         if line.strip():
             place = Place(path, offset)
-            yield place, json_value(line, place, path)
+            yield place, json_row(line, place, path)
+
+
+def json_row(line: bytes, where: object, path: object = "FILE") -> Any:
+    """The JSON of one line of a file of rows.
+
+    Raises:
+        InputError: as `json_value`; a file that is an array or a table says how it becomes lines.
+    """
+    text = decoded(line, where, path).strip()
+    quoted = shlex.quote(str(path))
+    if text == "{":
+        raise InputError(
+            f"{where}: an object over several lines, but one per line is expected: jq -c . {quoted} > converted.jsonl"
+        )
+    if text == "[" or (text[0] == "[" and text[1:].lstrip().startswith("{")):
+        raise InputError(f"{where}: {_ARRAY.format(path=quoted)}")
+    try:
+        return json_value(line, where, path)
+    except InputError as error:
+        if text.endswith("},"):
+            raise InputError(
+                f"{where}: ends with a comma; lines hold one object each: sed 's/,[[:space:]]*$//' {quoted} > converted"
+            ) from error
+        delimiter = max(",;\t", key=text.count)
+        if text[0] in "[{" or text.count(delimiter) == 0 or not str(where).endswith(", line 1"):
+            raise
+        name = {",": "commas (CSV)", ";": "semicolons (CSV)", "\t": "tabs (TSV)"}[delimiter]
+        told = _CELLS.format(name=name, delimiter=delimiter.replace("\t", "\\t"), path=quoted)
+        raise InputError(f"{where}: {told}") from error
 
 
 def json_value(line: bytes, where: object, path: object = "FILE") -> Any:

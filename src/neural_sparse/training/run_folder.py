@@ -15,7 +15,6 @@ import numpy as np
 from transformers import TrainerState
 
 from neural_sparse.config import HOW_TEACHERS_ARE_ASKED, Recipe, TeacherConfig, recipe_to_dict
-from neural_sparse.corpora.corpus_file import corpus_file
 from neural_sparse.data.prepared import MANIFEST, is_prepared
 from neural_sparse.errors import InputError
 from neural_sparse.io.files import check_output_folder, read_json, replacing_folder, sha256_file, write_json
@@ -277,7 +276,7 @@ def _files(place: Location) -> Iterator[Location]:
     if isinstance(place, Path) and is_prepared(place):
         yield place / MANIFEST
         return
-    parts: list[Location] = [corpus_file(place), place / "queries.jsonl"]
+    parts: list[Location] = [place / "corpus.jsonl", place / "queries.jsonl"]
     if isinstance(place, Url):
         parts.append(place / "qrels" / "train.tsv")  # type: ignore[arg-type]
     else:

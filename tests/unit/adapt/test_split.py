@@ -167,7 +167,11 @@ def test_a_folder_of_texts_and_one_of_nothing(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.md").write_text("# A heading\n\nText")
     (tmp_path / "b.txt").write_text("Text b")
-    assert [one.doc_id for one in documents_at(tmp_path)] == ["b.txt", "in/a.md"]
+    (tmp_path / "C.TXT").write_text("Text c")
+    (tmp_path / "folder.md").mkdir()
+    (tmp_path / ".obsidian").mkdir()
+    (tmp_path / ".obsidian" / "hidden.md").write_text("An editor's own")
+    assert [one.doc_id for one in documents_at(tmp_path)] == ["C.TXT", "b.txt", "in/a.md"]
     assert [one.text for one in documents_at(tmp_path / "b.txt")] == ["Text b"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="nor any"):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,21 @@ def test_help(command: str, run: Run) -> None:
         assert len(out.splitlines()) > 8
 
 
+def test_version(run: Run) -> None:
+    status, out, _ = run("--version")
+    assert (status, out) == (0, f"neural-sparse {metadata.version('neural-sparse')}\n")
+
+
+def test_output_is_short_everywhere() -> None:
+    def walk(command: Any) -> Iterator[Any]:
+        yield from (walked for sub in getattr(command, "commands", {}).values() for walked in walk(sub))
+        yield from command.params
+
+    options = [option.opts for option in walk(get_command(app)) if "--output" in option.opts]
+    assert len(options) > 20
+    assert [opts for opts in options if "-o" not in opts] == []
+
+
 def test_help_lists_every_command_with_a_line(run: Run) -> None:
     status, out, _ = run("--help")
     assert status == 0
@@ -85,10 +101,14 @@ class TestErrors:
         bad.write_text('{"_id": "1", "text": "a"}\n{"_id": "2"')
         empty = tmp_path / "corpus.jsonl"
         empty.write_text("")
+        notes = tmp_path / "notes"
+        notes.mkdir()
+        (notes / "a.md").write_text("# A note")
         for corpus, message in [
             (tmp_path / "absent", "no such file"),
             (bad, "bad.jsonl, line 2: not valid JSON"),
             (tmp_path, "the corpus is empty"),
+            (notes, "corpus.jsonl: no such file (there is a.md); a corpus is a {_id, title, text} per line"),
         ]:
             assert message in error(run("idf", corpus, "--model", model, "--output", tmp_path / "idf.json"))
             assert message in error(run("encode", model, "--corpus", corpus, "--output", output))

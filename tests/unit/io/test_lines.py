@@ -1,6 +1,10 @@
 """Encodings, byte order marks and places of lines."""
 
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,7 +35,11 @@ def test_a_mark_and_ends_of_lines_make_no_difference(tmp_path: Path) -> None:
         (TEXT.encode("utf-16-le"), r"line 1: .*UTF-16"),
         (TEXT.encode("utf-32"), r"line 1: .*UTF-16"),
         ("fine\ncafé\n".encode("latin-1"), r"line 2: not UTF-8 \(byte 0xe9\).*iconv -f WINDOWS-1252"),
-        (b"fine\n\0\n", r"line 2: .*NUL bytes"),
+        (b"fine\n\0\n", r"line 2: holds NUL bytes.*tr -d .*file"),
+        (b'fine\n{"_id": "a\0"}\n', r"line 2: holds NUL bytes.*tr -d .*file"),
+        (b"PAR1\x15\x04", r"line 1: a Parquet file.*read_table.*file"),
+        (b"\x1f\x8b\x08\0", r"line 1: packed with gzip.*gzip -dc .*file"),
+        (b"PK\x03\x04\x14\0", "line 1: a zip archive or an Excel workbook"),
     ],
 )
 def test_other_encodings_are_refused_with_the_way_out(tmp_path: Path, content: bytes, message: str) -> None:
@@ -51,6 +59,41 @@ def test_other_encodings_are_refused_with_the_way_out(tmp_path: Path, content: b
 def test_what_is_no_json(tmp_path: Path, line: str, message: str) -> None:
     (tmp_path / "file").write_text("{}\n" + line)
     with pytest.raises(InputError, match=message):
+        list(json_lines(tmp_path / "file"))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ('id,"a title",text\n1,"two\nlines, one ""quoted""",é\n', [["1", 'two\nlines, one "quoted"', "é"]]),
+        ("\ufeffid;Titel\r\n1;a, b\r\n", [["1", "a, b"]]),
+        ("id\ttext\n1\ta; b\n", [["1", "a; b"]]),
+        ('[\n {"a": "é"},\n {"a": "b"}\n]\n', [["é"], ["b"]]),
+        ('[{"a": 1}, {"a": 2}]', [[1], [2]]),
+        ('{"a": 1},\n{"a": 2},\n', [[1], [2]]),
+    ],
+)
+def test_the_command_that_a_message_names_makes_json_lines(
+    tmp_path: Path, content: str, expected: list[list[object]]
+) -> None:
+    file = tmp_path / "an export's table"
+    file.write_text(content, encoding="utf-8", newline="")
+    with pytest.raises(InputError, match="line 1: ") as caught:
+        list(json_lines(file))
+    command = re.search(r"(python|sed) .* > converted(\.jsonl)?", str(caught.value))
+    assert command is not None
+    where = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    subprocess.run(["sh", "-c", command[0].removesuffix(".jsonl")], check=True, cwd=tmp_path, env=where)
+    rows = [list(row.values()) for _, row in json_lines(tmp_path / "converted")]
+    assert rows == expected
+
+
+def test_an_object_over_lines_and_a_line_cut_short(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text('{\n "a": 1\n}\n')
+    with pytest.raises(InputError, match="line 1: an object over several lines"):
+        list(json_lines(tmp_path / "file"))
+    (tmp_path / "file").write_text('{"a": "b, c", "d')
+    with pytest.raises(InputError, match=r"line 1: not valid JSON .*cut short"):
         list(json_lines(tmp_path / "file"))
 
 
