@@ -16,13 +16,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import scipy.sparse as sp
 from python_processes import CLI, Running, python
 
 from neural_sparse import NeuralSparseEncoder, train
 from neural_sparse.config import Recipe
+from neural_sparse.search.doc_ids import DocumentIds
 from neural_sparse.search.encode_corpus import encode_corpus
 from neural_sparse.search.encoded import EncodedCollection
+from neural_sparse.search.snapshot import PackedTexts
 
 pytestmark = pytest.mark.integration
 pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
@@ -179,6 +183,45 @@ def test_a_siamese_student_is_trained_encoded_searched_and_served(model: str, tm
         status, found = ask(port, "POST", "/search", {"query": "sort items 3", "k": 1})
     assert (status, found["hits"][0]["id"]) == (200, best)
     assert found["hits"][0]["score"] == pytest.approx(scores.max(), rel=1e-5)
+
+
+def test_a_recall_is_measured_and_searched_with(model: str, tmp_path: Path) -> None:
+    """What the server finds and says is what the collection itself does, where approximate search pays."""
+    encoder = NeuralSparseEncoder(model, 24, device="cpu")
+    rng = np.random.default_rng(0)
+    words = [token for token, _ in encoder.top_terms(encoder.encode_documents(["open a file"]), 200)]
+    words = [word for word in words if word.isalpha()]
+    columns = np.array(encoder.tokenizer.convert_tokens_to_ids(words))
+    documents, size = 150_000, 8
+    shape = (documents, len(encoder.tokenizer))
+    rows = np.repeat(np.arange(documents), size)
+    vectors = sp.csr_matrix((rng.lognormal(0, 1.5, len(rows)), (rows, rng.choice(columns, len(rows)))), shape)
+    vectors = vectors.astype(np.float32)
+    ids = DocumentIds.numbers(documents)
+    texts = [PackedTexts.of(["a"] * documents)]
+    EncodedCollection.write(tmp_path / "index", encoder, [vectors], ids, texts, {"max_length": 24})
+    asked = [" ".join(rng.choice(words, 3)) for _ in range(60)]
+    (tmp_path / "queries.jsonl").write_text(
+        "\n".join(json.dumps({"_id": str(n), "text": text}) for n, text in enumerate(asked[:50]))
+    )
+    collection = EncodedCollection(tmp_path / "index")
+    collection.approximate(0.9, asked[:50])
+    of_sample = ("--recall", "0.9", "--sample", str(tmp_path / "queries.jsonl"))
+    with server(str(tmp_path / "index"), *of_sample) as (_, port):
+        for k in (50, 100):
+            expected = collection.search_texts(asked[50:], k)
+            mode = collection.mode(k)
+            assert re.match(r"approximate, [\d.]+ blocks a hit: recall 0\.9\d\d of", mode)
+            for query, best, scores in zip(asked[50:], expected.ids(), expected.scores, strict=True):
+                status, found = ask(port, "POST", "/search", {"query": query, "k": k})
+                assert (status, found["mode"]) == (200, mode)
+                assert [hit["id"] for hit in found["hits"]] == best
+                assert [hit["score"] for hit in found["hits"]] == pytest.approx(scores.tolist())
+        found = ask(port, "POST", "/search", {"query": asked[0], "k": 10})[1]
+        assert found["mode"] == "exact: block maxima"
+    done = python("-c", CLI, "serve", str(tmp_path / "index"), "--recall", "2")
+    assert done.returncode == 2
+    assert "a recall above 0 and below 1" in done.stderr
 
 
 def metrics(port: int) -> str:

@@ -15,6 +15,16 @@ def serve(
         None, help="The model that the indexes were encoded with: they can be changed, and texts encoded."
     ),
     bm25: bool = typer.Option(False, "--bm25", help="BM25 over the first index's texts beside it."),
+    recall: float | None = typer.Option(
+        None,
+        help="Approximate: score as few documents as find so much of the exact hits, such as 0.95, measured on "
+        "--sample or on queries made of documents. For deep rankings of large collections; where it gains nothing the "
+        "search is exact, as it is with filters.",
+        show_default="exact",
+    ),
+    sample: Path | None = typer.Option(
+        None, help="With --recall: queries.jsonl, {_id, text} per line, such as people ask."
+    ),
     judgements: Path | None = typer.Option(
         None, help="Folder for judgements made on the page, in BEIR layout: `evaluate -c FOLDER` reads it."
     ),
@@ -53,4 +63,6 @@ def serve(
         port=port,
         verify=verify,
         workers=workers,
+        recall=recall,
+        sample=sample,
     )

@@ -49,6 +49,14 @@ class Budget:
     recall: float = 1.0
     queries: int = 0
 
+    @property
+    def mode(self) -> str:
+        """What was measured, for people; of a budget that has blocks."""
+        return (
+            f"{APPROXIMATE}, {self.blocks:.3g} blocks a hit: recall {self.recall:.3f} of the {self.k} best of "
+            f"{self.queries:,} sample queries"
+        )
+
 
 class Budgets:
     """Budgets for a recall, measured when a k is first asked for; for any number of threads.
@@ -84,12 +92,7 @@ class Budgets:
     def mode(self, index: Searched, k: int) -> str:
         """As `SparseIndex.mode`, with what was measured."""
         budget = self.of(index, k)
-        if budget.blocks is None:
-            return index.mode(k)
-        return (
-            f"{APPROXIMATE}, {budget.blocks:g} blocks a hit: recall {budget.recall:.3f} of the {k} best of "
-            f"{budget.queries:,} sample queries"
-        )
+        return index.mode(k) if budget.blocks is None else budget.mode
 
     def _measure(self, index: Searched, k: int) -> Budget:
         steps = [blocks for blocks in BLOCKS if index.mode(k, blocks) == APPROXIMATE]

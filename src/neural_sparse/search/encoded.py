@@ -321,12 +321,13 @@ class EncodedCollection:
             InputError: another recall, documents in passages, or queries without a term.
         """
         check_recall(recall)
-        self.snapshot.check_approximate()
+        snapshot = self.snapshot  # which a change in another thread replaces
+        snapshot.check_approximate()
         if not queries:
             rng = np.random.default_rng(0)
-            rows = self.snapshot.rows()
+            rows = snapshot.rows()
             rows = rng.choice(rows, min(QUERIES, len(rows)), replace=False)
-            queries = made_queries([self.snapshot.text(row) for row in rows.tolist()], rng)
+            queries = made_queries([snapshot.text(row) for row in rows.tolist()], rng)
         self.budgets = Budgets(recall, self.encode_queries(queries))
 
     def blocks(self, k: int) -> float | None:

@@ -183,15 +183,16 @@ class Segment:
         if self.passages is None:
             if allowed is not None:
                 return self.index.best_keys(queries, k, allowed)
-            if blocks is not None:
-                blocks *= len(self) / max(1, self.documents)
-            return self.index.best_keys(queries, k, self.live, blocks=blocks)
+            return self.index.best_keys(queries, k, self.live, blocks=self._blocks(blocks))
         rows = self.live_rows if allowed is None else self.passages.mask(allowed)
         return self.passages.best_keys(self.index, queries, k, rows)
 
     def mode(self, k: int, blocks: float | None = None) -> str:
         """As `SparseIndex.mode`."""
-        return self.index.mode(k if self.passages is None else self.passages.depth(k), blocks)
+        return self.index.mode(k if self.passages is None else self.passages.depth(k), self._blocks(blocks))
+
+    def _blocks(self, blocks: float | None) -> float | None:
+        return None if blocks is None else blocks * len(self) / max(1, self.documents)
 
 
 class Snapshot:

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from neural_sparse.corpora.fields import with_title
 from neural_sparse.errors import InputError
+from neural_sparse.search.hits import APPROXIMATE
 from neural_sparse.search.index import available_cores
 from neural_sparse.serve.judgements import Judgements
 from neural_sparse.serve.metrics import Metrics
@@ -297,6 +298,8 @@ class _App:
         observe = self.metrics.search_seconds.labels(system.name).observe
         for one in found:
             observe(one["milliseconds"] / 1000)
+            if one["mode"].startswith(APPROXIMATE):
+                self.metrics.approximate.labels(system.name).inc()
         return list(map(answer, found))
 
     async def encode_query(self, request: Asked) -> Reply:
@@ -362,9 +365,12 @@ class _App:
     def _merge(self) -> None:
         try:
             for system in self.systems.values():
-                while system.changing is not None and system.changing.collection.merge():
+                while system.changing is not None and (
+                    system.changing.collection.merge()
+                    or (system.approximate is not None and system.approximate.follow())
+                ):
                     pass
-        except Exception:  # there are more segments than need be, and nothing is lost
+        except Exception:  # there are more segments than need be or what was measured is old; nothing is lost
             logger.exception("segments could not be merged")
         finally:
             self._merging = False

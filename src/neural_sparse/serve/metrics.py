@@ -26,6 +26,12 @@ class Metrics:
             buckets=BUCKETS,
             registry=self.registry,
         )
+        self.approximate = Counter(
+            "neural_sparse_approximate_searches",
+            "Searches that were approximate",
+            ["index"],
+            registry=self.registry,
+        )
         self.answers = Counter(
             "neural_sparse_answers", "Answers by path and status", ["path", "status"], registry=self.registry
         )

@@ -10,7 +10,7 @@ from pydantic.json_schema import models_json_schema
 from neural_sparse.serve.requests import Delete, EncodeDocuments, EncodeQuery, Judge, Request, Search, Upsert
 
 _POST: dict[str, tuple[str, type[Request]]] = {
-    "/search": ("The best documents of a query, with its cost", Search),
+    "/search": ("The best documents of a query, with its cost and how they were found (`mode`)", Search),
     "/encode/query": ("The tokens of a query with their weights", EncodeQuery),
     "/encode/documents": ("The tokens of texts, as the model weighs them", EncodeDocuments),
     "/documents": ("Add or replace documents; on the disk when the answer comes", Upsert),
@@ -18,7 +18,7 @@ _POST: dict[str, tuple[str, type[Request]]] = {
 }
 _DELETE: dict[str, tuple[str, type[Request]]] = {"/documents": ("Delete documents by id", Delete)}
 _GET: dict[str, tuple[str, dict[str, bool]]] = {
-    "/indexes": ("What can be searched", {}),
+    "/indexes": ("What can be searched, and how (`modes`, by k)", {}),
     "/document": ("A document whole: text, vector, what a query finds", {"id": True, "index": False, "query": False}),
     "/judgements": ("The judgements of a query", {"query": True}),
     "/healthz": ("Whether the server is up", {}),

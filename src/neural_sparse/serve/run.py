@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse as sp
 
+from neural_sparse.corpora.corpus_file import read_queries
 from neural_sparse.errors import InputError
 from neural_sparse.io.parts import alone
 from neural_sparse.io.urls import work_folder
+from neural_sparse.search.budget import check_recall
 from neural_sparse.search.encoded import manifest_of
 from neural_sparse.serve.judgements import Judgements
 from neural_sparse.serve.systems import System, bm25_system, changing_system, encoded_system
@@ -46,6 +48,8 @@ def serve(
     port: int = 8000,
     verify: bool = True,
     workers: int | None = None,
+    recall: float | None = None,
+    sample: str | Path | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; what runs then is finished.
 
@@ -58,10 +62,13 @@ def serve(
         port: 0 for any that is free.
         verify: compare checksums first.
         workers: searches at a time; all cores if None.
+        recall: the indexes are searched approximately (`EncodedCollection.approximate`); None: exactly.
+        sample: queries.jsonl, of whose queries the recall is measured; words of the documents if None.
 
     Raises:
-        InputError: the extra is not installed; an index or model that cannot be loaded; no place to listen; an
-            address that others reach, without a key.
+        InputError: the extra is not installed; a recall that is none, or a sample without one; an index or model that
+            cannot be loaded, or searched approximately; no place to listen; an address that others reach, without a
+            key.
     """
     try:
         import uvicorn  # noqa: F401
@@ -76,6 +83,11 @@ def serve(
             f"--host {host}: others could reach it; put a key into the environment variable {KEY}, or leave --host out"
         )
     named = _named(indexes)
+    if recall is not None:
+        check_recall(recall)
+    elif sample is not None:
+        raise InputError("--sample: queries to measure a recall with; say which, such as --recall 0.95")
+    queries = () if sample is None else tuple(read_queries(sample).values())
     with ExitStack() as stack:
         listening = stack.enter_context(_listen(host, port))
         loaded = None
@@ -83,7 +95,7 @@ def serve(
             from neural_sparse.search.updating import DocumentModel
 
             loaded = DocumentModel(model)
-        systems = _systems(named, loaded, verify, stack)
+        systems = _systems(named, loaded, verify, stack, recall=recall, sample=queries)
         encode = _documents(loaded) if loaded else None
         if bm25:
             if "bm25" in named:
@@ -148,11 +160,17 @@ def _named(indexes: Iterable[str]) -> dict[str, Path]:
 
 
 def _systems(
-    named: Mapping[str, Path], model: DocumentModel | None, verify: bool, stack: ExitStack
+    named: Mapping[str, Path],
+    model: DocumentModel | None,
+    verify: bool,
+    stack: ExitStack,
+    *,
+    recall: float | None = None,
+    sample: Sequence[str] = (),
 ) -> list[System]:
     """
     Raises:
-        InputError: none of the indexes was encoded with the model.
+        InputError: none of the indexes was encoded with the model, or the recall cannot be had of one of them.
     """
     from neural_sparse.search.changes import changing
 
@@ -164,9 +182,10 @@ def _systems(
         except InputError as error:
             encode, other = None, other or error
         if encode is None:
-            systems.append(encoded_system(name, folder, verify))
+            systems.append(encoded_system(name, folder, verify, recall=recall, sample=sample))
         else:
-            systems.append(changing_system(name, stack.enter_context(changing(folder, verify)), encode))
+            collection = stack.enter_context(changing(folder, verify))
+            systems.append(changing_system(name, collection, encode, recall=recall, sample=sample))
     if other is not None and not any(system.changing for system in systems):
         raise other
     return systems

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
+from neural_sparse.errors import InputError
 from neural_sparse.report.explained import explain_hit
 from neural_sparse.report.highlighted import (
     FindSpans,
@@ -23,9 +24,12 @@ from neural_sparse.report.highlighted import (
     token_spans,
     word_spans,
 )
+from neural_sparse.search.budget import Budget
 from neural_sparse.search.encoded import EncodedCollection
 from neural_sparse.search.fusion import fused
+from neural_sparse.search.hits import APPROXIMATE, Hits
 from neural_sparse.search.snapshot import Part, Segment, Snapshot, Texts
+from neural_sparse.serve.approximate import DEPTHS, Approximate
 from neural_sparse.serve.requests import Fuse, Refused, Search
 from neural_sparse.text.tokens import nfc, top_terms, vocabulary
 
@@ -67,6 +71,7 @@ class System:
         spans: where a text's tokens lie in it.
         about: what else is known, for people.
         changing: how documents are changed; None where they cannot be.
+        approximate: what a recall takes; None: the search is exact.
     """
 
     name: str
@@ -77,6 +82,7 @@ class System:
     spans: FindSpans
     about: Mapping[str, Any] = field(default_factory=dict)
     changing: Changing | None = None
+    approximate: Approximate | None = None
 
     @cached_property
     def token_ids(self) -> dict[str, int]:
@@ -107,6 +113,31 @@ class System:
     def tokens(self, vector: sp.csr_matrix) -> list[dict[str, Any]]:
         return [{"token": token, "weight": _short(weight)} for token, weight in top_terms(vector, self.names)]
 
+    def find(
+        self,
+        snapshot: Snapshot,
+        vectors: sp.csr_matrix,
+        k: int,
+        *,
+        without: Sequence[str] = (),
+        filters: Mapping[str, Any] | None = None,
+    ) -> tuple[Hits, str]:
+        """The k best, and how they were found: approximately where that was measured for all documents and pays."""
+        budget = None if without or filters else self._budget(snapshot, k)
+        if budget is not None:
+            return snapshot.search(vectors, k, blocks=budget.blocks), budget.mode
+        hits = snapshot.search(vectors, k, without=without, filters=filters)
+        return hits, f"exact: {snapshot.mode(k)}"
+
+    def mode(self, snapshot: Snapshot, k: int) -> str:
+        """How `find` finds k of all documents."""
+        budget = self._budget(snapshot, k)
+        return f"exact: {snapshot.mode(k)}" if budget is None else budget.mode
+
+    def _budget(self, snapshot: Snapshot, k: int) -> Budget | None:
+        budget = None if self.approximate is None else self.approximate.budget(k)
+        return budget if budget is not None and snapshot.mode(k, budget.blocks) == APPROXIMATE else None
+
     def search_together(self, asked: Sequence[Search]) -> list[dict[str, Any]]:
         """What `search` finds for each of several `plain` requests, by one search of the index.
 
@@ -122,7 +153,7 @@ class System:
             vectors = self._vectors([one.query_tokens or {} for one in asked])
         else:
             vectors = self.encode([one.query or "" for one in asked])
-        hits = snapshot.search(vectors, asked[0].k)
+        hits, mode = self.find(snapshot, vectors, asked[0].k)
         there = hits.docs >= 0
         ids = iter(snapshot.ids(hits.docs[there]))
         # A search has emptied the processor's caches: of few numbers lists are cheaper than one array after another.
@@ -139,6 +170,7 @@ class System:
                 {
                     "index": self.name,
                     "milliseconds": milliseconds,
+                    "mode": mode,
                     "documents": len(snapshot),
                     "postings": sum(lengths[part]),
                     "query_tokens": [
@@ -164,7 +196,7 @@ class System:
         snapshot = self.current()
         vector = self.query(asked.query, asked.query_tokens)
         depth = asked.k if asked.fuse is None else max(asked.k, asked.fuse.depth)
-        hits = snapshot.search(vector, depth, without=asked.without, filters=asked.filters)
+        hits, mode = self.find(snapshot, vector, depth, without=asked.without, filters=asked.filters)
         there = hits.docs[0][hits.docs[0] >= 0]
         rows = there.tolist()
         found = [
@@ -172,7 +204,8 @@ class System:
             for doc_id, score in zip(snapshot.ids(there), hits.scores[0].tolist(), strict=False)
         ]
         if asked.fuse is not None and other is not None:
-            found = self._fused(found, other, asked.fuse, asked)
+            found, their_mode = self._fused(found, other, asked.fuse, asked)
+            mode = f"{mode}; {other.name}: {their_mode}"
             places = snapshot.find([hit["id"] for hit in found]).tolist()
             found = [hit for hit, row in zip(found, places, strict=True) if row >= 0][: asked.k]
             rows = [row for row in places if row >= 0][: asked.k]
@@ -182,6 +215,7 @@ class System:
         return {
             "index": self.name,
             "milliseconds": round(1000 * seconds, 3),
+            "mode": mode,
             "postings": int(snapshot.posting_lengths[vector.indices].sum()),
             "documents": len(snapshot),
             "query_tokens": self.tokens(vector),
@@ -191,10 +225,12 @@ class System:
     @staticmethod
     def _fused(
         found: Sequence[Mapping[str, Any]], other: System, how: Fuse, asked: Search
-    ) -> list[dict[str, Any]]:
-        theirs = other.current()
-        vector = other.query(asked.query)
-        hits = theirs.search(vector, max(asked.k, how.depth), without=asked.without, filters=asked.filters)
+    ) -> tuple[list[dict[str, Any]], str]:
+        """The hits of both, and how the other's were found."""
+        depth = max(asked.k, how.depth)
+        hits, mode = other.find(
+            other.current(), other.query(asked.query), depth, without=asked.without, filters=asked.filters
+        )
         rankings = [
             {hit["id"]: hit["score"] for hit in found},
             dict(zip(hits.ids()[0], hits.scores[0].tolist(), strict=False)),
@@ -203,7 +239,7 @@ class System:
         return [
             {"id": doc_id, "score": score, "scores": [ranking.get(doc_id) for ranking in rankings]}
             for doc_id, score in both.items()
-        ]
+        ], mode
 
     def _describe(
         self,
@@ -306,27 +342,56 @@ class System:
             "vocabulary_size": len(self.names),
             "fields": snapshot.kinds,
             "can_change": self.changing is not None,
+            "modes": {str(k): self.mode(snapshot, k) for k in (10, *DEPTHS)},
+            "approximate": None if self.approximate is None else self.approximate.describe(),
             **self.about,
         }
 
 
-def encoded_system(name: str, folder: str | Path, verify: bool = True) -> System:
+def encoded_system(
+    name: str,
+    folder: str | Path,
+    verify: bool = True,
+    *,
+    recall: float | None = None,
+    sample: Sequence[str] = (),
+) -> System:
     """A folder made by `neural-sparse encode`.
 
+    Args:
+        recall, sample: of approximate search (`EncodedCollection.approximate`); None: exact.
+
     Raises:
-        InputError: no such folder, or one that is damaged.
+        InputError: no such folder, or one that is damaged; a recall that cannot be had of it.
     """
-    return _system(name, EncodedCollection(folder, verify))
+    return _system(name, EncodedCollection(folder, verify), recall, sample)
 
 
-def changing_system(name: str, collection: ChangingCollection, encode: EncodeDocuments) -> System:
-    """A collection that this process alone changes."""
-    system = _system(name, collection.collection)
+def changing_system(
+    name: str,
+    collection: ChangingCollection,
+    encode: EncodeDocuments,
+    *,
+    recall: float | None = None,
+    sample: Sequence[str] = (),
+) -> System:
+    """A collection that this process alone changes.
+
+    Args:
+        recall, sample: as `encoded_system`; measured anew when a tenth of the documents has changed.
+    """
+    system = _system(name, collection.collection, recall, sample)
     system.changing = Changing(collection, encode)
     return system
 
 
-def _system(name: str, collection: EncodedCollection) -> System:
+def _system(name: str, collection: EncodedCollection, recall: float | None, sample: Sequence[str]) -> System:
+    approximate = None
+    if recall is not None:
+        try:
+            approximate = Approximate(collection, recall, sample)
+        except InputError as error:
+            raise InputError(f"{collection.folder}: {error}") from error
     length = collection.about.get("max_length")
     return System(
         name,
@@ -341,6 +406,7 @@ def _system(name: str, collection: EncodedCollection) -> System:
             "passages": collection.about.get("passages"),
             "query_encoder": collection.query_encoder,
         },
+        approximate=approximate,
     )
 
 

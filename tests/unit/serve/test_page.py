@@ -114,6 +114,7 @@ def test_two_systems_side_by_side(page: Page, server: Client) -> None:
         assert (
             f"{expected['postings']:,} postings read" in page.one(f'.column[data-side="{side}"] .cost').text
         )
+        assert page.one(f'.column[data-side="{side}"] .cost').text.endswith(" · exact: every posting")
         marked = [mark.text for mark in hits[0].find_elements("css selector", "mark")]
         pieces = expected["hits"][0]["snippet"]["pieces"]
         assert marked == [text for text, weight in pieces if weight]

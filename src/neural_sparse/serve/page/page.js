@@ -107,7 +107,7 @@ function hitItem(hit, rank, side, other) {
 
 function column(side, other) {
   const answer = side.answer;
-  const cost = `${number(answer.postings)} postings read · ${answer.milliseconds.toFixed(1)} ms · ${number(answer.documents)} documents`;
+  const cost = `${number(answer.postings)} postings read · ${answer.milliseconds.toFixed(1)} ms · ${number(answer.documents)} documents · ${answer.mode}`;
   const none = answer.query_tokens.length === 0
     ? "none of the query's tokens is known, so nothing can match" : "no document holds any of the query's tokens";
   return element("section", { class: "column", "data-side": side.name, "aria-label": `hits of ${side.name}` },
