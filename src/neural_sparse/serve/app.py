@@ -245,14 +245,19 @@ class _App:
                 value = request.headers.get(name)
                 if value is None:
                     continue
-                host = urlsplit(value if "//" in value else f"//{value}").hostname
+                try:
+                    host = urlsplit(value if "//" in value else f"//{value}").hostname
+                except ValueError:  # half an IPv6 address
+                    host = None
                 if host not in self.hosts:
                     raise Refused(403, f"{name}: this server answers to {', '.join(self.hosts)}")
         if self.key is not None and path not in OPEN:
             kind, _, given = request.headers.get("authorization", "").partition(" ")
             if kind.lower() != "bearer":
                 given = request.headers.get("x-api-key", "")
-            if not secrets.compare_digest(given.encode("utf-8", "replace"), self.key.encode()):
+            # A header is bytes: UTF-8 of some clients, Latin-1, as it was decoded here, of others.
+            sent = given.encode("latin-1"), given.encode()
+            if not any(secrets.compare_digest(one, self.key.encode()) for one in sent):
                 raise Refused(401, "an API key is needed: Authorization: Bearer KEY")
 
     def _system(self, name: str | None) -> System:

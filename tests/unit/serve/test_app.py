@@ -210,6 +210,9 @@ def test_what_other_sites_send_is_refused(ask: Client) -> None:
     assert ask("POST", "/search", body, {"Origin": "https://elsewhere.example"})[0] == 403
     assert ask("GET", "/indexes", headers={"Host": "elsewhere.example"})[0] == 403
     assert ask("POST", "/search", body, {"Origin": f"http://127.0.0.1:{ask.port}"})[0] == 200
+    for header in ("Host", "Origin"):
+        for value in ("[::1", "http://[", "null"):
+            assert ask("POST", "/search", body, {header: value})[0] == 403
     assert ask("GET", "/nowhere")[0] == 404
     assert ask("DELETE", "/search")[0] == 405
 
@@ -278,6 +281,15 @@ def test_with_a_key(systems: list[System]) -> None:
         assert ask("POST", "/search", body, {"Authorization": "Bearer geheim"})[0] == 200
         assert ask("POST", "/search", body, {"X-API-Key": "geheim"})[0] == 200
         assert ask("GET", "/")[0] == ask("GET", "/healthz")[0] == 200
+
+
+def test_a_key_of_any_letters_is_taken_as_clients_send_it(systems: list[System]) -> None:
+    """curl sends UTF-8, browsers and Python's http.client Latin-1."""
+    with running(make_app(systems, key="schlüssel")) as ask:
+        for sent, status in ((b"schl\xc3\xbcssel", 200), (b"schl\xfcssel", 200), (b"schl\xffssel", 401)):
+            as_text = sent.decode("latin-1")
+            assert ask("GET", "/indexes", headers={"X-API-Key": as_text})[0] == status
+            assert ask("GET", "/indexes", headers={"Authorization": f"Bearer {as_text}"})[0] == status
 
 
 def test_more_than_can_wait_are_refused_and_those_that_wait_are_answered(encoded: Path) -> None:
