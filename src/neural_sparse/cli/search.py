@@ -36,7 +36,7 @@ def search(
         False, "--count-repeats", help="A repeated token of the query weighs as often as it is there."
     ),
     queries: Path | None = typer.Option(
-        None, help="queries.jsonl, {_id, text} per line: search all of them, and write --output."
+        None, help="queries.jsonl, {_id, text} per line, or a .txt: search all of them, and write --output."
     ),
     output: Path | None = typer.Option(None, "--output", "-o", help="With --queries: a TREC run file."),
     fuse: str | None = typer.Option(

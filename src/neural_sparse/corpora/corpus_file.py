@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from neural_sparse.corpora.fields import document_fields, id_field, with_title
+from neural_sparse.corpora.row_file import rows_of
 from neural_sparse.errors import InputError
 from neural_sparse.io.lines import Place, decoded, json_lines, line_number, lines_between, text_lines
 from neural_sparse.io.urls import Location, Url, location
@@ -119,12 +120,14 @@ def documents_of(
 
 
 def read_queries(path: str | Location) -> dict[str, str]:
-    """Query id -> text.
+    """Query id -> text of a file of rows, or of a .txt: a query per line, whose number from 1 is its id.
 
     Raises:
         InputError: no such file, or an empty one; a malformed line or an id that occurs twice (file and line).
     """
-    if not (queries := queries_of(json_lines(path))):
+    place = location(path)
+    queries = dict(corpus_documents(place)) if place.suffix == ".txt" else queries_of(rows_of(place))
+    if not queries:
         raise InputError(f"{path}: holds no query")
     return queries
 

@@ -72,6 +72,8 @@ def load_collection(name: str, split: str = "test") -> Collection:
     """
     if Path(name).is_dir():
         return Collection.load(name, split)
+    if Path(name).is_file():
+        raise InputError(f"{name}: a file; name the folder that holds it, with queries.jsonl and qrels")
     lowered = _OTHER_NAMES.get(name.lower(), name.lower())
     if lowered in BENCHMARKS:
         raise InputError(

@@ -340,6 +340,8 @@ def read_json(path: str | Path) -> Any:
         content = path.read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{path} is a folder, and a file is expected") from error
     return json_value(without_mark(content, path), path, path)
 
 

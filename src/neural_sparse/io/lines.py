@@ -31,9 +31,9 @@ _ARRAY = (
     "[print(json.dumps(r)) for r in json.load(open(sys.argv[1], encoding='utf-8-sig'))]\" {path} > converted.jsonl"
 )
 _CELLS = (
-    'not JSON but, it seems, cells parted by {name}; convert it with: python -c "import csv, json, sys; '
-    "[print(json.dumps(r)) for r in csv.DictReader(open(sys.argv[1], encoding='utf-8-sig', newline=''), "
-    "delimiter='{delimiter}')]\" {path} > converted.jsonl"
+    "not JSON but, it seems, cells parted by {name}; if the first line names them, convert it with: "
+    'python -c "import csv, json, sys; [print(json.dumps(r)) for r in csv.DictReader(open(sys.argv[1], '
+    "encoding='utf-8-sig', newline=''), delimiter='{delimiter}')]\" {path} > converted.jsonl"
 )
 
 

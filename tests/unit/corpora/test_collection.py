@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from neural_sparse.corpora.collection import Collection
+from neural_sparse.corpora.corpus_file import read_queries
 from neural_sparse.corpora.qrels_file import read_qrels, write_qrels
 from neural_sparse.errors import InputError
 
@@ -121,3 +123,17 @@ def test_from_dicts() -> None:
         Collection.of({}, {"q": "x"}, {"q": {"d": 1}})
     with pytest.raises(InputError, match="'d1': lacks 'text'"):
         Collection.of({"d1": {"title": "T"}}, {"q": "x"}, {"q": {"d1": 1}})
+
+
+def test_queries_of_any_kind_of_file(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("first\n\nsecond, too\n")
+    (tmp_path / "a.tsv").write_text("1\tfirst\n3\tsecond, too\n")
+    (tmp_path / "b.tsv").write_text("qid\ttext\n1\tfirst\n3\tsecond, too\n")
+    (tmp_path / "a.jsonl.gz").write_bytes(
+        gzip.compress(b'{"_id": 1, "text": "first"}\n{"_id": 3, "text": "second, too"}')
+    )
+    for name in ("a.txt", "a.tsv", "b.tsv", "a.jsonl.gz"):
+        assert read_queries(tmp_path / name) == {"1": "first", "3": "second, too"}, name
+    (tmp_path / "b.txt").write_text("\n")
+    with pytest.raises(InputError, match=r"b.txt: holds no query"):
+        read_queries(tmp_path / "b.txt")

@@ -88,6 +88,11 @@ def test_the_command_that_a_message_names_makes_json_lines(
     assert rows == expected
 
 
+def test_a_folder_is_no_json(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a folder, and a file is expected"):
+        read_json(tmp_path)
+
+
 def test_an_object_over_lines_and_a_line_cut_short(tmp_path: Path) -> None:
     (tmp_path / "file").write_text('{\n "a": 1\n}\n')
     with pytest.raises(InputError, match="line 1: an object over several lines"):
