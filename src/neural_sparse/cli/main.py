@@ -117,7 +117,11 @@ def settings(
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("neural_sparse").setLevel(logging.DEBUG if verbose else logging.INFO)
-    logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
+    for library in (
+        "sentence_transformers",
+        "opensearch",
+    ):  # the latter shows a traceback of what is told in a line
+        logging.getLogger(library).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning)  # of libraries, to their own developers
 
 

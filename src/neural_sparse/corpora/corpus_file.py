@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from neural_sparse.corpora.fields import document_fields, id_field, with_title
-from neural_sparse.corpora.row_file import rows_of
 from neural_sparse.errors import InputError
 from neural_sparse.io.lines import Place, decoded, json_lines, line_number, lines_between, text_lines
 from neural_sparse.io.urls import Location, Url, location
@@ -126,7 +125,14 @@ def read_queries(path: str | Location) -> dict[str, str]:
         InputError: no such file, or an empty one; a malformed line or an id that occurs twice (file and line).
     """
     place = location(path)
-    queries = dict(corpus_documents(place)) if place.suffix == ".txt" else queries_of(rows_of(place))
+    if place.suffix == ".txt":
+        queries = dict(corpus_documents(place))
+    elif place.suffix == ".jsonl":
+        queries = queries_of(json_lines(place))
+    else:
+        from neural_sparse.corpora.row_file import rows_of  # pyarrow comes with it
+
+        queries = queries_of(rows_of(place))
     if not queries:
         raise InputError(f"{path}: holds no query")
     return queries

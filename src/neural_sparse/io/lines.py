@@ -84,6 +84,10 @@ def without_mark(line: bytes, path: object) -> bytes:
     """A file's first line without the byte order mark. Raises InputError for one of UTF-16."""
     if line.startswith(_WIDE):
         raise InputError(f"{path}, line 1: {_wide(path)}")
+    for magic, (what, way_out) in _PACKED.items():
+        # Of the three only PAR1 could begin a text, but not with what is not printed behind it.
+        if line.startswith(magic) and not line[: len(magic) + 1].decode("latin-1").isprintable():
+            raise InputError(f"{path}, line 1: {what}; {way_out.format(path=shlex.quote(str(path)))}")
     return line.removeprefix(_BOM)
 
 
@@ -97,9 +101,6 @@ def decoded(line: bytes, where: object, path: object = "FILE") -> str:
     Raises:
         InputError: it is not UTF-8, or holds NUL bytes.
     """
-    if found := next((_PACKED[magic] for magic in _PACKED if line.startswith(magic)), None):
-        what, way_out = found
-        raise InputError(f"{where}: {what}; {way_out.format(path=shlex.quote(str(path)))}")
     try:
         text = line.decode()
     except UnicodeDecodeError as error:
@@ -159,27 +160,34 @@ def json_row(line: bytes, where: object, path: object = "FILE") -> Any:
     Raises:
         InputError: as `json_value`; a file that is an array or a table says how it becomes lines.
     """
+    try:
+        value = json_value(line, where, path)
+    except InputError as error:
+        if told := _no_lines(line, where, path):
+            raise InputError(f"{where}: {told}") from error
+        raise
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        raise InputError(f"{where}: {_ARRAY.format(path=shlex.quote(str(path)))}")
+    return value
+
+
+def _no_lines(line: bytes, where: object, path: object) -> str | None:
+    """What a file seems to be of which a line is no JSON, and the command that converts it."""
     text = decoded(line, where, path).strip()
     quoted = shlex.quote(str(path))
     if text == "{":
-        raise InputError(
-            f"{where}: an object over several lines, but one per line is expected: jq -c . {quoted} > converted.jsonl"
+        return (
+            f"an object over several lines, but one per line is expected: jq -c . {quoted} > converted.jsonl"
         )
     if text == "[" or (text[0] == "[" and text[1:].lstrip().startswith("{")):
-        raise InputError(f"{where}: {_ARRAY.format(path=quoted)}")
-    try:
-        return json_value(line, where, path)
-    except InputError as error:
-        if text.endswith("},"):
-            raise InputError(
-                f"{where}: ends with a comma; lines hold one object each: sed 's/,[[:space:]]*$//' {quoted} > converted"
-            ) from error
-        delimiter = max(",;\t", key=text.count)
-        if text[0] in "[{" or text.count(delimiter) == 0 or not str(where).endswith(", line 1"):
-            raise
-        name = {",": "commas (CSV)", ";": "semicolons (CSV)", "\t": "tabs (TSV)"}[delimiter]
-        told = _CELLS.format(name=name, delimiter=delimiter.replace("\t", "\\t"), path=quoted)
-        raise InputError(f"{where}: {told}") from error
+        return _ARRAY.format(path=quoted)
+    if text.endswith("},"):
+        return f"ends with a comma; lines hold one object each: sed 's/,[[:space:]]*$//' {quoted} > converted"
+    delimiter = max(",;\t", key=text.count)
+    if text[0] in "[{" or text.count(delimiter) == 0 or not str(where).endswith(", line 1"):
+        return None
+    name = {",": "commas (CSV)", ";": "semicolons (CSV)", "\t": "tabs (TSV)"}[delimiter]
+    return _CELLS.format(name=name, delimiter=delimiter.replace("\t", "\\t"), path=quoted)
 
 
 def json_value(line: bytes, where: object, path: object = "FILE") -> Any:

@@ -48,9 +48,13 @@ def _folder_in_package(name: str) -> str | None:
         return None
     for root in (spec and spec.submodule_search_locations) or ():
         folder = Path(root, *below)
-        if any((folder / file).is_file() for file in _MODEL_FILES):
+        if _holds_model(folder):
             return str(folder)
     return None
+
+
+def _holds_model(folder: Path) -> bool:
+    return any((folder / file).is_file() for file in _MODEL_FILES)
 
 
 def model_not_found(name: str, error: Exception | str) -> InputError:
@@ -70,7 +74,10 @@ def model_not_found(name: str, error: Exception | str) -> InputError:
     ):
         return InputError(f"model {name!r}: {error}")  # a full disk, no permission
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    if Path(name).expanduser().is_dir():
+    if (folder := Path(name).expanduser()).is_dir():
+        for below in ("final_model", "model"):  # of `train`, of `adapt`
+            if _holds_model(folder / below) and not _holds_model(folder):
+                return InputError(f"{name} is the folder of a run; its model is {folder / below}")
         return InputError(f"the model in the folder {name} cannot be loaded: {reason}")
     return InputError(
         f"model {name!r} was not found: it is no folder here and no folder of an installed package, "

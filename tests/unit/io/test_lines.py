@@ -24,6 +24,8 @@ def test_a_mark_and_ends_of_lines_make_no_difference(tmp_path: Path) -> None:
         ("line 3", "second"),
     ]
     (tmp_path / "b.json").write_bytes(b'\xef\xbb\xbf{"a": 1}')
+    (tmp_path / "c.txt").write_text("PAR1 is a receptor\n", encoding="utf-8")  # not Parquet
+    assert [text for _, text in text_lines(tmp_path / "c.txt")] == ["PAR1 is a receptor"]
     assert read_json(tmp_path / "b.json") == {"a": 1}
     assert [value for _, value in json_lines(tmp_path / "b.json")] == [{"a": 1}]
 

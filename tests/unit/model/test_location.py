@@ -64,6 +64,14 @@ def test_a_folder_that_is_there_is_not_told_as_absent(tmp_path: Path) -> None:
     assert said == f"the model in the folder {tmp_path} cannot be loaded: no file named model.safetensors"
 
 
+@pytest.mark.parametrize("below", ["final_model", "model"])
+def test_the_folder_of_a_run_names_its_model(tmp_path: Path, below: str) -> None:
+    (tmp_path / below).mkdir()
+    (tmp_path / below / "config.json").write_text("{}")
+    said = str(model_not_found(str(tmp_path), ValueError("no model_type")))
+    assert said == f"{tmp_path} is the folder of a run; its model is {tmp_path / below}"
+
+
 def test_a_full_disk_is_not_told_as_a_model_that_was_not_found() -> None:
     said = str(model_not_found("some/model", OSError(28, "No space left on device")))
     assert "No space left on device" in said
