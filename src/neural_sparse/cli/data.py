@@ -38,8 +38,8 @@ def list_sets() -> None:
 @app.command()
 def prepare(
     sources: list[str] = typer.Argument(
-        help="Public sets (see `list`), groups of them (pretraining), files or folders: JSONL, TSV or Parquet with "
-        "pairs, BEIR or MS MARCO folders, a corpus.jsonl, a folder of .txt and .md."
+        help="Public sets (see `list`), groups of them (pretraining), files or folders: JSONL, TSV, CSV or Parquet "
+        "with pairs, BEIR or MS MARCO folders, a corpus.jsonl, a folder of .txt and .md."
     ),
     output: Path = typer.Option(
         ..., "--output", "-o", help="Folder to write; `train=` of a recipe takes it."

@@ -1,7 +1,8 @@
-"""Files of rows: JSON lines, TSV and Parquet, plain or gzipped, read in chunks of a fixed number of rows."""
+"""Files of rows: JSON lines, TSV, CSV and Parquet, plain or gzipped, read in chunks of a fixed number of rows."""
 
 from __future__ import annotations
 
+import csv
 import gzip
 import logging
 import re
@@ -9,6 +10,7 @@ import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, TypeAlias, cast
 
@@ -32,8 +34,11 @@ FORMATS = {
     ".tsv": "tsv",
     ".tsv.gz": "tsv",
     ".parquet": "parquet",
+    ".csv": "csv",
+    ".csv.gz": "csv",
 }
 _BLOCK = 1 << 22
+_LONGEST_CELL = 1 << 26  # characters of a cell of CSV
 _LARGE = 1 << 29  # worth a word before it is read
 # A first line of single words, one of them such a name, is a header.
 _HEADER = re.compile(
@@ -49,7 +54,7 @@ class RowFile:
     """A file that was read through once.
 
     Attributes:
-        rows: lines, blank ones included, or rows of Parquet.
+        rows: lines, blank ones included, or rows of Parquet or CSV.
         size: bytes on disk; plain_size: bytes of its rows when unpacked.
         header: names of a TSV file's columns, from its first line; empty without one.
     """
@@ -62,13 +67,17 @@ class RowFile:
     sha256: str
     header: tuple[str, ...] = ()
 
+    def place(self, number: int) -> str:
+        """Of a row, from 0, for messages."""
+        return f"{self.path}, {'line' if self.format in ('jsonl', 'tsv') else 'row'} {number + 1}"
+
     def describe(self) -> dict[str, Any]:
         """What of the file decides the outcome."""
         return {"name": self.path.name, "sha256": self.sha256, "bytes": self.size, "rows": self.rows}
 
 
 def row_format(path: Path) -> str | None:
-    """ "jsonl", "tsv" or "parquet" by the file's name; None for others."""
+    """ "jsonl", "tsv", "csv" or "parquet" by the file's name; None for others."""
     return next((kind for suffix, kind in FORMATS.items() if path.name.lower().endswith(suffix)), None)
 
 
@@ -103,6 +112,12 @@ def scan(path: Path, columns: Collection[str] = ()) -> RowFile:
                 sha256=sha256_file(path),
             )
     rows = plain = 0
+    if kind == "csv":
+        with _readable(path):
+            for row in _csv_rows(path):
+                rows += 1
+                plain += sum(map(len, row.values()))
+        return RowFile(path, kind, rows=rows, size=size, plain_size=plain, sha256=sha256_file(path))
     last = b"\n"
     with _readable(path), _open(path) as file:
         while block := file.read(_BLOCK):
@@ -133,6 +148,11 @@ def chunks(file: RowFile, size: int) -> Iterator[Chunk]:
         if file.format == "parquet":
             yield from _batches(file.path, size)
             return
+        if file.format == "csv":
+            of_csv = _csv_rows(file.path)
+            while rows := list(islice(of_csv, size)):
+                yield pa.RecordBatch.from_pylist(rows)
+            return
         with _open(file.path) as lines:
             chunk: list[bytes] = []
             for line in lines:
@@ -160,10 +180,37 @@ def _batches(path: Path, size: int) -> Iterator[pa.RecordBatch]:
         yield pa.Table.from_batches(waiting).combine_chunks().to_batches()[0]
 
 
+def _csv_rows(path: Path) -> Iterator[dict[str, str]]:
+    """Rows of CSV (RFC 4180), whose cells may hold ends of lines; the first line names the columns and is parted by
+    what it has most of: commas, semicolons or tabs.
+    """
+    with _open(path) as file:
+        first = without_mark(file.readline(), path)
+        delimiter = max(",;\t", key=decoded(first, f"{path}, line 1", path).count)
+        numbered = enumerate(chain([first], file), start=1)
+        csv.field_size_limit(_LONGEST_CELL)
+        lines = (decoded(line, f"{path}, line {number}", path) for number, line in numbered)
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
+        try:
+            names = next(reader, [])
+            if not names or len(set(names)) < len(names):
+                raise InputError(f"{path}, line 1: has to name every column, each by another name")
+            for cells in filter(None, reader):
+                if len(cells) != len(names):
+                    raise InputError(
+                        f"{path}, line {reader.line_num}: {len(cells)} cells, but the header names {len(names)}"
+                    )
+                yield dict(zip(names, cells, strict=True))
+        except csv.Error as error:
+            raise InputError(
+                f"{path}, line {reader.line_num}: {error}; is a quotation mark missing, or the file cut short?"
+            ) from error
+
+
 def parse(file: RowFile, chunk: Chunk, first: int) -> Iterator[tuple[int, Any]]:
     """Number (from 0) and value of each row; blank lines and a header are skipped.
 
-    JSON gives what it holds, TSV a list of cells or with a header a mapping, Parquet a mapping.
+    JSON gives what it holds, TSV a list of cells or with a header a mapping, Parquet and CSV a mapping.
 
     Args:
         first: number of the chunk's first row.
@@ -178,7 +225,7 @@ def parse(file: RowFile, chunk: Chunk, first: int) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(chunk, start=first):
         if not line.strip() or (number == 0 and file.header):
             continue
-        where = f"{file.path}, line {number + 1}"
+        where = file.place(number)
         if number == 0:
             line = without_mark(line, file.path)
         if file.format == "tsv":
@@ -205,7 +252,7 @@ def rows_of(file: Location) -> Iterator[tuple[object, Any]]:
     scanned, first = scan(file), 0
     for chunk in chunks(scanned, 10_000):
         for number, row in parse(scanned, chunk, first):
-            yield f"{file}, line {number + 1}", row
+            yield scanned.place(number), row
         first += len(chunk)
 
 

@@ -74,7 +74,7 @@ def documents_of(source: Source, size: int = 10_000) -> Iterator[Document]:
             yield from (Document("", _read(path)) for path in cast(Sequence[Path], piece.chunk))
         elif section.kind == "generated":
             for number, row in parse(section.file, piece.chunk, piece.first):  # type: ignore[arg-type]
-                yield Document(*document_fields(row, f"{section.file.path}, line {number + 1}"))
+                yield Document(*document_fields(row, section.file.place(number)))
 
 
 class Reader:
@@ -141,7 +141,7 @@ class Reader:
 
     def _of_row(self, section: Section, row: Any, number: int, counts: Counts) -> Iterator[Example]:
         assert isinstance(section.file, RowFile)
-        where = f"{section.file.path}, line {number + 1}"
+        where = section.file.place(number)
         if section.kind in ("documents", "generated"):
             document = Document(*document_fields(row, where))
             if section.kind == "documents":

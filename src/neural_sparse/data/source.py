@@ -292,7 +292,7 @@ def _rows(
         first = 0
         for chunk in chunks(file, 10_000):
             for number, row in parse(file, chunk, first):
-                yield f"{file.path}, line {number + 1}", row
+                yield file.place(number), row
             first += len(chunk)
             if progress is not None:
                 progress(len(chunk))

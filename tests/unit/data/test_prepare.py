@@ -182,7 +182,7 @@ class TestLayouts:
     @pytest.mark.parametrize(
         ("names", "message"),
         [
-            (["a.csv", "b.bin"], r"no training data found \(there is a.csv, b.bin\); expected corpus"),
+            (["a.xls", "b.bin"], r"no training data found \(there is a.xls, b.bin\); expected corpus"),
             ([], r"there is nothing"),
             (["corpus.jsonl"], r"corpus.jsonl, line 1: lacks 'text'"),
         ],
