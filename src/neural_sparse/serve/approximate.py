@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,6 +12,8 @@ from neural_sparse.search.budget import Budget
 from neural_sparse.search.encoded import EncodedCollection
 from neural_sparse.search.snapshot import Snapshot
 from neural_sparse.serve.requests import DEEPEST
+
+logger = logging.getLogger(__name__)
 
 # Hits for which recall is measured: a request for k between two of them has the blocks of the greater, which find of
 # fewer hits no smaller part. Measuring takes hundreds of searches, too many for a request to wait for.
@@ -54,6 +57,7 @@ class Approximate:
 
     def __init__(self, collection: EncodedCollection, recall: float, queries: Sequence[str] = ()) -> None:
         self.collection, self.recall, self.queries = collection, recall, queries
+        logger.info("%s: measuring what a recall of %g takes", collection.folder, recall)
         self._measured = self._measure()
 
     def _measure(self) -> _Measured:
