@@ -175,16 +175,18 @@ def _no_lines(line: bytes, where: object, path: object) -> str | None:
     """What a file seems to be of which a line is no JSON, and the command that converts it."""
     text = decoded(line, where, path).strip()
     quoted = shlex.quote(str(path))
+    if text.endswith("},"):
+        return f"ends with a comma; lines hold one object each: sed 's/,[[:space:]]*$//' {quoted} > converted"
+    if not str(where).endswith(", line 1"):
+        return None
     if text == "{":
         return (
             f"an object over several lines, but one per line is expected: jq -c . {quoted} > converted.jsonl"
         )
     if text == "[" or (text[0] == "[" and text[1:].lstrip().startswith("{")):
         return _ARRAY.format(path=quoted)
-    if text.endswith("},"):
-        return f"ends with a comma; lines hold one object each: sed 's/,[[:space:]]*$//' {quoted} > converted"
     delimiter = max(",;\t", key=text.count)
-    if text[0] in "[{" or text.count(delimiter) == 0 or not str(where).endswith(", line 1"):
+    if text[0] in "[{" or text.count(delimiter) == 0:
         return None
     name = {",": "commas (CSV)", ";": "semicolons (CSV)", "\t": "tabs (TSV)"}[delimiter]
     return _CELLS.format(name=name, delimiter=delimiter.replace("\t", "\\t"), path=quoted)
