@@ -183,10 +183,10 @@ def _no_lines(line: bytes, where: object, path: object) -> str | None:
         return (
             f"an object over several lines, but one per line is expected: jq -c . {quoted} > converted.jsonl"
         )
-    if text == "[" or (text[0] == "[" and text[1:].lstrip().startswith("{")):
+    if text == "[" or (text[:1] == "[" and text[1:].lstrip().startswith("{")):
         return _ARRAY.format(path=quoted)
     delimiter = max(",;\t", key=text.count)
-    if text[0] in "[{" or text.count(delimiter) == 0:
+    if text[:1] in ("[", "{") or text.count(delimiter) == 0:
         return None
     name = {",": "commas (CSV)", ";": "semicolons (CSV)", "\t": "tabs (TSV)"}[delimiter]
     return _CELLS.format(name=name, delimiter=delimiter.replace("\t", "\\t"), path=quoted)

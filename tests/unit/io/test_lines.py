@@ -59,6 +59,9 @@ def test_other_encodings_are_refused_with_the_way_out(tmp_path: Path, content: b
     ],
 )
 def test_what_is_no_json(tmp_path: Path, line: str, message: str) -> None:
+    (tmp_path / "blank").write_text("\u3000\n", encoding="utf-8")
+    with pytest.raises(InputError, match="line 1: not valid JSON"):
+        list(json_lines(tmp_path / "blank"))
     (tmp_path / "file").write_text("{}\n" + line)
     with pytest.raises(InputError, match=message):
         list(json_lines(tmp_path / "file"))
