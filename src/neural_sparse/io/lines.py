@@ -108,14 +108,14 @@ def decoded(line: bytes, where: object, path: object = "FILE") -> str:
             raise InputError(f"{where}: {_wide(path)}") from error
         raise InputError(
             f"{where}: not UTF-8 (byte {error.object[error.start]:#04x}); text of Windows or in latin-1 is converted "
-            f"with: iconv -f WINDOWS-1252 -t UTF-8 {path} > converted"
+            f"with: iconv -f WINDOWS-1252 -t UTF-8 {shlex.quote(str(path))} > converted"
         ) from error
     if "\0" in text:
         # Half of the bytes of such text in UTF-16 are NUL; a few are what a crash or a broken export left.
         if text.count("\0") * 4 < len(text) or not text.strip("\0\r\n"):
             raise InputError(
                 f"{where}: holds NUL bytes, which no text has; was its writing cut short? Take them out with: "
-                f"tr -d '\\000' < {path} > converted"
+                f"tr -d '\\000' < {shlex.quote(str(path))} > converted"
             )
         raise InputError(f"{where}: {_wide(path)}")
     return text
@@ -124,7 +124,7 @@ def decoded(line: bytes, where: object, path: object = "FILE") -> str:
 def _wide(path: object) -> str:
     return (
         "not UTF-8 text: it holds NUL bytes or the mark of UTF-16, in which PowerShell and Excel write; convert it "
-        f"with: iconv -f UTF-16 -t UTF-8 {path} > converted (PowerShell: Set-Content -Encoding utf8)"
+        f"with: iconv -f UTF-16 -t UTF-8 {shlex.quote(str(path))} > converted (PowerShell: Set-Content -Encoding utf8)"
     )
 
 

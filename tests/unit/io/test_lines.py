@@ -50,6 +50,13 @@ def test_other_encodings_are_refused_with_the_way_out(tmp_path: Path, content: b
         list(text_lines(tmp_path / "file"))
 
 
+@pytest.mark.parametrize("content", ["a\n".encode("utf-16"), b"\xe9\n", b"a b c\0\n", b"\x1f\x8b\x08\0"])
+def test_a_command_can_be_pasted_where_a_path_has_spaces(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "an export").write_bytes(content)
+    with pytest.raises(InputError, match=f"(iconv|tr|gzip) .* '{tmp_path}/an export' > converted"):
+        list(text_lines(tmp_path / "an export"))
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
